@@ -1,0 +1,405 @@
+// Package gateway is the shell around the pure core: it commits a question, asks it, and commits
+// the answer. It keeps the deadlines, and takes up whatever a crash or a lost answer left open.
+//
+// The live request and the recovery call the same function, ask. No transaction and no lock is
+// open while a processing centre is asked.
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"holdfast/internal/merchant"
+	"holdfast/internal/money"
+	"holdfast/internal/payment"
+	"holdfast/internal/processor"
+	"holdfast/internal/store"
+)
+
+// Config is what a gateway needs.
+type Config struct {
+	Store   *store.Store
+	Live    Centres       // for real payments
+	Test    Centres       // for payments with test: true; a simulator, so that no money moves
+	HoldFor time.Duration // how long an undecided hold lasts where the shop sets nothing; default 30 minutes
+	Log     *slog.Logger
+	// At, which may be nil, is called at each named point between two steps of a question, for tests
+	// that end the process there.
+	At func(point Point, id payment.ID)
+}
+
+// Centres are the processing centres, by the method they are asked for.
+type Centres map[payment.Method]processor.Processor
+
+// Point names a place where a process may die.
+type Point string
+
+// The points, in the order in which a question passes them (docs/payment-cycle.md).
+const (
+	QuestionCommitted Point = "question committed"
+	Answered          Point = "answered"
+	AnswerCommitted   Point = "answer committed"
+)
+
+// DefaultHoldFor is how long an undecided hold lasts (contract §5).
+const DefaultHoldFor = 30 * time.Minute
+
+// Gateway takes payments. It is safe for concurrent use.
+type Gateway struct {
+	cfg Config
+
+	mu     sync.Mutex
+	asking map[payment.ID]chan struct{} // closed when the question of this process is answered
+	busy   sync.WaitGroup               // questions under way
+}
+
+// New makes a gateway.
+func New(cfg Config) *Gateway {
+	if cfg.HoldFor <= 0 {
+		cfg.HoldFor = DefaultHoldFor
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.At == nil {
+		cfg.At = func(Point, payment.ID) {}
+	}
+	return &Gateway{cfg: cfg, asking: make(map[payment.ID]chan struct{})}
+}
+
+// centre is the processing centre that payments of a kind go to, or nil.
+func (g *Gateway) centre(m payment.Method, test bool) processor.Processor {
+	if test {
+		return g.cfg.Test[m]
+	}
+	return g.cfg.Live[m]
+}
+
+// Connected reports whether a processing centre is connected for a method.
+func (g *Gateway) Connected(m payment.Method, test bool) bool { return g.centre(m, test) != nil }
+
+// Prepare creates a payment of the shop, or finds the one that it already has under the name
+// (seed: prepare_payment). created says which.
+func (g *Gateway) Prepare(ctx context.Context, shop merchant.Shop, terms payment.Terms, ttl time.Duration) (p payment.Payment, created bool, err error) {
+	var random [10]byte
+	rand.Read(random[:])
+	return g.cfg.Store.Create(ctx, shop.ID, terms.ShopPaymentID, func(number int64, now time.Time) payment.Change {
+		terms.ExpiresAt = now.Add(ttl)
+		if terms.InitTime.IsZero() {
+			terms.InitTime = now
+		}
+		return payment.New(payment.NewID(now, random), number, shop.ID, terms, now)
+	})
+}
+
+// Card is what a payer hands in to pay.
+type Card struct {
+	payment.Card
+	Method payment.Method
+	Email  string
+	Input  string // cardInputType: merchant_site or octo_page
+}
+
+// Pay tries a card on a payment (seed: pay). Whoever hands in the same card at the same moment gets
+// the same attempt. The payment returned says what the payer has to do now; where the card was
+// refused, its LastRefusal says why.
+func (g *Gateway) Pay(ctx context.Context, shop merchant.Shop, id payment.ID, card Card) (payment.Payment, error) {
+	p, err := g.cfg.Store.Payment(ctx, id)
+	if err != nil {
+		return p, err
+	}
+	centre := g.centre(card.Method, p.Terms.Test)
+	if centre == nil {
+		return p, &payment.Error{Reason: payment.MethodNotAllowed, Detail: fmt.Sprintf("no processing centre is connected for %s", card.Method)}
+	}
+	capabilities := centre.Capabilities()
+	fee := shop.Settings.Tariff.For(string(card.Method))
+	holdFor := min(shop.Settings.HoldFor(string(card.Method), g.cfg.HoldFor), capabilities.LongestHold)
+	return g.do(ctx, id, payment.Pay{
+		Attempt: payment.Attempt{
+			Method: card.Method, Processor: centre.Name(), Card: card.Facts(), Email: card.Email, Input: card.Input,
+			Fee:     payment.FeeTerms{TariffID: shop.Settings.Tariff.ID, Rate: fee.Rate, Minimum: fee.Minimum},
+			HoldFor: int64(holdFor / time.Second), Limits: capabilities.Limits(),
+		},
+		VerifyID: newVerifyID(),
+	}, secrets{card: card.Card})
+}
+
+// Resend asks for a further code for the card that is being tried (contract §4: check_pan).
+func (g *Gateway) Resend(ctx context.Context, id payment.ID, card payment.Card) (payment.Payment, error) {
+	return g.do(ctx, id, payment.Resend{Card: card.Facts(), VerifyID: newVerifyID()}, secrets{card: card})
+}
+
+// SubmitCode hands in the payer's code (seed: check_sms_key).
+func (g *Gateway) SubmitCode(ctx context.Context, id payment.ID, verifyID int64, code payment.OTP) (payment.Payment, error) {
+	return g.do(ctx, id, payment.SubmitCode{VerifyID: verifyID}, secrets{code: code})
+}
+
+// Decide says what becomes of a hold: the one function behind set_accept, /callback, the answer to
+// a notification and the cabinet. The zero amount captures all that is held.
+func (g *Gateway) Decide(ctx context.Context, id payment.ID, accept payment.Accept, amount money.Amount, by payment.By) (payment.Payment, error) {
+	return g.do(ctx, id, payment.Decide{Accept: accept, Amount: amount, By: by}, secrets{})
+}
+
+func newVerifyID() int64 {
+	var b [4]byte
+	for {
+		rand.Read(b[:])
+		if id := int64(binary.BigEndian.Uint32(b[:]) >> 1); id > 0 {
+			return id
+		}
+	}
+}
+
+// secrets go from a request to a centre and nowhere else.
+type secrets struct {
+	card payment.Card
+	code payment.OTP
+}
+
+// do puts a command to a payment and asks whatever question that opens. The payment returned is as
+// stored last; a question still open in it is in doubt.
+func (g *Gateway) do(ctx context.Context, id payment.ID, c payment.Command, s secrets) (payment.Payment, error) {
+	// Once a question is committed it is asked to its end, whatever becomes of the caller: his answer
+	// is in the store.
+	detached := context.WithoutCancel(ctx)
+	change, err := g.cfg.Store.Update(ctx, id, func(p payment.Payment, now time.Time) (payment.Change, error) {
+		return payment.Begin(p, c, now)
+	})
+	var refused *payment.Error
+	if errors.As(err, &refused) && refused.Reason == payment.UnderWay {
+		return g.await(ctx, id)
+	}
+	if err != nil || change.Empty() {
+		return change.Payment, err
+	}
+	return g.ask(detached, change.Payment, s)
+}
+
+// ask asks the open question of p, which is committed, commits the answer, and goes on with the
+// question that the answer opens, if it does. It is the only place where a centre is asked.
+func (g *Gateway) ask(ctx context.Context, p payment.Payment, s secrets) (payment.Payment, error) {
+	defer g.enter(p.ID)()
+	for p.Open != nil {
+		g.cfg.At(QuestionCommitted, p.ID)
+		answer := g.put(ctx, p, s)
+		g.cfg.At(Answered, p.ID)
+		change, err := g.settle(ctx, p.ID, answer)
+		if errors.Is(err, store.ErrClaimed) {
+			// The hold found belongs to another payment: it is not the answer to this question.
+			answer = payment.Answer{Ref: answer.Ref, Outcome: payment.Unknown, Cause: "hold " + answer.Claim + " belongs to another payment"}
+			change, err = g.settle(ctx, p.ID, answer)
+		}
+		if err != nil {
+			return p, err
+		}
+		g.cfg.At(AnswerCommitted, p.ID)
+		asked := p.Open.Ref
+		p = change.Payment
+		if p.Open == nil {
+			break
+		}
+		if p.Open.Ref == asked {
+			// No answer, or one that allows to ask again at once.
+			again, err := g.resume(ctx, p.ID, false)
+			if err != nil || again.Empty() {
+				return p, err
+			}
+			p = again.Payment
+		}
+		s = secrets{} // each secret is for one question
+	}
+	return p, nil
+}
+
+// put asks one question and sees to it that it ends.
+func (g *Gateway) put(ctx context.Context, p payment.Payment, s secrets) payment.Answer {
+	centre := g.centre(p.Attempt.Method, p.Terms.Test)
+	if centre == nil || centre.Name() != p.Attempt.Processor {
+		return payment.Answer{Ref: p.Open.Ref, Outcome: payment.Unknown, Cause: "no processing centre " + p.Attempt.Processor + " is connected"}
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(p.Attempt.Limits.AnswerMillis)*time.Millisecond)
+	defer cancel()
+	q := processor.Question{
+		Payment: p.ID, Shop: p.Shop, Operation: *p.Open, Attempt: *p.Attempt, HoldUntil: p.HoldDeadline,
+		Claimed: func(ctx context.Context, claim string) (bool, error) {
+			return g.cfg.Store.Claimed(ctx, p.Attempt.Processor, claim)
+		},
+	}
+	switch p.Open.Kind {
+	case payment.OpChallenge:
+		q.Card = s.card
+	case payment.OpVerify:
+		q.Code = s.code
+	}
+	answer := centre.Ask(ctx, q)
+	answer.Ref = p.Open.Ref
+	return answer
+}
+
+func (g *Gateway) settle(ctx context.Context, id payment.ID, a payment.Answer) (payment.Change, error) {
+	return g.cfg.Store.Update(ctx, id, func(p payment.Payment, now time.Time) (payment.Change, error) {
+		return payment.Settle(p, a, now), nil
+	})
+}
+
+func (g *Gateway) resume(ctx context.Context, id payment.ID, orphan bool) (payment.Change, error) {
+	return g.cfg.Store.Update(ctx, id, func(p payment.Payment, now time.Time) (payment.Change, error) {
+		return payment.Begin(p, payment.Resume{Orphan: orphan}, now)
+	})
+}
+
+// enter notes that this process asks about a payment; the function it returns ends that.
+func (g *Gateway) enter(id payment.ID) (end func()) {
+	done := make(chan struct{})
+	g.busy.Add(1)
+	g.mu.Lock()
+	g.asking[id] = done
+	g.mu.Unlock()
+	return func() {
+		g.mu.Lock()
+		if g.asking[id] == done { // else the next question of the payment has begun already
+			delete(g.asking, id)
+		}
+		g.mu.Unlock()
+		close(done)
+		g.busy.Done()
+	}
+}
+
+// underWay is closed when the question that this process asks about a payment is answered; nil:
+// it asks none.
+func (g *Gateway) underWay(id payment.ID) <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.asking[id]
+}
+
+// How long, and how often, a caller waits for a question that another process asks.
+const (
+	awaitAtMost = 15 * time.Second
+	awaitEvery  = 50 * time.Millisecond
+)
+
+// await waits until the question that is open now is answered, by whoever asks it, and returns the
+// payment. Where no answer comes in time the question is still open in it.
+func (g *Gateway) await(ctx context.Context, id payment.ID) (payment.Payment, error) {
+	p, err := g.cfg.Store.Payment(ctx, id)
+	if err != nil || p.Open == nil {
+		return p, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, awaitAtMost)
+	defer cancel()
+	tick := time.NewTicker(awaitEvery)
+	defer tick.Stop()
+	for p.Open != nil && p.Open.Outcome == "" {
+		select {
+		case <-ctx.Done():
+			return p, nil
+		case <-g.underWay(id):
+		case <-tick.C:
+		}
+		if p, err = g.cfg.Store.Payment(context.WithoutCancel(ctx), id); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+// How much one Step takes on, and how much of it at once.
+const (
+	stepPayments = 256
+	stepAtOnce   = 32
+)
+
+// Step does what time demands: it inquires about questions in doubt, ends payments nobody paid,
+// and lets go of holds nobody confirmed. It returns how many payments it took up.
+func (g *Gateway) Step(ctx context.Context) (int, error) {
+	ids, err := g.cfg.Store.Due(ctx, g.cfg.Store.Now(), stepPayments)
+	if err != nil {
+		return 0, err
+	}
+	return len(ids), g.each(ids, func(id payment.ID) error { return g.attend(ctx, id, false) })
+}
+
+// Recover takes up every question that a process before this one left open. It is called once,
+// before the first request, by the process that alone serves from the store.
+func (g *Gateway) Recover(ctx context.Context) (int, error) {
+	taken := 0
+	for after := (payment.ID{}); ; {
+		ids, err := g.cfg.Store.Open(ctx, after, stepPayments)
+		if err != nil || len(ids) == 0 {
+			return taken, err
+		}
+		if err := g.each(ids, func(id payment.ID) error { return g.attend(ctx, id, true) }); err != nil {
+			return taken, err
+		}
+		taken += len(ids)
+		after = ids[len(ids)-1]
+	}
+}
+
+func (g *Gateway) each(ids []payment.ID, do func(payment.ID) error) error {
+	var group errgroup.Group
+	group.SetLimit(stepAtOnce)
+	for _, id := range ids {
+		group.Go(func() error { return do(id) })
+	}
+	return group.Wait()
+}
+
+// attend gives one payment what is due to it.
+func (g *Gateway) attend(ctx context.Context, id payment.ID, orphan bool) error {
+	if g.underWay(id) != nil {
+		return nil // its question is being asked right now
+	}
+	detached := context.WithoutCancel(ctx)
+	change, err := g.cfg.Store.Update(ctx, id, func(p payment.Payment, now time.Time) (payment.Change, error) {
+		if p.Open != nil {
+			return payment.Begin(p, payment.Resume{Orphan: orphan}, now)
+		}
+		return payment.Begin(p, payment.Lapse{}, now)
+	})
+	if err != nil || change.Empty() {
+		return err
+	}
+	p, err := g.ask(detached, change.Payment, secrets{})
+	if err == nil && p.Open != nil {
+		g.cfg.Log.Warn("payment in doubt", "payment", p.ID, "operation", p.Open.Ref, "kind", p.Open.Kind, "asks", p.Open.Asks,
+			"outcome", p.Open.Outcome, "cause", p.Open.Cause, "next", p.Open.NextAt)
+	}
+	return err
+}
+
+// sweepEvery is how often deadlines are looked at: a lookup in an index when nothing is due.
+const sweepEvery = 250 * time.Millisecond
+
+// Run calls Step until ctx ends, and then waits for the questions under way.
+func (g *Gateway) Run(ctx context.Context) {
+	defer g.busy.Wait()
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		n, err := g.Step(ctx)
+		if err != nil && ctx.Err() == nil {
+			g.cfg.Log.Error("deadlines cannot be kept", "error", err)
+		}
+		if n == stepPayments && err == nil {
+			continue // there is more
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-g.cfg.Store.Soon():
+		}
+	}
+}

@@ -1,0 +1,157 @@
+// Package merchant is who may take payments and on what terms: shops, their credentials, their
+// settings and their tariff.
+package merchant
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/money"
+)
+
+// Secret is a credential in the clear, on its way between a request and a comparison, or shown
+// once to the person who asked for it. It prints as dots.
+type Secret string
+
+const dots = "••••"
+
+// String, GoString, LogValue and MarshalText keep a secret out of every log and dump.
+func (Secret) String() string               { return dots }
+func (Secret) GoString() string             { return dots }
+func (Secret) LogValue() slog.Value         { return slog.StringValue(dots) }
+func (Secret) MarshalText() ([]byte, error) { return []byte(dots), nil }
+
+// NewSecret is 122 random bits in the form of a UUID, as the API's secrets and keys are written.
+func NewSecret() Secret {
+	var b [16]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	h := hex.EncodeToString(b[:])
+	return Secret(h[0:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:32])
+}
+
+// SecretHash is what is kept of a secret. A plain hash is enough: a secret of 122 random bits
+// cannot be guessed, so there is nothing to slow down.
+type SecretHash [sha256.Size]byte
+
+// Hash is what is kept of s.
+func (s Secret) Hash() SecretHash { return sha256.Sum256([]byte(s)) }
+
+// Matches compares in constant time.
+func (h SecretHash) Matches(s Secret) bool {
+	given := s.Hash()
+	return subtle.ConstantTimeCompare(h[:], given[:]) == 1
+}
+
+// Shop takes payments.
+type Shop struct {
+	ID         int64
+	Name       string
+	SecretHash SecretHash
+	UniqueKey  []byte // signs notifications (contract §6); sealed by the vault
+	CreatedAt  time.Time
+	Settings   Settings
+}
+
+// Settings is what an operator sets for a shop. Empty lists and zeros mean the default.
+type Settings struct {
+	NotifyURL    string           `json:"notify_url,omitzero"`
+	Live         bool             `json:"live,omitzero"`          // may take real payments
+	Methods      []string         `json:"methods,omitempty"`      // contracted; empty: all
+	Currencies   []money.Currency `json:"currencies,omitempty"`   // empty: UZS
+	HoldMinutes  map[string]int   `json:"hold_minutes,omitempty"` // by method: how long an undecided hold lasts
+	Tariff       Tariff           `json:"tariff,omitzero"`
+	RequireTSP   bool             `json:"require_tsp,omitzero"`
+	StrictBasket bool             `json:"strict_basket,omitzero"`
+	RefundLocked bool             `json:"refund_locked,omitzero"`
+	BankCode     string           `json:"bank_code,omitzero"`
+}
+
+// Tariff is what the gateway charges a shop.
+type Tariff struct {
+	ID       int64          `json:"id,omitzero"`
+	Fee      Fee            `json:"fee,omitzero"`
+	ByMethod map[string]Fee `json:"by_method,omitempty"` // in place of Fee
+}
+
+// Fee is a share of what is captured, at least a minimum.
+type Fee struct {
+	Rate    money.Rate `json:"rate,omitzero"`    // parts per million
+	Minimum int64      `json:"minimum,omitzero"` // minor units of the payment's currency
+}
+
+// For is the fee of a method.
+func (t Tariff) For(method string) Fee {
+	if f, ok := t.ByMethod[method]; ok {
+		return f
+	}
+	return t.Fee
+}
+
+// Takes reports whether the shop has contracted a method.
+func (s *Settings) Takes(method string) bool {
+	return len(s.Methods) == 0 || slices.Contains(s.Methods, method)
+}
+
+// TakesCurrency reports whether the shop may ask for sums of a currency.
+func (s *Settings) TakesCurrency(c money.Currency) bool {
+	if len(s.Currencies) == 0 {
+		return c == money.UZS
+	}
+	return slices.Contains(s.Currencies, c)
+}
+
+// LongestHold is the longest an undecided hold may last (contract §5), by method.
+func LongestHold(method string) time.Duration {
+	if method == "bank_card" {
+		return 7 * 24 * time.Hour
+	}
+	return 30 * 24 * time.Hour
+}
+
+// HoldFor is how long an undecided hold of the method lasts; otherwise where the shop sets nothing.
+func (s *Settings) HoldFor(method string, otherwise time.Duration) time.Duration {
+	hold := otherwise
+	if minutes := s.HoldMinutes[method]; minutes > 0 {
+		hold = time.Duration(minutes) * time.Minute
+	}
+	return min(hold, LongestHold(method))
+}
+
+// Check reports the first setting that cannot be, by name, with what to do.
+func (s *Settings) Check(methods []string) error {
+	for _, m := range s.Methods {
+		if !slices.Contains(methods, m) {
+			return fmt.Errorf("method %q is unknown: use %s", m, strings.Join(methods, ", "))
+		}
+	}
+	for m := range s.Tariff.ByMethod {
+		if !slices.Contains(methods, m) {
+			return fmt.Errorf("the fee of method %q: the method is unknown: use %s", m, strings.Join(methods, ", "))
+		}
+	}
+	for m, minutes := range s.HoldMinutes {
+		if !slices.Contains(methods, m) {
+			return fmt.Errorf("the hold time of method %q: the method is unknown: use %s", m, strings.Join(methods, ", "))
+		}
+		if longest := LongestHold(m); minutes < 1 || time.Duration(minutes)*time.Minute > longest {
+			return fmt.Errorf("the hold time of %s is %d minutes: use 1 to %d", m, minutes, int(longest.Minutes()))
+		}
+	}
+	if s.NotifyURL != "" {
+		u, err := url.Parse(s.NotifyURL)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return fmt.Errorf("notify URL %q is not a complete http or https address", s.NotifyURL)
+		}
+	}
+	return nil
+}

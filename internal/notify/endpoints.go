@@ -1,0 +1,161 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"syscall"
+)
+
+// How many deliveries are under way at once. An endpoint that answers gets more and more places;
+// one that does not is left with one, in a room of its own, so that a thousand dead ones take no
+// place from a live one.
+const (
+	places     = 2048 // for endpoints that answer, or are new
+	sickPlaces = 256  // for those that did not answer last time
+	mostEach   = 64   // for one endpoint
+	keptStates = 20_000
+)
+
+// endpoints knows how each merchant's server behaves.
+type endpoints struct {
+	mu     sync.Mutex
+	states map[string]*endpointState
+	well   int           // deliveries under way to endpoints that answer
+	sick   int           // and to those that do not
+	freed  chan struct{} // holds a token when a place became free after there was none
+}
+
+type endpointState struct {
+	most     int // places it may take
+	underWay int
+	sick     bool
+	inSick   int // of underWay, those that count as sick
+}
+
+func newEndpoints() *endpoints {
+	return &endpoints{states: make(map[string]*endpointState), freed: make(chan struct{}, 1)}
+}
+
+// room is how many more deliveries may begin.
+func (e *endpoints) room() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return places - e.well
+}
+
+// admit takes a place for one delivery, if the endpoint has one.
+func (e *endpoints) admit(endpoint string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.states[endpoint]
+	if s == nil {
+		if len(e.states) >= keptStates {
+			e.forget()
+		}
+		s = &endpointState{most: 4}
+		e.states[endpoint] = s
+	}
+	switch {
+	case s.underWay >= s.most:
+		return false
+	case s.sick && e.sick >= sickPlaces:
+		return false
+	case s.sick:
+		e.sick++
+		s.inSick++
+	default:
+		e.well++
+	}
+	s.underWay++
+	return true
+}
+
+// done gives a delivery's place back and learns from it.
+func (e *endpoints) done(endpoint string, answered bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.states[endpoint]
+	s.underWay--
+	if s.inSick > 0 {
+		s.inSick--
+		e.sick--
+	} else {
+		e.well--
+	}
+	if answered {
+		s.sick, s.most = false, min(s.most*2, mostEach)
+	} else {
+		s.sick, s.most = true, 1
+	}
+	select {
+	case e.freed <- struct{}{}:
+	default:
+	}
+}
+
+// forget drops what is known of endpoints that nothing is under way to.
+func (e *endpoints) forget() {
+	for name, s := range e.states {
+		if s.underWay == 0 {
+			delete(e.states, name)
+		}
+	}
+}
+
+// newClient makes the client that posts notifications. It follows no redirect, since a signed
+// notification is for one address only. Unless private addresses are allowed it looks at each address
+// it is about to connect to, so that no name can lead elsewhere.
+func newClient(allowPrivate bool) *http.Client {
+	dialer := &net.Dialer{Timeout: connectWithin}
+	if !allowPrivate {
+		dialer.ControlContext = func(_ context.Context, _, address string, _ syscall.RawConn) error {
+			return checkPublic(address)
+		}
+	}
+	return &http.Client{
+		Transport: &http.Transport{
+			DialContext: dialer.DialContext, TLSHandshakeTimeout: connectWithin, ResponseHeaderTimeout: answerWithin,
+			MaxIdleConns: 4 * places, MaxIdleConnsPerHost: mostEach, MaxResponseHeaderBytes: answerBytes,
+			ForceAttemptHTTP2: true,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+var errPrivate = errors.New("the notify_url leads to a private address, which this gateway does not send to")
+
+// notPublic is what netip itself does not name: shared address space, documentation and
+// benchmarking ranges, addresses that carry an IPv4 address inside, and reserved ones.
+var notPublic = prefixes("0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15",
+	"198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32",
+	"2002::/16", "3fff::/20", "5f00::/16", "fec0::/10", "::/96")
+
+func prefixes(texts ...string) (list []netip.Prefix) {
+	for _, t := range texts {
+		list = append(list, netip.MustParsePrefix(t))
+	}
+	return list
+}
+
+// checkPublic refuses an address ("ip:port") that is not a public unicast one.
+func checkPublic(address string) error {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("the notify_url's address cannot be read: %w", err)
+	}
+	ip := at.Addr().Unmap()
+	if !ip.IsGlobalUnicast() || ip.IsPrivate() || ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.Zone() != "" {
+		return errPrivate
+	}
+	for _, p := range notPublic {
+		if p.Contains(ip) {
+			return errPrivate
+		}
+	}
+	return nil
+}

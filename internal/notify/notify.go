@@ -1,0 +1,378 @@
+// Package notify tells merchants what became of their payments: it takes events from the store's
+// outbox, signs and sends them, repeats them by a published schedule, and takes the decision that a
+// merchant's answer may carry.
+//
+// An attempt is on disk before it is sent. No lock and no transaction is open while a merchant
+// answers, so he may call the API about the same payment meanwhile. A slow or dead endpoint has a
+// place of its own to wait in and holds up nobody else's.
+package notify
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"holdfast"
+	"holdfast/internal/merchant"
+	"holdfast/internal/money"
+	"holdfast/internal/payment"
+	"holdfast/internal/store"
+)
+
+// Config is what a Notifier needs.
+type Config struct {
+	Store *store.Store
+	// UniqueKey gives a shop's signing key in the clear.
+	UniqueKey func(merchant.Shop) (string, error)
+	// Decide is the gateway's door for a decision.
+	Decide func(ctx context.Context, id payment.ID, accept payment.Accept, amount money.Amount, by payment.By) (payment.Payment, error)
+	// AllowPrivate lets notifications go to private and loopback addresses. Only a gateway whose every
+	// connector leads to a simulator may: it has nothing to protect, and its shops are on the same machine.
+	AllowPrivate bool
+	Log          *slog.Logger
+}
+
+// The published schedule (docs/notifications.md; a test holds the two together).
+var (
+	// Backoff is the pause after each attempt that was not accepted; its last value repeats.
+	Backoff = []time.Duration{
+		5 * time.Second, 15 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 15 * time.Minute,
+		30 * time.Minute, time.Hour, 2 * time.Hour, 4 * time.Hour, 6 * time.Hour,
+	}
+	// GiveUp is how long an event is tried.
+	GiveUp = 72 * time.Hour
+	// Ask is the pause after each request for a decision while none has come; its last value repeats.
+	Ask = []time.Duration{
+		50 * time.Second, 50 * time.Second, 50 * time.Second, 50 * time.Second, 50 * time.Second, 50 * time.Second,
+		2 * time.Minute, 2 * time.Minute, 2 * time.Minute, 2 * time.Minute, 10 * time.Minute,
+	}
+)
+
+const (
+	connectWithin = 3 * time.Second
+	answerWithin  = 10 * time.Second // a whole exchange, connecting included
+	decideWithin  = 30 * time.Second // what a decision in the answer may take on top
+	lease         = answerWithin + decideWithin + 5*time.Second
+	answerBytes   = 64 << 10
+	recordAtOnce  = 256
+)
+
+// Notifier delivers events. Use New.
+type Notifier struct {
+	cfg       Config
+	client    *http.Client
+	endpoints *endpoints
+	results   chan store.Result
+}
+
+// New makes a Notifier.
+func New(cfg Config) *Notifier {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	return &Notifier{
+		cfg: cfg, client: newClient(cfg.AllowPrivate), endpoints: newEndpoints(),
+		results: make(chan store.Result, recordAtOnce),
+	}
+}
+
+// Step delivers what is due now, once, and returns how many events it sent. It is Run without
+// waiting, for tests and simulations.
+func (n *Notifier) Step(ctx context.Context) (int, error) {
+	claimed, err := n.cfg.Store.Claim(ctx, recordAtOnce, lease, n.endpoints.admit)
+	if err != nil || len(claimed) == 0 {
+		return 0, err
+	}
+	results := make([]store.Result, len(claimed))
+	var group sync.WaitGroup
+	for i, d := range claimed {
+		group.Go(func() {
+			results[i] = n.deliver(ctx, d)
+			n.endpoints.done(d.Endpoint, results[i].Status != 0)
+		})
+	}
+	group.Wait()
+	return len(claimed), n.cfg.Store.Record(ctx, results)
+}
+
+// Run delivers until ctx ends, and then waits for what is under way.
+func (n *Notifier) Run(ctx context.Context) {
+	detached := context.WithoutCancel(ctx)
+	var sending sync.WaitGroup
+	recorded := make(chan struct{})
+	go func() {
+		defer close(recorded)
+		n.record(detached)
+	}()
+	defer func() {
+		sending.Wait()
+		close(n.results)
+		<-recorded
+	}()
+	// At worst an event waits this long after its time; those just made wake the loop at once.
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		claimed := 0
+		if room := n.endpoints.room(); room > 0 {
+			deliveries, err := n.cfg.Store.Claim(ctx, room, lease, n.endpoints.admit)
+			if err != nil && ctx.Err() == nil {
+				n.cfg.Log.Error("notifications cannot be taken from the store", "error", err)
+			}
+			claimed = len(deliveries)
+			for _, d := range deliveries {
+				sending.Go(func() {
+					r := n.deliver(detached, d)
+					n.endpoints.done(d.Endpoint, r.Status != 0)
+					n.results <- r
+				})
+			}
+		}
+		if claimed > 0 {
+			continue // perhaps there is more
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-n.cfg.Store.Told():
+		case <-n.endpoints.freed:
+		}
+	}
+}
+
+// record writes down what became of deliveries, many in one commit.
+func (n *Notifier) record(ctx context.Context) {
+	for r := range n.results {
+		batch := []store.Result{r}
+	more:
+		for len(batch) < recordAtOnce {
+			select {
+			case r, ok := <-n.results:
+				if !ok {
+					break more
+				}
+				batch = append(batch, r)
+			default:
+				break more
+			}
+		}
+		if err := n.cfg.Store.Record(ctx, batch); err != nil {
+			// Their leases end, and they are sent again.
+			n.cfg.Log.Error("results of notifications cannot be recorded", "count", len(batch), "error", err)
+		}
+	}
+}
+
+// deliver sends one event and says what became of it.
+func (n *Notifier) deliver(ctx context.Context, d store.Delivery) store.Result {
+	r := store.Result{Delivery: d, At: n.cfg.Store.Now()}
+	p, err := n.cfg.Store.Payment(ctx, d.Payment)
+	if err != nil {
+		return n.again(r, "the payment cannot be read: "+err.Error())
+	}
+	shop, err := n.cfg.Store.Shop(ctx, d.Shop)
+	if err != nil {
+		return n.again(r, "the shop cannot be read: "+err.Error())
+	}
+	key, err := n.cfg.UniqueKey(shop)
+	if err != nil {
+		return n.again(r, "the shop's key cannot be read: "+err.Error())
+	}
+	body, err := Body(&p, d.Event, key)
+	if err != nil {
+		return n.again(r, "the notification cannot be written: "+err.Error())
+	}
+	status, answer, err := n.post(ctx, &p, d, key, body)
+	r.Took = n.cfg.Store.Now().Sub(r.At)
+	if err != nil {
+		return n.again(r, err.Error())
+	}
+	r.Status = status
+	taken := status >= 200 && status < 300
+	if d.Event.Status == payment.StatusWaitingForCapture {
+		return n.asked(ctx, r, &p, taken, answer)
+	}
+	if !taken {
+		return n.again(r, "answered "+strconv.Itoa(status))
+	}
+	r.Accepted, r.Outcome = true, "delivered"
+	return r
+}
+
+// again puts an event that was not taken on the schedule.
+func (n *Notifier) again(r store.Result, note string) store.Result {
+	r.Note = note
+	pause := Backoff[min(r.Attempt, len(Backoff))-1]
+	next := r.At.Add(pause)
+	if next.Sub(r.Event.At) > GiveUp {
+		r.Outcome = "gave up"
+		return r
+	}
+	r.NextAt = next
+	return r
+}
+
+// asked reads the answer to a request for a decision.
+func (n *Notifier) asked(ctx context.Context, r store.Result, p *payment.Payment, taken bool, answer []byte) store.Result {
+	word, note := n.decide(ctx, p, taken, answer)
+	r.Note = note
+	switch word {
+	case decided:
+		r.Accepted, r.Outcome = true, "decided"
+		return r
+	case stopped:
+		r.Accepted, r.Outcome = true, "left to set_accept"
+		return r
+	}
+	now, err := n.cfg.Store.Payment(ctx, p.ID)
+	if err != nil {
+		return n.again(r, "the payment cannot be read: "+err.Error())
+	}
+	undecided := now.State == payment.Held && now.Decision == nil
+	switch {
+	case undecided:
+		r.Accepted = taken
+		r.NextAt = r.At.Add(Ask[min(r.Attempt, len(Ask))-1])
+		return r
+	case taken:
+		r.Accepted, r.Outcome = true, "delivered"
+		return r
+	}
+	return n.again(r, "answered "+strconv.Itoa(r.Status))
+}
+
+type word int
+
+const (
+	nothing word = iota
+	stopped
+	decided
+)
+
+// decide carries out what the merchant's answer decides. Whatever is not one of the words of the
+// seed decides nothing.
+func (n *Notifier) decide(ctx context.Context, p *payment.Payment, taken bool, answer []byte) (word, string) {
+	if !taken {
+		return nothing, ""
+	}
+	var a struct {
+		Accept jsontext.Value `json:"accept_status"`
+		Amount jsontext.Value `json:"final_amount"`
+	}
+	if json.Unmarshal(answer, &a) != nil || a.Accept.Kind() != '"' {
+		return nothing, ""
+	}
+	said, err := jsontext.AppendUnquote(nil, a.Accept)
+	if err != nil {
+		return nothing, ""
+	}
+	var accept payment.Accept
+	switch string(said) {
+	case holdfast.AcceptWait, holdfast.AcceptWaiting:
+		return stopped, ""
+	case holdfast.AcceptCapture:
+		accept = payment.Capture
+	case holdfast.AcceptCancel:
+		accept = payment.Cancel
+	default:
+		return nothing, ""
+	}
+	amount := money.Amount{}
+	if a.Amount != nil && a.Amount.Kind() != 'n' && accept == payment.Capture {
+		text := strings.TrimSpace(strings.Trim(string(a.Amount), `"`))
+		if amount, err = money.Parse(text, p.Terms.Amount.Currency); err != nil {
+			return nothing, "the answer's final_amount is " + err.Error() + ": nothing was decided"
+		}
+		if !amount.Positive() {
+			return nothing, "the answer's final_amount is not above 0: nothing was decided"
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, decideWithin)
+	defer cancel()
+	if _, err := n.cfg.Decide(ctx, p.ID, accept, amount, payment.ByNotification); err != nil {
+		var refused *payment.Error
+		if errors.As(err, &refused) && refused.Reason == payment.DecisionStands {
+			return decided, fmt.Sprintf("the answer says %s, but %s was decided before", accept, refused.Decision.Accept)
+		}
+		return nothing, fmt.Sprintf("the answer says %s: %v", accept, err)
+	}
+	return decided, "the answer decided: " + string(accept)
+}
+
+// post sends one notification.
+func (n *Notifier) post(ctx context.Context, p *payment.Payment, d store.Delivery, key string, body []byte) (int, []byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.Terms.NotifyURL, bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, fmt.Errorf("the notify_url cannot be used: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/json; charset=utf-8")
+	req.Header.Set("User-Agent", "Holdfast")
+	req.Header.Set("Holdfast-Attempt", strconv.Itoa(d.Attempt))
+	holdfast.SignWebhook(req.Header, key, WebhookID(d.Payment, d.Event.N), n.cfg.Store.Now(), body)
+	res, err := n.client.Do(req)
+	if err != nil {
+		return 0, nil, fmt.Errorf("no answer: %w", err)
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(res.Body, answerBytes+1))
+	switch {
+	case err != nil:
+		return 0, nil, fmt.Errorf("the answer broke off: %w", err)
+	case len(answer) > answerBytes:
+		// It was taken, whatever it says at such length; a decision it is not.
+		answer = nil
+	}
+	return res.StatusCode, answer, nil
+}
+
+// WebhookID names an event to the merchant: the same at each repeat.
+func WebhookID(id payment.ID, n int) string { return id.String() + "." + strconv.Itoa(n) }
+
+// Body is a notification (contract §6: these keys and no others).
+func Body(p *payment.Payment, e payment.Event, uniqueKey string) ([]byte, error) {
+	id := p.ID.String()
+	m := holdfast.Notification{
+		ShopTransactionID: p.Terms.ShopPaymentID, PaymentUUID: id, Status: string(e.Status),
+		Signature: holdfast.NotificationSignature(uniqueKey, id, string(e.Status)), HashKey: newUUID(),
+		TotalSum: holdfast.Decimal(p.Terms.Amount.Decimal()), Currency: string(p.Terms.Amount.Currency),
+		RefundedSum: holdfast.Decimal(e.Sums.Refunded.Decimal()),
+	}
+	if e.Sums.Captured.Positive() {
+		m.TransferSum = holdfast.Decimal(e.Sums.Captured.Sub(e.Sums.Fee).Decimal())
+		m.PayedTime = holdfast.FormatTime(p.PaidAt)
+	}
+	if a := p.Attempt; a != nil {
+		m.CardCountry = a.Card.Country
+		m.MaskedPAN = a.Card.Masked()
+		m.RRN = a.Centre.RRN
+		m.CardType = a.Card.Scheme
+		risk := int64(0)
+		m.RiskLevel = &risk
+	}
+	return json.Marshal(&m)
+}
+
+func newUUID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	h := hex.EncodeToString(b[:])
+	return h[0:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:32]
+}

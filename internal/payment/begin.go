@@ -1,0 +1,266 @@
+package payment
+
+import (
+	"fmt"
+	"time"
+
+	"holdfast/internal/money"
+)
+
+// The limits of a payment; each is told to the payer before it is reached.
+const (
+	MaxAttempts   = 5 // cards tried on one payment
+	MaxWrongCodes = 3 // the third cancels the payment (contract §4)
+	MaxResends    = 3 // further codes for one card (contract §4, error 17)
+)
+
+// sameCardWithin is how long the same card typed again means the same attempt: a double click or
+// a reload must not send a second code.
+const sameCardWithin = time.Minute
+
+// New is the payment that the first prepare_payment makes. number is its public number.
+func New(id ID, number, shop int64, terms Terms, now time.Time) Change {
+	zero := terms.Amount.Zero()
+	p := Payment{
+		ID: id, Number: number, Shop: shop, CreatedAt: now, UpdatedAt: now, Terms: terms, State: Created,
+		Sums: Sums{Held: zero, Captured: zero, Released: zero, Refunded: zero, Fee: zero},
+	}
+	return Change{Payment: p, changed: true}
+}
+
+// Command is what may be asked of a payment: Pay, Resend, SubmitCode, Decide, Lapse or Resume.
+type Command interface {
+	begin(p Payment, now time.Time) (Change, error)
+}
+
+// Begin puts a question: it says what changes when c is asked of p at now. Where that opens a
+// question to the processing centre, Change.Payment.Open holds it, to be committed before it is
+// asked. A refusal is an *Error and changes nothing; Change.Empty says that what is asked for is
+// already so.
+func Begin(p Payment, c Command, now time.Time) (Change, error) { return c.begin(p, now) }
+
+// Pay tries a card (seed: pay).
+type Pay struct {
+	Attempt  Attempt
+	VerifyID int64 // for the verification it starts; random, 1 to 2^31-1
+}
+
+func (c Pay) begin(p Payment, now time.Time) (Change, error) {
+	if err := p.payable(now); err != nil {
+		return Change{}, err
+	}
+	same := p.Attempt != nil && p.Attempt.Method == c.Attempt.Method &&
+		p.Attempt.Card.First6 == c.Attempt.Card.First6 && p.Attempt.Card.Last4 == c.Attempt.Card.Last4
+	switch {
+	case p.Open != nil && p.Open.Kind == OpChallenge && same:
+		return Change{}, refuse(UnderWay)
+	case p.Open != nil:
+		return Change{}, p.busy()
+	case same && p.State == Challenged && now.Before(p.Attempt.Challenge.SentAt.Add(sameCardWithin)):
+		return unchanged(p), nil
+	case p.Attempts >= MaxAttempts:
+		return Change{}, refuse(AttemptsUsedUp)
+	}
+	d := edit(p, now)
+	d.Payment.Attempts++
+	d.Payment.Attempt = &c.Attempt
+	d.move(Created)
+	d.ask(OpChallenge, p.Terms.Amount).VerifyID = c.VerifyID
+	return d.Change, nil
+}
+
+// Resend asks for a further code for the card being tried (contract §4: check_pan).
+type Resend struct {
+	Card     CardFacts
+	VerifyID int64
+}
+
+func (c Resend) begin(p Payment, now time.Time) (Change, error) {
+	if err := p.payable(now); err != nil {
+		return Change{}, err
+	}
+	switch {
+	case p.Open != nil:
+		return Change{}, p.busy()
+	case p.State != Challenged:
+		return Change{}, refuse(NoChallenge)
+	case p.Attempt.Card.First6 != c.Card.First6 || p.Attempt.Card.Last4 != c.Card.Last4:
+		return Change{}, &Error{Reason: CardUnknown, Detail: "this is not the card that is being tried; use pay for another card"}
+	case p.Attempt.Challenge.Resends >= MaxResends:
+		return Change{}, refuse(ResendsUsedUp)
+	}
+	d := edit(p, now)
+	op := d.ask(OpChallenge, p.Terms.Amount)
+	op.VerifyID, op.Resend = c.VerifyID, true
+	return d.Change, nil
+}
+
+// SubmitCode hands in the payer's code (seed: check_sms_key). A wrong VerifyID is refused as a
+// wrong code is. The try is counted here, before the centre sees it.
+type SubmitCode struct {
+	VerifyID int64
+}
+
+func (c SubmitCode) begin(p Payment, now time.Time) (Change, error) {
+	if p.Attempt == nil || p.Attempt.Challenge == nil || p.Attempt.Challenge.VerifyID != c.VerifyID {
+		return Change{}, refuse(WrongCode)
+	}
+	challenge := p.Attempt.Challenge
+	switch {
+	case p.State == Held || p.State == Captured:
+		return unchanged(p), nil // the same code again: the same answer
+	case p.Open != nil && p.Open.Kind != OpChallenge:
+		return Change{}, refuse(UnderWay)
+	case p.Open != nil:
+		return Change{}, p.busy()
+	}
+	if err := p.payable(now); err != nil {
+		return Change{}, err
+	}
+	switch {
+	case p.State != Challenged:
+		return Change{}, refuse(NoChallenge)
+	case challenge.Tries >= MaxWrongCodes:
+		return Change{}, refuse(AttemptsUsedUp)
+	case !now.Before(challenge.ExpiresAt):
+		return Change{}, refuse(CodeExpired)
+	}
+	d := edit(p, now)
+	d.Payment.Attempt.Challenge.Tries++
+	d.ask(OpVerify, p.Terms.Amount)
+	return d.Change, nil
+}
+
+// Decide is the word on a hold, whoever says it (seed: set_accept, callback).
+type Decide struct {
+	Accept Accept
+	Amount money.Amount // the sum to capture; the zero Amount means all that is held
+	By     By
+}
+
+func (c Decide) begin(p Payment, now time.Time) (Change, error) {
+	amount := c.Amount
+	switch {
+	case c.Accept == Cancel:
+		amount = p.Terms.Amount.Zero()
+	case amount == money.Amount{}:
+		if amount = p.Held; !amount.Positive() {
+			amount = p.Terms.Amount
+		}
+	}
+	if stands := p.Decision; stands != nil {
+		switch {
+		case stands.Accept != c.Accept || stands.Amount != amount:
+			return Change{}, &Error{Reason: DecisionStands, Decision: stands}
+		case p.Open != nil:
+			return Change{}, refuse(UnderWay)
+		}
+		return unchanged(p), nil
+	}
+	switch p.State {
+	case Created, Challenged:
+		return c.beforeHold(p, now)
+	case Held:
+	case Captured:
+		return Change{}, refuse(AlreadyCaptured)
+	default:
+		return Change{}, refuse(Finished)
+	}
+	byDeadline := c.By == ByDeadline
+	switch late := !now.Before(p.HoldDeadline); {
+	case late && !byDeadline:
+		return Change{}, &Error{Reason: DeadlinePassed, Detail: "the hold's time ended at " + p.HoldDeadline.Format(time.RFC3339)}
+	case !late && byDeadline:
+		return unchanged(p), nil
+	case c.Accept == Capture && amount.Cmp(p.Held) > 0:
+		return Change{}, &Error{Reason: AmountAboveHold, Detail: fmt.Sprintf("%s is held", p.Held)}
+	case c.Accept == Capture && !amount.Positive():
+		return Change{}, &Error{Reason: AmountAboveHold, Detail: "the sum must be above 0"}
+	}
+	d := edit(p, now)
+	d.Payment.Decision = &Decision{Accept: c.Accept, Amount: amount, By: c.By, At: now}
+	if c.Accept == Capture {
+		d.ask(OpCapture, amount)
+	} else {
+		d.ask(OpVoid, p.StillHeld())
+	}
+	return d.Change, nil
+}
+
+// beforeHold: nothing is set aside yet, so there is nothing to capture, and a cancellation moves no money.
+func (c Decide) beforeHold(p Payment, now time.Time) (Change, error) {
+	switch {
+	case p.Open != nil:
+		return Change{}, p.busy()
+	case c.Accept == Capture:
+		return Change{}, refuse(NotHeld)
+	}
+	d := edit(p, now)
+	d.Payment.Decision = &Decision{Accept: Cancel, Amount: p.Terms.Amount.Zero(), By: c.By, At: now}
+	d.move(Voided)
+	return d.Change, nil
+}
+
+// Lapse does what time does: it ends a payment nobody paid, and lets go of a hold nobody
+// confirmed. Before its time it changes nothing.
+type Lapse struct{}
+
+func (c Lapse) begin(p Payment, now time.Time) (Change, error) {
+	switch {
+	case p.Open != nil:
+		return Change{}, p.busy()
+	case p.State == Held && p.Decision == nil:
+		return Decide{Accept: Cancel, By: ByDeadline}.begin(p, now)
+	case (p.State == Created || p.State == Challenged) && !now.Before(p.Terms.ExpiresAt):
+		d := edit(p, now)
+		d.move(Expired)
+		return d.Change, nil
+	}
+	return unchanged(p), nil
+}
+
+// Resume takes up a question whose answer never came: the process died, or the centre did not
+// say. Orphan asks at once, without waiting for the question's time: whoever says so knows that
+// nobody is still asking it.
+type Resume struct {
+	Orphan bool
+}
+
+func (c Resume) begin(p Payment, now time.Time) (Change, error) {
+	op := p.Open
+	if op == nil || !c.Orphan && (op.NextAt.IsZero() || now.Before(op.NextAt)) {
+		return unchanged(p), nil
+	}
+	if !op.Kind.MovesMoney() {
+		// The code or card it needs is gone with the request, and no money is at stake: the payer tries again.
+		return Settle(p, Answer{Ref: op.Ref, Outcome: Unknown, Cause: "the request that asked this was lost"}, now), nil
+	}
+	d := edit(p, now)
+	*d.Payment.Open = Next(*op, p.Attempt.Limits, now)
+	return d.Change, nil
+}
+
+// payable reports why no card or code can be taken now.
+func (p *Payment) payable(now time.Time) error {
+	switch {
+	case p.State == Held || p.State == Captured:
+		return refuse(AlreadyPaid)
+	case p.State == Declined:
+		return refuse(AttemptsUsedUp)
+	case p.State == Expired:
+		return refuse(PaymentExpired)
+	case p.State.Terminal():
+		return refuse(Finished)
+	case p.Open == nil && !now.Before(p.Terms.ExpiresAt):
+		return refuse(PaymentExpired)
+	}
+	return nil
+}
+
+// busy tells a question that is being asked from one whose answer is in doubt.
+func (p *Payment) busy() error {
+	if p.Open.Kind.MovesMoney() && p.Open.Outcome != "" {
+		return refuse(InDoubt)
+	}
+	return refuse(Busy)
+}

@@ -1,0 +1,187 @@
+package payment
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Method is how the payer pays (seed: payment_methods).
+type Method string
+
+// The methods of the merchant API.
+const (
+	BankCard Method = "bank_card" // Visa, Mastercard
+	Uzcard   Method = "uzcard"
+	Humo     Method = "humo"
+)
+
+// Methods lists them as people are shown them.
+var Methods = []Method{BankCard, Uzcard, Humo}
+
+// dots is how every secret prints.
+const dots = "••••"
+
+// Card is what a payer types in. It lives in memory for the length of one request and prints as dots.
+type Card struct {
+	Number string // digits only
+	Expiry string // YYMM
+	CVC    string // empty where the method needs none
+	Holder string
+}
+
+// String, GoString, LogValue and MarshalText keep a card out of every log and dump.
+func (Card) String() string               { return dots }
+func (Card) GoString() string             { return dots }
+func (Card) LogValue() slog.Value         { return slog.StringValue(dots) }
+func (Card) MarshalText() ([]byte, error) { return []byte(dots), nil }
+
+// OTP is a one-time code on its way from the payer to the centre. It prints as dots.
+type OTP string
+
+// String, GoString, LogValue and MarshalText keep a code out of every log and dump.
+func (OTP) String() string               { return dots }
+func (OTP) GoString() string             { return dots }
+func (OTP) LogValue() slog.Value         { return slog.StringValue(dots) }
+func (OTP) MarshalText() ([]byte, error) { return []byte(dots), nil }
+
+// Facts is what may be kept of the card in the open.
+func (c Card) Facts() CardFacts {
+	f := CardFacts{Holder: c.Holder}
+	if len(c.Number) >= 13 {
+		f.First6, f.Last4 = c.Number[:6], c.Number[len(c.Number)-4:]
+	}
+	if r, ok := RangeOf(c.Number); ok {
+		f.Scheme, f.Country = r.Scheme, r.Country
+	}
+	return f
+}
+
+// Masked is the number as notifications show it: "427831** **** 3011" (contract §6).
+func (f CardFacts) Masked() string {
+	if len(f.First6) != 6 {
+		return ""
+	}
+	return f.First6 + "** **** " + f.Last4
+}
+
+// CleanNumber drops the spaces and dashes people type and reports whether only digits are left.
+func CleanNumber(typed string) (string, bool) {
+	digits := strings.Map(func(r rune) rune {
+		switch r {
+		case ' ', '-', '\u00a0', '\t':
+			return -1
+		}
+		return r
+	}, typed)
+	if !digitsOnly(digits) {
+		return "", false
+	}
+	return digits, true
+}
+
+// Luhn reports whether the last digit is the check digit of the others (ISO/IEC 7812-1).
+func Luhn(number string) bool {
+	sum := 0
+	for i := range len(number) {
+		d := int(number[len(number)-1-i] - '0')
+		if i%2 == 1 {
+			if d *= 2; d > 9 {
+				d -= 9
+			}
+		}
+		sum += d
+	}
+	return number != "" && sum%10 == 0
+}
+
+// Range is a run of card numbers that share a beginning.
+type Range struct {
+	From, To string // first digits, of equal length, inclusive
+	Scheme   string // uzcard, humo, visa, mastercard
+	Method   Method
+	Country  string // where the whole range is issued, else empty
+	Lengths  []int  // allowed lengths of the number
+}
+
+// ranges is the card range table (processors.md §4). The longest prefix wins: 5614 is Uzcard
+// although 5 is otherwise Mastercard.
+var ranges = []Range{
+	{From: "8600", To: "8600", Scheme: "uzcard", Method: Uzcard, Country: "UZ", Lengths: []int{16}},
+	{From: "5614", To: "5614", Scheme: "uzcard", Method: Uzcard, Country: "UZ", Lengths: []int{16}},
+	{From: "6262", To: "6262", Scheme: "uzcard", Method: Uzcard, Country: "UZ", Lengths: []int{16}},
+	{From: "9860", To: "9860", Scheme: "humo", Method: Humo, Country: "UZ", Lengths: []int{16}},
+	{From: "4", To: "4", Scheme: "visa", Method: BankCard, Lengths: []int{13, 16, 19}},
+	{From: "51", To: "55", Scheme: "mastercard", Method: BankCard, Lengths: []int{16}},
+	{From: "2221", To: "2720", Scheme: "mastercard", Method: BankCard, Lengths: []int{16}},
+}
+
+// RangeOf finds the range of a card number.
+func RangeOf(number string) (Range, bool) {
+	best := -1
+	for i, r := range ranges {
+		n := len(r.From)
+		if len(number) < n || number[:n] < r.From || number[:n] > r.To {
+			continue
+		}
+		if best < 0 || n > len(ranges[best].From) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return Range{}, false
+	}
+	return ranges[best], true
+}
+
+// CardProblem is the first thing wrong with a typed card: which field, and why.
+type CardProblem struct {
+	Field  string // as pay calls it: pan, exp, cvc2, method
+	Reason Reason
+	Detail string
+}
+
+// Check looks at what can be known of a card without asking anybody: check digit and length, the
+// method against the number's range, the expiry, and the CVC where the method needs one. now tells
+// the month in which a card is still good. nil: nothing is wrong.
+func (c Card) Check(m Method, now time.Time) *CardProblem {
+	r, known := RangeOf(c.Number)
+	switch {
+	case c.Number == "":
+		return &CardProblem{"pan", CardUnknown, "the card number is missing"}
+	case !digitsOnly(c.Number):
+		return &CardProblem{"pan", CardUnknown, "expected digits only"}
+	case !known:
+		return &CardProblem{"pan", CardUnknown, "no card scheme has numbers that begin so"}
+	case !slices.Contains(r.Lengths, len(c.Number)):
+		return &CardProblem{"pan", CardUnknown, fmt.Sprintf("a %s number has another length than %d", r.Scheme, len(c.Number))}
+	case !Luhn(c.Number):
+		return &CardProblem{"pan", CardUnknown, "the check digit is wrong: a digit is mistyped"}
+	case r.Method != m:
+		return &CardProblem{"method", MethodNotAllowed, fmt.Sprintf("this is a %s card: its method is %s", r.Scheme, r.Method)}
+	}
+	if len(c.Expiry) != 4 || !digitsOnly(c.Expiry) || c.Expiry[2:] < "01" || c.Expiry[2:] > "12" {
+		return &CardProblem{"exp", WrongExpiry, "expected YYMM, such as 2912 for December 2029"}
+	}
+	// YYMM compares like a number; the card is good until the end of its month, in Tashkent.
+	if c.Expiry < now.In(tashkent).Format("0601") {
+		return &CardProblem{"exp", CardExpired, "the card has expired"}
+	}
+	if m == BankCard && (len(c.CVC) != 3 || !digitsOnly(c.CVC)) {
+		return &CardProblem{"cvc2", WrongCVC, "expected the 3 digits from the back of the card"}
+	}
+	return nil
+}
+
+var tashkent = time.FixedZone("Asia/Tashkent", 5*60*60)
+
+func digitsOnly(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return s != ""
+}

@@ -1,0 +1,12 @@
+// Package payment decides; it never does.
+//
+// A Payment is the last thing known for certain plus at most one open question to a processing
+// centre. Begin looks at it and at a command and says what changes; Settle takes the centre's
+// answer and says what changes; both are pure: no I/O, no context, no clock, no randomness. What
+// crosses from deciding to storing is a Change, and nothing else.
+//
+// The order to read: state.go (the states and their words on the wire), payment.go (what a
+// payment is), operation.go (the open question), command.go and begin.go (what may be asked of
+// it), settle.go (what an answer does), check.go (what must hold of every Change, checked once
+// more before it is written), card.go (card numbers and their ranges), reason.go (why not).
+package payment

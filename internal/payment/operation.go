@@ -1,0 +1,171 @@
+package payment
+
+import (
+	"strconv"
+	"time"
+
+	"holdfast/internal/money"
+)
+
+// Kind says what a processing centre is asked to do.
+type Kind string
+
+// The kinds of operation. Challenge and Verify move no money at a centre that sends codes; all
+// others do, and their answer is never guessed.
+const (
+	OpChallenge Kind = "challenge" // send the payer a code
+	OpVerify    Kind = "verify"    // check the code; gives the card's token
+	OpHold      Kind = "hold"      // set money aside
+	OpCharge    Kind = "charge"    // take money in one stage
+	OpCapture   Kind = "capture"   // take what is set aside, or part of it; the rest goes back
+	OpVoid      Kind = "void"      // let go of what is set aside
+)
+
+// MovesMoney reports whether a lost answer leaves money in doubt.
+func (k Kind) MovesMoney() bool { return k != OpChallenge && k != OpVerify }
+
+// repeatable reports whether the operation can be sent again without the payer: what it needs
+// is stored, and the centre's own record says whether it was done.
+func (k Kind) repeatable() bool { return k == OpCapture || k == OpVoid }
+
+// Ask is what is asked about an operation.
+type Ask string
+
+// What may be asked: to do it, or what became of it.
+const (
+	Send  Ask = "send"
+	Query Ask = "query"
+)
+
+// Operation is one thing a processing centre is asked to do. While its answer is not known it is
+// Payment.Open; afterwards it is a row of the payment's record.
+type Operation struct {
+	N       int          `json:"n"`   // 1, 2, 3 … within the payment
+	Ref     string       `json:"ref"` // our reference at the centre, unique over all payments
+	Kind    Kind         `json:"kind"`
+	Amount  money.Amount `json:"amount"`
+	BegunAt time.Time    `json:"begun_at,format:unixmicro"`
+
+	Ask     Ask       `json:"ask"`                               // what was asked last
+	SentAt  time.Time `json:"sent_at,format:unixmicro"`          // when it was last asked to be done
+	AskedAt time.Time `json:"asked_at,format:unixmicro"`         // when anything was last asked
+	Asks    int       `json:"asks"`                              // questions asked so far
+	NextAt  time.Time `json:"next_at,omitzero,format:unixmicro"` // when to ask next; zero: a person must look
+
+	VerifyID int64 `json:"verify_id,omitzero"` // OpChallenge: the name of the verification it starts
+	Resend   bool  `json:"resend,omitzero"`    // OpChallenge: a further code for the same attempt
+
+	// What is known of the answer. Outcome is empty while nothing is.
+	Outcome    Outcome   `json:"outcome,omitzero"`
+	Reason     Reason    `json:"reason,omitzero"`
+	Cause      string    `json:"cause,omitzero"` // the centre's own words, for the log and for people
+	AnsweredAt time.Time `json:"answered_at,omitzero,format:unixmicro"`
+	Centre     Centre    `json:"centre,omitzero"`
+}
+
+// Limits is how far the word of a payment's processing centre goes, as its connector declares it.
+// It is kept with the attempt, so that a restart under other settings reads a question as it was asked.
+type Limits struct {
+	// AnswerMillis bounds one call, in milliseconds: nobody asks again before it has passed.
+	AnswerMillis int64 `json:"answer_ms"`
+	// ShownMillis is how long after sending an operation the centre may take to show it, in
+	// milliseconds: "not found" proves nothing before. A kind is absent where the centre refuses a
+	// second use of our reference, so that sending again is safe at any time.
+	ShownMillis map[Kind]int64 `json:"shown_ms,omitempty"`
+}
+
+func (l Limits) answer() time.Duration { return time.Duration(l.AnswerMillis) * time.Millisecond }
+
+// shown reports whether op was sent long enough ago for "not found" to be the truth.
+func (l Limits) shown(op *Operation, now time.Time) bool {
+	return now.Sub(op.SentAt) >= time.Duration(l.ShownMillis[op.Kind])*time.Millisecond
+}
+
+// Outcome is what a processing centre said.
+type Outcome string
+
+// The outcomes. Only Approved and Refused move a payment; Unknown is never guessed into Refused.
+const (
+	Approved       Outcome = "approved"
+	ChallengeGiven Outcome = "challenged" // the payer must act first
+	Refused        Outcome = "refused"
+	Unknown        Outcome = "unknown"
+	NeverSeen      Outcome = "never_seen" // the centre says that it does not know the operation
+)
+
+// Answer is what a connector made of a centre's answer, or of its absence.
+type Answer struct {
+	Ref     string // the operation it answers
+	Outcome Outcome
+	Reason  Reason       // why Refused, in our words
+	Cause   string       // the centre's code and words, or the transport's error; never a secret
+	Amount  money.Amount // the sum the centre says it acted on; zero where it does not say
+	Centre  Centre       // what the centre calls it
+	Claim   string       // see Change.Claim
+
+	// With ChallengeGiven.
+	CentreID  string        // the code request at the centre
+	Phone     string        // masked
+	URL       string        // 3-D Secure form
+	CodeLives time.Duration // how long the code is good; 0 where the centre does not say
+}
+
+// Reference is the payment's name in the form the centres are used to (seed: processingReference).
+func (p *Payment) Reference() string { return p.reference(1) }
+
+// reference is our name for the n-th operation of a payment, in the form the centres are used to
+// ("1732700437604_5520", seed: processingReference): creation in epoch milliseconds, the payment's
+// number, and n from the second operation on. At most 28 characters.
+func (p *Payment) reference(n int) string {
+	b := make([]byte, 0, 32)
+	b = strconv.AppendInt(b, p.CreatedAt.UnixMilli(), 10)
+	b = append(b, '_')
+	b = strconv.AppendInt(b, p.Number, 10)
+	if n > 1 {
+		b = append(b, '_')
+		b = strconv.AppendInt(b, int64(n), 10)
+	}
+	return string(b)
+}
+
+// inquiries is when an operation in doubt is asked about, counted from when it was begun; after
+// the last it is asked daily until patience ends, and then a person must look.
+var inquiries = [...]time.Duration{5 * time.Second, 30 * time.Second, 2 * time.Minute, 10 * time.Minute, time.Hour}
+
+const (
+	daily    = 24 * time.Hour
+	patience = 14 * daily
+)
+
+// nextInquiry is when to ask again about an operation that now is in doubt; zero: ask a person.
+func nextInquiry(op *Operation, now time.Time) time.Time {
+	for _, after := range inquiries {
+		if at := op.BegunAt.Add(after); at.After(now) {
+			return at
+		}
+	}
+	if now.Sub(op.BegunAt) > patience {
+		return time.Time{}
+	}
+	return now.Add(daily)
+}
+
+// Next says what to ask now about an operation whose answer is missing: what became of it, or, where
+// the centre has said that it did not do it, to do it again.
+func Next(op Operation, limits Limits, now time.Time) Operation {
+	op.Ask = Query
+	undone := op.Outcome == Refused || op.Outcome == NeverSeen && limits.shown(&op, now)
+	if undone && op.Kind.repeatable() {
+		op.Ask, op.SentAt = Send, now
+	}
+	op.asked(limits, now)
+	return op
+}
+
+// asked stamps a question that is about to be asked. Should the process die now, nobody asks
+// again before this call can no longer be under way.
+func (op *Operation) asked(limits Limits, now time.Time) {
+	op.AskedAt = now
+	op.Asks++
+	op.NextAt = now.Add(limits.answer() + inquiries[0])
+}

@@ -1,0 +1,180 @@
+package payment
+
+import (
+	"fmt"
+	"time"
+)
+
+// Settle takes a centre's answer to the open question. An answer to anything else (late, twice,
+// foreign) changes nothing. Where the answer leads straight to the next question (a verified code
+// to the hold), that question is open in the Change, to be committed and asked in turn.
+func Settle(p Payment, a Answer, now time.Time) Change {
+	if p.Open == nil || p.Open.Ref != a.Ref {
+		return unchanged(p)
+	}
+	op := *p.Open
+	d := edit(p, now)
+	// A sum that was not asked for proves nothing about the one that was.
+	if a.Outcome == Approved && !a.Amount.IsZero() && a.Amount != op.Amount {
+		a.Cause = fmt.Sprintf("asked for %s, answered %s: %s", op.Amount, a.Amount, a.Cause)
+		a.Outcome = Unknown
+	}
+	if !op.Kind.MovesMoney() {
+		switch {
+		case op.Kind == OpChallenge && a.Outcome == ChallengeGiven:
+			d.challenged(op, a)
+		case op.Kind == OpVerify && a.Outcome == Approved:
+			d.verified(a)
+		case a.Outcome == Refused:
+			d.stopped(op, a)
+		default: // nothing is known, and nothing is at stake
+			a.Outcome = Unknown
+			d.close(a)
+			d.Payment.LastRefusal = Unavailable
+		}
+		return d.Change
+	}
+	switch a.Outcome {
+	case Approved:
+		d.done(op, a)
+	case Refused:
+		d.undone(op, a)
+	case NeverSeen:
+		proven := p.Attempt.Limits.shown(&op, now)
+		switch {
+		case proven && op.Kind.repeatable() && op.Asks <= 2:
+			d.keep(a, now) // to be sent again at once
+		case proven && !op.Kind.repeatable():
+			d.close(a)
+			d.tryAgain(Unavailable)
+		default:
+			d.keep(a, nextInquiry(&op, now))
+		}
+	default:
+		a.Outcome = Unknown
+		d.keep(a, nextInquiry(&op, now))
+	}
+	return d.Change
+}
+
+// defaultCodeLives is how long a code is good where the centre does not say.
+const defaultCodeLives = 5 * time.Minute
+
+// challenged: a code is on its way to the payer.
+func (d *draft) challenged(op Operation, a Answer) {
+	d.close(a)
+	attempt := d.Payment.Attempt
+	lives := a.CodeLives
+	if lives <= 0 {
+		lives = defaultCodeLives
+	}
+	c := &Challenge{
+		VerifyID: op.VerifyID, CentreID: a.CentreID, Phone: a.Phone, URL: a.URL,
+		SentAt: d.now, ExpiresAt: d.now.Add(lives),
+	}
+	if op.Resend {
+		c.Resends = attempt.Challenge.Resends + 1
+	}
+	attempt.Challenge = c
+	attempt.Centre.merge(a.Centre)
+	d.Payment.LastRefusal = ""
+	d.move(Challenged)
+}
+
+// verified: the code was right, so the money itself is asked for. The ttl is looked at here once
+// more, since here that question is planned.
+func (d *draft) verified(a Answer) {
+	p := &d.Payment
+	d.close(a)
+	p.Attempt.Centre.merge(a.Centre)
+	p.LastRefusal = ""
+	if !d.now.Before(p.Terms.ExpiresAt) {
+		d.move(Expired)
+		return
+	}
+	if p.Terms.AutoCapture {
+		d.ask(OpCharge, p.Terms.Amount)
+		return
+	}
+	p.HoldDeadline = d.now.Add(time.Duration(p.Attempt.HoldFor) * time.Second)
+	d.ask(OpHold, p.Terms.Amount)
+}
+
+// stopped: the centre refused a card or a code before any money was asked for.
+func (d *draft) stopped(op Operation, a Answer) {
+	p := &d.Payment
+	d.close(a)
+	p.LastRefusal = a.Reason
+	switch {
+	case op.Kind == OpVerify && a.Reason == WrongCode:
+		if p.WrongCodes++; p.WrongCodes >= MaxWrongCodes {
+			d.move(Declined)
+		}
+	case op.Kind == OpVerify && a.Reason == CodeExpired:
+		p.Attempt.Challenge.ExpiresAt = d.now
+	case a.Reason == Unavailable || a.Reason == Misconfigured:
+		// Not the card's fault: it costs the payer no attempt. A code may still be good.
+		if op.Kind == OpChallenge && !op.Resend {
+			p.Attempts--
+		}
+	case op.Kind == OpChallenge && op.Resend:
+		// The earlier code may still be good.
+	default:
+		d.tryAgain(a.Reason)
+	}
+}
+
+// tryAgain leaves the payment open for another card, unless the attempts are used up.
+func (d *draft) tryAgain(why Reason) {
+	p := &d.Payment
+	p.LastRefusal = why
+	p.HoldDeadline = time.Time{}
+	if p.Attempts >= MaxAttempts {
+		d.move(Declined)
+		return
+	}
+	d.move(Created)
+}
+
+// done: the centre moved the money.
+func (d *draft) done(op Operation, a Answer) {
+	p := &d.Payment
+	d.close(a)
+	p.Attempt.Centre.merge(a.Centre)
+	p.LastRefusal = ""
+	d.Claim = a.Claim
+	switch op.Kind {
+	case OpHold:
+		d.hold(op.Ref, op.Amount)
+		d.move(Held)
+	case OpCharge:
+		d.hold(op.Ref, op.Amount)
+		d.capture(op.Ref, op.Amount)
+		d.move(Captured)
+	case OpCapture:
+		d.capture(op.Ref, op.Amount)
+		d.release(op.Ref)
+		d.move(Captured)
+	case OpVoid:
+		d.release(op.Ref)
+		d.move(Voided)
+	}
+}
+
+// undone: the centre says for certain that it did not move the money.
+func (d *draft) undone(op Operation, a Answer) {
+	switch {
+	case !op.Kind.repeatable():
+		d.close(a)
+		d.tryAgain(a.Reason)
+	case a.Reason == HoldGone:
+		// The centre no longer has the hold, so the payer has his money back, whatever was decided.
+		d.close(a)
+		d.release(op.Ref)
+		d.move(Voided)
+	default:
+		// The decision stands and the money is still set aside: it is tried again until it works,
+		// and shown to a person meanwhile.
+		d.keep(a, nextInquiry(&op, d.now))
+	}
+}

@@ -1,0 +1,77 @@
+// Package processor is the one contract between the gateway and a processing centre: a Question
+// goes in, an Answer comes out.
+//
+// A connector knows one centre's wire format and nothing else. It never decides, never retries a
+// question that moves money, and never returns an error: it says approved, refused, unknown or
+// never seen, with the cause for the log. What every connector must get right is written down as
+// an exam in processortest.
+package processor
+
+import (
+	"context"
+	"time"
+
+	"holdfast/internal/payment"
+)
+
+// Processor is a connector to one processing centre. It is safe for concurrent use.
+type Processor interface {
+	// Name is how the store and the ledger call the centre: "uzcard".
+	Name() string
+	// Capabilities is what the centre can do, as examined by processortest.
+	Capabilities() Capabilities
+	// Ask asks one question and waits for its answer until ctx ends. Whatever goes wrong after
+	// the first byte was sent is Unknown; what certainly never left is Refused with
+	// payment.Unavailable.
+	Ask(ctx context.Context, q Question) payment.Answer
+}
+
+// Question is one thing to ask a centre. The gateway has committed it before it asks.
+type Question struct {
+	Payment   payment.ID
+	Shop      int64
+	Operation payment.Operation // Kind, Ref, Amount, Ask, SentAt
+	Attempt   payment.Attempt   // what is known of the card and of the hold so far
+
+	// HoldUntil is when the gateway lets an undecided hold go; the centre's own hold must outlive it.
+	HoldUntil time.Time
+
+	// In memory only, for the one question that needs it.
+	Card payment.Card // with OpChallenge
+	Code payment.OTP  // with OpVerify
+
+	// Claimed reports whether another payment owns a hold of this centre. It is asked when a
+	// hold without a reference of ours must be found again (SVGate hold.get.cardId). An error
+	// makes the answer Unknown.
+	Claimed func(ctx context.Context, claim string) (bool, error)
+}
+
+// Capabilities is what a centre can do and how far its word goes.
+type Capabilities struct {
+	// Answer bounds one call to the centre.
+	Answer time.Duration
+	// Shown says for each kind of operation how long after sending it the centre may take to
+	// show it when asked; "not found" proves nothing before. 0: the centre refuses a second use
+	// of our reference, so sending again is safe at any time.
+	Shown map[payment.Kind]time.Duration
+	// LongestHold is how long the centre keeps money aside at most.
+	LongestHold time.Duration
+	// PartialCapture: a smaller sum than was held may be captured, once; the centre gives back the rest.
+	PartialCapture bool
+	// SendsCode: the centre sends the one-time code itself.
+	SendsCode bool
+}
+
+// Limits is what of the capabilities is kept with a payment.
+func (c Capabilities) Limits() payment.Limits {
+	limits := payment.Limits{AnswerMillis: c.Answer.Milliseconds()}
+	for kind, shown := range c.Shown {
+		if shown > 0 {
+			if limits.ShownMillis == nil {
+				limits.ShownMillis = make(map[payment.Kind]int64)
+			}
+			limits.ShownMillis[kind] = shown.Milliseconds()
+		}
+	}
+	return limits
+}

@@ -1,0 +1,381 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"zombiezen.com/go/sqlite"
+
+	"holdfast/internal/ledger"
+	"holdfast/internal/money"
+	"holdfast/internal/payment"
+)
+
+// Violation is a broken invariant.
+type Violation struct {
+	Invariant int // its number in docs/payment-cycle.md
+	Payment   payment.ID
+	Text      string
+}
+
+func (v Violation) String() string {
+	return fmt.Sprintf("invariant %d, payment %s: %s", v.Invariant, v.Payment, v.Text)
+}
+
+// Audit is what a check of the whole store found.
+type Audit struct {
+	Payments, Operations, Entries, Events int
+	InDoubt                               int // questions whose answer is missing
+	ForPerson                             int // of these, what waits for a person
+	Balances                              map[money.Currency]map[ledger.Account]int64
+	Violations                            []Violation // the first maxViolations
+}
+
+const (
+	maxViolations = 1000
+	auditChunk    = 1000 // payments read in one snapshot, so that a long audit holds up no checkpoint
+)
+
+// Audit derives everything again from the stored rows and compares: invariants 1-8, 10, 13 and 16
+// of docs/payment-cycle.md. It can run beside a serving gateway. progress, which may be nil, is called
+// now and then with the number of payments looked at and the number there are.
+func (s *Store) Audit(ctx context.Context, progress func(done, of int)) (*Audit, error) {
+	a := &Audit{Balances: make(map[money.Currency]map[ledger.Account]int64)}
+	total := 0
+	err := s.read(ctx, func(conn *sqlite.Conn) error {
+		return query(conn, `SELECT count(*) FROM payments`, nil, func(row *sqlite.Stmt) error {
+			total = row.ColumnInt(0)
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	for from := int64(0); ; {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		last := from
+		err := s.read(ctx, func(conn *sqlite.Conn) (err error) {
+			if err := script1(conn, "BEGIN"); err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, script1(conn, "COMMIT")) }()
+			last, err = s.auditChunk(conn, a, from)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if last == from {
+			break
+		}
+		from = last
+		if progress != nil {
+			progress(a.Payments, total)
+		}
+	}
+	if err := s.auditOrphans(ctx, a); err != nil {
+		return nil, err
+	}
+	for currency, accounts := range a.Balances {
+		sum := int64(0)
+		for _, balance := range accounts {
+			sum += balance
+		}
+		if sum != 0 {
+			a.violate(7, payment.ID{}, "the ledger in %s is off by %d minor units", currency, sum)
+		}
+	}
+	return a, nil
+}
+
+func (a *Audit) violate(invariant int, id payment.ID, format string, args ...any) {
+	if len(a.Violations) < maxViolations {
+		a.Violations = append(a.Violations, Violation{invariant, id, fmt.Sprintf(format, args...)})
+	}
+}
+
+// audited is one payment with all its rows.
+type audited struct {
+	row
+	due        time.Time // as stored
+	open       string
+	operations []payment.Operation
+	entries    []Entry
+	events     []payment.Event
+	shops      []int64 // of the events
+}
+
+// auditChunk looks at the payments after row from and returns the last row it saw.
+func (s *Store) auditChunk(conn *sqlite.Conn, a *Audit, from int64) (last int64, err error) {
+	var chunk []*audited
+	bySeq := make(map[int64]*audited)
+	last = from
+	err = query(conn, strings.Replace(selectPayment, " FROM", ", due_at, open FROM", 1)+` WHERE seq > ?1 ORDER BY seq LIMIT ?2`,
+		[]any{from, auditChunk}, func(stmt *sqlite.Stmt) error {
+			r, err := s.scan(stmt)
+			if err != nil {
+				a.violate(7, r.payment.ID, "%v", err)
+			}
+			p := &audited{row: r, open: stmt.ColumnText(18)}
+			if !stmt.ColumnIsNull(17) {
+				p.due = timeAt(stmt.ColumnInt64(17))
+			}
+			last = r.seq
+			bySeq[r.seq] = p
+			if err == nil {
+				chunk = append(chunk, p)
+			}
+			return nil
+		})
+	if err != nil || last == from {
+		return last, err
+	}
+	between := []any{from, last}
+	err = query(conn, `SELECT payment, n, record FROM operations WHERE payment > ?1 AND payment <= ?2 ORDER BY payment, n`, between, func(stmt *sqlite.Stmt) error {
+		p := bySeq[stmt.ColumnInt64(0)]
+		if p == nil {
+			return nil // see auditOrphans
+		}
+		var op payment.Operation
+		if err := json.Unmarshal(blob(stmt, 2), &op); err != nil {
+			a.violate(6, p.payment.ID, "operation %d cannot be read: %v", stmt.ColumnInt(1), err)
+			return nil
+		}
+		if op.N != stmt.ColumnInt(1) {
+			a.violate(6, p.payment.ID, "operation %d calls itself %d", stmt.ColumnInt(1), op.N)
+		}
+		p.operations = append(p.operations, op)
+		a.Operations++
+		return nil
+	})
+	if err != nil {
+		return last, err
+	}
+	err = query(conn, `SELECT payment, n, operation, kind, currency, lines FROM entries WHERE payment > ?1 AND payment <= ?2 ORDER BY payment, n`, between, func(stmt *sqlite.Stmt) error {
+		p := bySeq[stmt.ColumnInt64(0)]
+		if p == nil {
+			return nil
+		}
+		lines, err := ledger.ParseLines(stmt.ColumnText(5), money.Currency(stmt.ColumnText(4)))
+		if err != nil {
+			a.violate(7, p.payment.ID, "entry %d: %v", stmt.ColumnInt(1), err)
+			return nil
+		}
+		p.entries = append(p.entries, Entry{N: stmt.ColumnInt(1), Entry: ledger.Entry{
+			Operation: stmt.ColumnText(2), Kind: ledger.Kind(stmt.ColumnText(3)), Lines: lines,
+		}})
+		a.Entries++
+		return nil
+	})
+	if err != nil {
+		return last, err
+	}
+	err = query(conn, `SELECT payment, n, status, shop FROM events WHERE payment > ?1 AND payment <= ?2 ORDER BY payment, n`, between, func(stmt *sqlite.Stmt) error {
+		p := bySeq[stmt.ColumnInt64(0)]
+		if p == nil {
+			return nil
+		}
+		p.events = append(p.events, payment.Event{N: stmt.ColumnInt(1), Status: payment.Status(stmt.ColumnText(2))})
+		p.shops = append(p.shops, stmt.ColumnInt64(3))
+		a.Events++
+		return nil
+	})
+	if err != nil {
+		return last, err
+	}
+	for _, p := range chunk {
+		a.check(p)
+	}
+	return last, nil
+}
+
+// check derives one payment again from its rows.
+func (a *Audit) check(r *audited) {
+	a.Payments++
+	p := &r.payment
+	fail := func(invariant int, format string, args ...any) { a.violate(invariant, p.ID, format, args...) }
+
+	if err := p.CheckSums(); err != nil {
+		fail(1, "%v", err)
+	}
+
+	// What was asked of the centre: 1, 2, 3 … with a name of its own each, the last one perhaps open.
+	all := slices.Clone(r.operations)
+	if p.Open != nil {
+		all = append(all, *p.Open)
+		a.InDoubt++
+		if p.Open.NextAt.IsZero() {
+			a.ForPerson++
+		}
+	}
+	effective := make(map[payment.Kind]*payment.Operation)
+	refs := make(map[string]bool)
+	for i := range all {
+		op := &all[i]
+		if op.N != i+1 {
+			fail(6, "operation %d stands where %d should", op.N, i+1)
+		}
+		if refs[op.Ref] {
+			fail(4, "two operations are called %s", op.Ref)
+		}
+		refs[op.Ref] = true
+		if op.Outcome != payment.Approved {
+			continue
+		}
+		if effective[op.Kind] != nil && op.Kind.MovesMoney() {
+			fail(4, "%s and %s are both an effective %s", effective[op.Kind].Ref, op.Ref, op.Kind)
+		}
+		effective[op.Kind] = op
+	}
+	if len(all) != p.LastOperation {
+		fail(6, "%d operations are on record, %d were begun", len(all), p.LastOperation)
+	}
+	if effective[payment.OpHold] != nil && effective[payment.OpCharge] != nil || effective[payment.OpCapture] != nil && effective[payment.OpVoid] != nil {
+		fail(4, "both a hold and a charge, or both a capture and a void, took effect")
+	}
+
+	// The decision and what came of it.
+	capture, void := effective[payment.OpCapture], effective[payment.OpVoid]
+	switch d := p.Decision; {
+	case d == nil && (capture != nil || void != nil):
+		fail(3, "money was captured or let go without a decision")
+	case d != nil && capture != nil && (d.Accept != payment.Capture || d.Amount != capture.Amount):
+		fail(3, "%s was captured, the decision is %s %s", capture.Amount, d.Accept, d.Amount)
+	case d != nil && void != nil && d.Accept != payment.Cancel:
+		fail(3, "the hold was let go, the decision is %s", d.Accept)
+	}
+	if p.State.Terminal() && p.Open != nil {
+		fail(5, "a %s payment still asks for a %s", p.State, p.Open.Kind)
+	}
+	took := effective[payment.OpCharge]
+	if took == nil {
+		took = capture
+	}
+	if (p.State == payment.Captured) != (took != nil) {
+		fail(5, "the state is %s, and the centre %s", p.State, map[bool]string{true: "took money", false: "took none"}[took != nil])
+	}
+
+	a.checkEntries(r, all, fail)
+
+	// Events: 1, 2, 3 …, each another status than the one before, the last one the payment's.
+	for i, e := range r.events {
+		if e.N != i+1 {
+			fail(10, "event %d stands where %d should", e.N, i+1)
+		}
+		if r.shops[i] != p.Shop {
+			fail(13, "event %d belongs to shop %d, the payment to %d", e.N, r.shops[i], p.Shop)
+		}
+	}
+	if len(r.events) != p.LastEvent {
+		fail(10, "%d events are on record, %d were made", len(r.events), p.LastEvent)
+	}
+	told := payment.StatusCreated
+	if n := len(r.events); n > 0 {
+		told = r.events[n-1].Status
+	}
+	if told != p.Status() {
+		fail(10, "the status is %s, the last one told is %s", p.Status(), told)
+	}
+
+	// What is in doubt will be asked about.
+	if !r.due.Equal(p.Due()) {
+		fail(16, "the payment is due at %s, the store wakes it at %s", p.Due(), r.due)
+	}
+	if r.open != openKind(p) {
+		fail(16, "the open question is %q, the store lists it as %q", openKind(p), r.open)
+	}
+}
+
+// checkEntries adds the ledger up and compares it with the payment's sums.
+func (a *Audit) checkEntries(r *audited, operations []payment.Operation, fail func(int, string, ...any)) {
+	p := &r.payment
+	currency := p.Terms.Amount.Currency
+	balances := a.Balances[currency]
+	if balances == nil {
+		balances = make(map[ledger.Account]int64)
+		a.Balances[currency] = balances
+	}
+	shopHeld, shop := ledger.ShopHeld(p.Shop), ledger.Shop(p.Shop)
+	var held, captured, released, refunded, fee int64
+	entriesOf := make(map[string]int)
+	for i, e := range r.entries {
+		if e.N != i+1 {
+			fail(8, "entry %d stands where %d should", e.N, i+1)
+		}
+		if err := e.Check(); err != nil {
+			fail(7, "entry %d: %v", e.N, err)
+		}
+		entriesOf[e.Operation]++
+		for _, l := range e.Lines {
+			balances[l.Account] += l.Amount.Minor
+			if l.Amount.Currency != currency {
+				fail(7, "entry %d is in %s", e.N, l.Amount.Currency)
+			}
+			switch minor := l.Amount.Minor; {
+			case strings.HasPrefix(string(l.Account), "shop/") && l.Account != shopHeld && l.Account != shop:
+				fail(13, "entry %d touches %s", e.N, l.Account)
+			case e.Kind == ledger.Hold && l.Account == shopHeld:
+				held -= minor
+			case e.Kind == ledger.Release && l.Account == shopHeld:
+				released += minor
+			case e.Kind == ledger.Capture && l.Account == shop:
+				captured -= minor
+			case e.Kind == ledger.Refund && l.Account == shop:
+				refunded += minor
+			case e.Kind == ledger.Fee && l.Account == ledger.Fees:
+				fee -= minor
+			}
+		}
+	}
+	for _, sum := range []struct {
+		name    string
+		stored  money.Amount
+		derived int64
+	}{
+		{"held", p.Held, held}, {"captured", p.Captured, captured}, {"released", p.Released, released},
+		{"refunded", p.Refunded, refunded}, {"fee", p.Fee, fee},
+	} {
+		if sum.stored.Minor != sum.derived {
+			fail(7, "%s is stored as %d, the entries say %d", sum.name, sum.stored.Minor, sum.derived)
+		}
+	}
+	if len(r.entries) != p.LastEntry {
+		fail(8, "%d entries are on record, %d were made", len(r.entries), p.LastEntry)
+	}
+	for _, op := range operations {
+		// A void or capture that found the hold gone released it too: it is refused with that reason.
+		moved := op.Kind.MovesMoney() && (op.Outcome == payment.Approved || op.Reason == payment.HoldGone && !op.AnsweredAt.IsZero() && op.NextAt.IsZero())
+		if moved != (entriesOf[op.Ref] > 0) {
+			fail(8, "operation %s (%s, %s) has %d entries", op.Ref, op.Kind, op.Outcome, entriesOf[op.Ref])
+		}
+		delete(entriesOf, op.Ref)
+	}
+	for ref := range entriesOf {
+		fail(8, "entries follow from operation %s, which is not on record", ref)
+	}
+}
+
+// auditOrphans looks for rows whose payment does not exist.
+func (s *Store) auditOrphans(ctx context.Context, a *Audit) error {
+	return s.read(ctx, func(conn *sqlite.Conn) error {
+		for table, invariant := range map[string]int{"operations": 6, "entries": 8, "events": 10, "deliveries": 10, "claims": 4} {
+			err := query(conn, `SELECT count(*) FROM `+table+` WHERE payment NOT IN (SELECT seq FROM payments)`, nil, func(row *sqlite.Stmt) error {
+				if n := row.ColumnInt64(0); n > 0 {
+					a.violate(invariant, payment.ID{}, "%d rows of %s belong to no payment", n, table)
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,260 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+
+	"holdfast/internal/money"
+	"holdfast/internal/payment"
+)
+
+// The outbox. An event becomes due, is claimed (the attempt is on disk before it is sent), and its
+// result is recorded. Events of one payment are told in order; an endpoint that does not take one
+// of them gets the later ones all the same, after Patience attempts.
+
+// Patience is how many attempts an event gets before the next one of its payment may overtake it.
+const Patience = 3
+
+// EventKey names an event.
+type EventKey struct {
+	seq int64
+	n   int
+}
+
+// Delivery is an event claimed: to be sent by whoever claimed it, until its lease ends.
+type Delivery struct {
+	Key      EventKey
+	Payment  payment.ID
+	Shop     int64
+	Event    payment.Event
+	Endpoint string
+	Attempt  int // this one: 1, 2, 3 …
+}
+
+// Result is what became of a delivery.
+type Result struct {
+	Delivery
+	At     time.Time     // when it was sent
+	Took   time.Duration // until the answer
+	Status int           // HTTP; 0: no answer
+	Note   string        // for people
+	// Accepted: the merchant has it. NextAt: when to send it (again); zero: never. Outcome says why
+	// nothing more is sent: delivered, decided, gave up.
+	Accepted bool
+	NextAt   time.Time
+	Outcome  string
+}
+
+// Outcomes that the store itself gives to an event.
+const (
+	outcomeNowhere    = "nowhere to send"        // there is no notify_url
+	outcomeSuperseded = "a later one was taken"  // the merchant already knows more
+	outcomeDecided    = "the payment is decided" // a repeat that is no longer needed
+)
+
+// writeEvent puts an event into the outbox, due at once.
+func writeEvent(conn *sqlite.Conn, seq int64, p *payment.Payment, e *payment.Event) error {
+	var nextAt any = micros(e.At)
+	outcome := ""
+	if p.Terms.NotifyURL == "" {
+		nextAt, outcome = nil, outcomeNowhere
+	}
+	return query(conn, `INSERT INTO events (payment, n, shop, status, at, captured, fee, refunded, endpoint, next_at, lease_until, attempts, accepted, outcome)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, 0, 0, ?11)`,
+		[]any{seq, e.N, p.Shop, string(e.Status), micros(e.At), e.Sums.Captured.Minor, e.Sums.Fee.Minor, e.Sums.Refunded.Minor,
+			endpoint(p.Terms.NotifyURL), nextAt, outcome}, nil)
+}
+
+// candidates bounds how many due events one Claim looks at.
+const candidates = 512
+
+// Claim takes up to limit due events for the caller to send within lease. admit says whether the
+// caller has room for one more to an endpoint; an event without room is put off by a second, so that
+// it does not stand in the way of others.
+func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit func(endpoint string) bool) (claimed []Delivery, err error) {
+	err = s.committer.do(ctx, &job{exec: func(conn *sqlite.Conn, now time.Time) error {
+		claimed = claimed[:0]
+		type candidate struct {
+			Delivery
+			accepted bool
+		}
+		var due []candidate
+		err := query(conn, `SELECT e.payment, e.n, e.shop, e.status, e.at, e.captured, e.fee, e.refunded, e.endpoint, e.attempts, e.accepted, p.id, p.currency
+			FROM events e JOIN payments p ON p.seq = e.payment WHERE e.next_at <= ?1 ORDER BY e.next_at LIMIT ?2`,
+			[]any{micros(now), candidates}, func(row *sqlite.Stmt) error {
+				sum := func(column int) money.Amount {
+					return money.New(row.ColumnInt64(column), money.Currency(row.ColumnText(12)))
+				}
+				due = append(due, candidate{Delivery{
+					Key: EventKey{row.ColumnInt64(0), row.ColumnInt(1)}, Payment: payment.ID(blob(row, 11)), Shop: row.ColumnInt64(2),
+					Event: payment.Event{
+						N: row.ColumnInt(1), Status: payment.Status(row.ColumnText(3)), At: timeAt(row.ColumnInt64(4)),
+						Sums: payment.Sums{Captured: sum(5), Fee: sum(6), Refunded: sum(7)},
+					},
+					Endpoint: row.ColumnText(8), Attempt: row.ColumnInt(9) + 1,
+				}, row.ColumnInt(10) != 0})
+				return nil
+			})
+		if err != nil {
+			return err
+		}
+		for _, d := range due {
+			if len(claimed) == limit {
+				break
+			}
+			wait, overtaken, err := inOrder(conn, d.Key, now)
+			if err != nil {
+				return err
+			}
+			switch {
+			case overtaken && d.accepted:
+				// The merchant took the request to decide, and has decided since.
+				err = closeEvent(conn, d.Key, outcomeDecided)
+			case !wait.IsZero():
+				err = putOff(conn, d.Key, wait)
+			case !admit(d.Endpoint):
+				err = putOff(conn, d.Key, now.Add(time.Second))
+			default:
+				until := micros(now.Add(lease))
+				err = query(conn, `UPDATE events SET attempts = ?3, next_at = ?4, lease_until = ?4 WHERE payment = ?1 AND n = ?2`,
+					[]any{d.Key.seq, d.Key.n, d.Attempt, until}, nil)
+				claimed = append(claimed, d.Delivery)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+	return claimed, err
+}
+
+// inOrder says until when an event must wait for an earlier one of its payment, and whether a
+// later one exists already.
+func inOrder(conn *sqlite.Conn, key EventKey, now time.Time) (wait time.Time, overtaken bool, err error) {
+	err = query(conn, `SELECT n, next_at, lease_until, attempts, accepted FROM events WHERE payment = ?1 AND (n > ?2 OR n < ?2 AND next_at IS NOT NULL)`,
+		[]any{key.seq, key.n}, func(row *sqlite.Stmt) error {
+			if row.ColumnInt(0) > key.n {
+				overtaken = true
+				return nil
+			}
+			next, lease, attempts, accepted := timeAt(row.ColumnInt64(1)), timeAt(row.ColumnInt64(2)), row.ColumnInt(3), row.ColumnInt(4) != 0
+			until := next
+			switch {
+			case lease.After(now):
+				until = lease // it is being sent right now; its result wakes this one
+			case accepted || attempts >= Patience:
+				return nil
+			case !next.After(now):
+				until = now.Add(10 * time.Millisecond) // it is due itself and goes first
+			}
+			if until.After(wait) {
+				wait = until
+			}
+			return nil
+		})
+	return wait, overtaken, err
+}
+
+func closeEvent(conn *sqlite.Conn, key EventKey, outcome string) error {
+	return query(conn, `UPDATE events SET next_at = NULL, lease_until = 0, outcome = ?3 WHERE payment = ?1 AND n = ?2`,
+		[]any{key.seq, key.n, outcome}, nil)
+}
+
+func putOff(conn *sqlite.Conn, key EventKey, until time.Time) error {
+	return query(conn, `UPDATE events SET next_at = ?3 WHERE payment = ?1 AND n = ?2`, []any{key.seq, key.n, micros(until)}, nil)
+}
+
+// Record stores what became of deliveries, many in one commit.
+func (s *Store) Record(ctx context.Context, results []Result) error {
+	more := false
+	err := s.committer.do(ctx, &job{exec: func(conn *sqlite.Conn, now time.Time) error {
+		more = false
+		for _, r := range results {
+			err := query(conn, `UPDATE events SET next_at = ?3, lease_until = 0, accepted = max(accepted, ?4), outcome = ?5 WHERE payment = ?1 AND n = ?2`,
+				[]any{r.Key.seq, r.Key.n, orNull(r.NextAt), r.Accepted, r.Outcome}, nil)
+			if err != nil {
+				return err
+			}
+			err = query(conn, `INSERT OR REPLACE INTO deliveries (payment, event, attempt, at, took, status, note) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)`,
+				[]any{r.Key.seq, r.Key.n, r.Attempt, micros(r.At), r.Took.Microseconds(), r.Status, r.Note}, nil)
+			if err != nil {
+				return err
+			}
+			if r.Key.n > 1 && r.Accepted {
+				// What came before is no news any more, and told now it would turn the merchant's state back.
+				err = query(conn, `UPDATE events SET next_at = NULL, outcome = ?3 WHERE payment = ?1 AND n < ?2 AND next_at IS NOT NULL AND lease_until <= ?4`,
+					[]any{r.Key.seq, r.Key.n, outcomeSuperseded, micros(now)}, nil)
+				if err != nil {
+					return err
+				}
+			}
+			// The next event of the payment has waited for this one.
+			err = query(conn, `UPDATE events SET next_at = ?3 WHERE payment = ?1 AND n = ?2 AND next_at > ?3 AND attempts = 0`,
+				[]any{r.Key.seq, r.Key.n + 1, micros(now)}, nil)
+			if err != nil {
+				return err
+			}
+			more = more || conn.Changes() > 0
+		}
+		return nil
+	}})
+	if more {
+		wake(s.events)
+	}
+	return err
+}
+
+// NextEvent is when the next event is due; false: none waits.
+func (s *Store) NextEvent(ctx context.Context) (at time.Time, waits bool, err error) {
+	err = s.read(ctx, func(conn *sqlite.Conn) error {
+		return query(conn, `SELECT next_at FROM events WHERE next_at IS NOT NULL ORDER BY next_at LIMIT 1`, nil, func(row *sqlite.Stmt) error {
+			at, waits = timeAt(row.ColumnInt64(0)), true
+			return nil
+		})
+	})
+	return at, waits, err
+}
+
+// ReleaseLeases makes what a process that died was sending due again. Only the
+// process that serves may call it.
+func (s *Store) ReleaseLeases(ctx context.Context) error {
+	return s.committer.do(ctx, &job{exec: func(conn *sqlite.Conn, now time.Time) error {
+		return query(conn, `UPDATE events SET next_at = ?1, lease_until = 0 WHERE next_at IS NOT NULL AND lease_until > 0`, []any{micros(now)}, nil)
+	}})
+}
+
+func eventRecords(conn *sqlite.Conn, r row) (events []EventRecord, err error) {
+	currency := r.payment.Terms.Amount.Currency
+	err = query(conn, `SELECT n, status, at, captured, fee, refunded, next_at, attempts, outcome FROM events WHERE payment = ?1 ORDER BY n`,
+		[]any{r.seq}, func(row *sqlite.Stmt) error {
+			sum := func(column int) money.Amount { return money.New(row.ColumnInt64(column), currency) }
+			e := EventRecord{Event: payment.Event{
+				N: row.ColumnInt(0), Status: payment.Status(row.ColumnText(1)), At: timeAt(row.ColumnInt64(2)),
+				Sums: payment.Sums{Captured: sum(3), Fee: sum(4), Refunded: sum(5)},
+			}, Attempts: row.ColumnInt(7), Outcome: row.ColumnText(8)}
+			if !row.ColumnIsNull(6) {
+				e.NextAt = timeAt(row.ColumnInt64(6))
+			}
+			events = append(events, e)
+			return nil
+		})
+	if err != nil {
+		return nil, err
+	}
+	err = query(conn, `SELECT event, attempt, at, took, status, note FROM deliveries WHERE payment = ?1 ORDER BY event, attempt`,
+		[]any{r.seq}, func(row *sqlite.Stmt) error {
+			for i := range events {
+				if events[i].N == row.ColumnInt(0) {
+					events[i].Deliveries = append(events[i].Deliveries, DeliveryRecord{
+						Attempt: row.ColumnInt(1), At: timeAt(row.ColumnInt64(2)),
+						Took: time.Duration(row.ColumnInt64(3)) * time.Microsecond, Status: row.ColumnInt(4), Note: row.ColumnText(5),
+					})
+				}
+			}
+			return nil
+		})
+	return events, err
+}

@@ -1,0 +1,140 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"zombiezen.com/go/sqlite"
+
+	"holdfast/internal/merchant"
+)
+
+// CreateShop stores a new shop and gives it the next id.
+func (s *Store) CreateShop(ctx context.Context, shop merchant.Shop) (merchant.Shop, error) {
+	settings, err := json.Marshal(&shop.Settings, json.Deterministic(true))
+	if err != nil {
+		return shop, fmt.Errorf("the shop's settings cannot be written: %w", err)
+	}
+	err = s.committer.do(ctx, &job{exec: func(conn *sqlite.Conn, now time.Time) error {
+		shop.CreatedAt = now
+		return query(conn, `INSERT INTO shops (id, name, secret_hash, unique_key, created_at, settings)
+			VALUES ((SELECT coalesce(max(id), 0) + 1 FROM shops), ?1, ?2, ?3, ?4, ?5) RETURNING id`,
+			[]any{shop.Name, shop.SecretHash[:], shop.UniqueKey, micros(now), string(settings)}, func(row *sqlite.Stmt) error {
+				shop.ID = row.ColumnInt64(0)
+				return nil
+			})
+	}})
+	s.shops.forget(shop.ID)
+	return shop, err
+}
+
+// UpdateShop lets change edit a shop as it is stored, and stores it.
+func (s *Store) UpdateShop(ctx context.Context, id int64, change func(*merchant.Shop) error) (shop merchant.Shop, err error) {
+	err = s.committer.do(ctx, &job{exec: func(conn *sqlite.Conn, now time.Time) error {
+		shop, err = shopByID(conn, id)
+		if err != nil {
+			return refused{err}
+		}
+		if err := change(&shop); err != nil {
+			return refused{err}
+		}
+		settings, err := json.Marshal(&shop.Settings, json.Deterministic(true))
+		if err != nil {
+			return refused{fmt.Errorf("the shop's settings cannot be written: %w", err)}
+		}
+		return query(conn, `UPDATE shops SET name = ?2, secret_hash = ?3, unique_key = ?4, settings = ?5 WHERE id = ?1`,
+			[]any{id, shop.Name, shop.SecretHash[:], shop.UniqueKey, string(settings)}, nil)
+	}})
+	s.shops.forget(id)
+	return shop, err
+}
+
+// shopFresh is how old what Shop says may be: a setting changed by another process (the command
+// line beside the server) takes effect within this time.
+const shopFresh = time.Second
+
+// shopsKept bounds the shops, and the numbers that are no shop's, that are remembered.
+const shopsKept = 10_000
+
+// shopCache spares the hot path a read for each request. What is not there is remembered too, so
+// that asking for it takes no longer than for a shop.
+type shopCache struct {
+	mu    sync.RWMutex
+	shops map[int64]cachedShop
+}
+
+type cachedShop struct {
+	shop merchant.Shop
+	err  error
+	at   time.Time
+}
+
+// Shop finds a shop as it was at most a second ago.
+func (s *Store) Shop(ctx context.Context, id int64) (merchant.Shop, error) {
+	s.shops.mu.RLock()
+	c, ok := s.shops.shops[id]
+	s.shops.mu.RUnlock()
+	if ok && time.Since(c.at) < shopFresh {
+		return c.shop, c.err
+	}
+	c = cachedShop{at: time.Now()}
+	err := s.read(ctx, func(conn *sqlite.Conn) error {
+		c.shop, c.err = shopByID(conn, id)
+		return nil
+	})
+	if err != nil || c.err != nil && !errors.Is(c.err, ErrNotFound) {
+		return c.shop, errors.Join(err, c.err)
+	}
+	s.shops.mu.Lock()
+	defer s.shops.mu.Unlock()
+	if s.shops.shops == nil || len(s.shops.shops) >= shopsKept {
+		s.shops.shops = make(map[int64]cachedShop)
+	}
+	s.shops.shops[id] = c
+	return c.shop, c.err
+}
+
+// forget makes what this process changed visible to itself at once.
+func (c *shopCache) forget(id int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.shops, id)
+}
+
+// Shops lists all shops by id.
+func (s *Store) Shops(ctx context.Context) (shops []merchant.Shop, err error) {
+	err = s.read(ctx, func(conn *sqlite.Conn) error {
+		return query(conn, selectShop+` ORDER BY id`, nil, func(row *sqlite.Stmt) error {
+			shop, err := scanShop(row)
+			shops = append(shops, shop)
+			return err
+		})
+	})
+	return shops, err
+}
+
+const selectShop = `SELECT id, name, secret_hash, unique_key, created_at, settings FROM shops`
+
+func shopByID(conn *sqlite.Conn, id int64) (shop merchant.Shop, err error) {
+	err = query(conn, selectShop+` WHERE id = ?1`, []any{id}, func(row *sqlite.Stmt) (err error) {
+		shop, err = scanShop(row)
+		return err
+	})
+	if err == nil && shop.ID == 0 {
+		err = fmt.Errorf("shop %d: %w", id, ErrNotFound)
+	}
+	return shop, err
+}
+
+func scanShop(row *sqlite.Stmt) (merchant.Shop, error) {
+	shop := merchant.Shop{ID: row.ColumnInt64(0), Name: row.ColumnText(1), UniqueKey: blob(row, 3), CreatedAt: timeAt(row.ColumnInt64(4))}
+	row.ColumnBytes(2, shop.SecretHash[:])
+	if err := json.Unmarshal(blob(row, 5), &shop.Settings); err != nil {
+		return shop, fmt.Errorf("the settings of shop %d cannot be read: %w", shop.ID, err)
+	}
+	return shop, nil
+}

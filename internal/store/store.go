@@ -1,0 +1,205 @@
+// Package store keeps everything that must survive: shops, payments, what was asked of
+// processing centres, the ledger, and what merchants shall be told.
+//
+// All SQL is here. Writers hand in pure closures; one committer takes all that wait, runs them,
+// writes their changes and makes them durable with one commit, and only then answers. Readers
+// never wait for it.
+//
+// Order to read: commit.go (the shared commit), payments.go, events.go (the outbox), shops.go,
+// audit.go (the invariants, checked on the stored rows), sqlite.go (the engine).
+package store
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"zombiezen.com/go/sqlite/sqlitex"
+)
+
+// Errors that callers tell apart.
+var (
+	ErrNotFound = errors.New("not found")
+	ErrClaimed  = errors.New("another payment owns this hold") // see payment.Change.Claim
+	ErrClosed   = errors.New("the store is closed")
+	ErrBroken   = errors.New("the store no longer acknowledges anything")
+)
+
+// Config says where the store is and how it tells the time.
+type Config struct {
+	Dir   string           // the data directory; holdfast.db is in it
+	Serve bool             // this process serves payments: it alone creates them and keeps their deadlines
+	Now   func() time.Time // default time.Now
+	Log   *slog.Logger     // default slog.Default
+}
+
+// File is the name of the store's file in the data directory.
+const File = "holdfast.db"
+
+// Store is open until Close. It is safe for concurrent use.
+type Store struct {
+	cfg       Config
+	committer *committer
+	readers   *sqlitex.Pool
+	shops     shopCache
+	numbers   cipher.Block // permutes payment numbers
+	lastSeq   atomic.Int64 // of the payments, as far as this process knows
+	lock      *os.File     // held while serving
+	stop      context.CancelFunc
+	done      chan struct{}
+	events    chan struct{} // holds a token when a commit made something to tell
+	due       chan struct{} // holds a token when a commit made a payment due soon
+}
+
+// Open opens the store in cfg.Dir, makes it where there is none and brings its schema up to date.
+// The errors are sentences for the person who starts the program.
+func Open(cfg Config) (*Store, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("the data directory cannot be made: %w", err)
+	}
+	s := &Store{cfg: cfg, done: make(chan struct{}), events: make(chan struct{}, 1), due: make(chan struct{}, 1)}
+	if cfg.Serve {
+		held, err := lock(cfg.Dir)
+		if err != nil {
+			return nil, err
+		}
+		s.lock = held
+	}
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, s.unlock())
+	}
+	return s, nil
+}
+
+func (s *Store) open() error {
+	path := filepath.Join(s.cfg.Dir, File)
+	writer, err := openWriter(path)
+	if err != nil {
+		return err
+	}
+	numberKey, err := migrate(writer, path)
+	if err != nil {
+		return errors.Join(err, writer.Close())
+	}
+	if s.numbers, err = aes.NewCipher(numberKey); err != nil {
+		return errors.Join(fmt.Errorf("the store %s has no usable number key: %w", path, err), writer.Close())
+	}
+	if s.readers, err = openReaders(path); err != nil {
+		return errors.Join(err, writer.Close())
+	}
+	if err := s.findLastSeq(); err != nil {
+		return errors.Join(explain(err, path), writer.Close(), s.readers.Close())
+	}
+	s.committer = newCommitter(writer, s)
+	go s.committer.run()
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	go func() {
+		defer close(s.done)
+		checkpoint(ctx, path, s.cfg.Log)
+	}()
+	return nil
+}
+
+// Close finishes what was handed in and closes the store.
+func (s *Store) Close() error {
+	err := s.committer.close()
+	s.stop()
+	<-s.done
+	return errors.Join(err, s.readers.Close(), s.unlock())
+}
+
+func (s *Store) unlock() error {
+	if s.lock == nil {
+		return nil
+	}
+	return s.lock.Close()
+}
+
+// Err is ErrBroken with its cause once the disk has failed under the store; nothing is
+// acknowledged after that, and only a restart can mend it.
+func (s *Store) Err() error { return s.committer.broken() }
+
+// Now is the store's time: microseconds, UTC.
+func (s *Store) Now() time.Time { return s.cfg.Now().UTC().Truncate(time.Microsecond) }
+
+// Told wakes whoever delivers events: a token is in the channel when a commit made one.
+func (s *Store) Told() <-chan struct{} { return s.events }
+
+// Soon wakes whoever keeps deadlines: a token is in the channel when a commit left a payment that is due already.
+func (s *Store) Soon() <-chan struct{} { return s.due }
+
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Payment numbers are 31 bits, given without repetition and not guessable from one another: the
+// row's seq under a keyed permutation. Past 2^31 payments they come round again, and a number
+// means the newest payment that has it; nobody asks for the others by number.
+const (
+	numberBits = 31
+	numberMask = 1<<numberBits - 1
+	rounds     = 6
+)
+
+// permute is a Feistel network of two halves of 16 bits, walked until the result is a positive
+// 31-bit number again.
+func (s *Store) permute(n uint32, reverse bool) uint32 {
+	for {
+		left, right := uint16(n>>16), uint16(n)
+		for i := range rounds {
+			if reverse {
+				left, right = right^s.round(rounds-1-i, left), left
+			} else {
+				left, right = right, left^s.round(i, right)
+			}
+		}
+		if n = uint32(left)<<16 | uint32(right); n > 0 && n <= numberMask {
+			return n
+		}
+	}
+}
+
+func (s *Store) round(i int, half uint16) uint16 {
+	var b [aes.BlockSize]byte
+	b[0] = byte(i)
+	binary.BigEndian.PutUint16(b[1:], half)
+	s.numbers.Encrypt(b[:], b[:])
+	return binary.BigEndian.Uint16(b[:])
+}
+
+// numberOf is the public number of the payment in row seq.
+func (s *Store) numberOf(seq int64) int64 {
+	// Row numbers start at 1 and leave out what is 0 modulo 2^31-1, so the permuted domain is 1 … 2^31-1.
+	return int64(s.permute(uint32((seq-1)%numberMask)+1, false))
+}
+
+// seqOf is the newest row that has the number, as far as this process knows.
+func (s *Store) seqOf(number int64) (int64, bool) {
+	if number <= 0 || number > numberMask {
+		return 0, false
+	}
+	low := int64(s.permute(uint32(number), true)) // 1 … 2^31-1
+	last := s.lastSeq.Load()
+	if low > last {
+		return low, true // perhaps made by another process; the row says
+	}
+	return last - (last-low)%numberMask, true
+}

@@ -1,0 +1,134 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+
+	"holdfast"
+	"holdfast/internal/payment"
+	"holdfast/internal/store"
+)
+
+// failure is a call refused: the one error kind of the API.
+type failure struct {
+	code      holdfast.Code
+	message   string // errMessage; empty: the code's own
+	developer string // apiMessageForDevelopers; empty: what the code says to do next
+}
+
+func (f *failure) Error() string { return f.message }
+
+func fail(code holdfast.Code, message string) error { return &failure{code: code, message: message} }
+
+// bad is a call whose data is not as expected; it names the field.
+func bad(field, expected string) error {
+	message := expected
+	if field != "" {
+		message = field + ": " + expected
+	}
+	return &failure{code: holdfast.CodeDataFormat, message: message}
+}
+
+func badf(field, format string, args ...any) error { return bad(field, fmt.Sprintf(format, args...)) }
+
+// codes is the table from our reasons to the wire's codes.
+var codes = map[payment.Reason]holdfast.Code{
+	payment.CardRefused:          holdfast.CodeCardRefused,
+	payment.InsufficientFunds:    holdfast.CodeNoFunds,
+	payment.CardExpired:          holdfast.CodeCardExpired,
+	payment.CardBlocked:          holdfast.CodeCardBlocked,
+	payment.CardUnknown:          holdfast.CodeCardNumber,
+	payment.NoSMS:                holdfast.CodeNoSMSService,
+	payment.WrongExpiry:          holdfast.CodeExpiry,
+	payment.WrongCVC:             holdfast.CodeCVC,
+	payment.CardLimit:            holdfast.CodeCardLimit,
+	payment.Fraud:                holdfast.CodeFraud,
+	payment.WrongCode:            holdfast.CodeWrongCode,
+	payment.CodeExpired:          holdfast.CodeCodeExpired,
+	payment.Unavailable:          holdfast.CodeUnavailable,
+	payment.AuthenticationFailed: holdfast.CodeAuthentication,
+	payment.HoldGone:             holdfast.CodeStatusFixed,
+	payment.Misconfigured:        holdfast.CodeUnavailable,
+	payment.Unsupported:          holdfast.CodeNotSupported,
+
+	payment.InDoubt:          holdfast.CodeOutcomeUnknown,
+	payment.Busy:             holdfast.CodeBusy,
+	payment.UnderWay:         holdfast.CodeBusy,
+	payment.AlreadyPaid:      holdfast.CodePaymentFinished,
+	payment.AlreadyCaptured:  holdfast.CodeStatusFixed,
+	payment.Finished:         holdfast.CodePaymentFinished,
+	payment.PaymentExpired:   holdfast.CodePaymentExpired,
+	payment.NotHeld:          holdfast.CodeStatusFixed,
+	payment.DecisionStands:   holdfast.CodeStatusFixed,
+	payment.DeadlinePassed:   holdfast.CodeStatusFixed,
+	payment.AmountAboveHold:  holdfast.CodeAmountRange,
+	payment.AttemptsUsedUp:   holdfast.CodeAttemptsUsedUp,
+	payment.ResendsUsedUp:    holdfast.CodeResendsUsedUp,
+	payment.MethodNotAllowed: holdfast.CodePaymentMethod,
+	payment.NoChallenge:      holdfast.CodeCodeExpired,
+}
+
+// refusal is the failure for a reason. detail, which may be empty, is for the developer.
+func refusal(r payment.Reason, detail string) *failure {
+	code, ok := codes[r]
+	if !ok {
+		code = holdfast.CodeCardRefused
+	}
+	f := &failure{code: code}
+	if detail != "" {
+		f.message = code.Info().Message + ": " + detail
+	}
+	return f
+}
+
+// failure turns whatever went wrong into what is answered.
+func (a *API) failure(err error) (httpStatus int, _ holdfast.Failure) {
+	var f *failure
+	var refused *payment.Error
+	switch {
+	case errors.As(err, &f):
+	case errors.As(err, &refused):
+		f = refusal(refused.Reason, refused.Detail)
+		if d := refused.Decision; d != nil {
+			f.message = "The status could not be changed: " + describe(d)
+		}
+	case errors.Is(err, store.ErrNotFound):
+		f = &failure{code: holdfast.CodeNotFound}
+	case errors.Is(err, store.ErrClosed) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+		info := holdfast.CodeStarting.Info()
+		return http.StatusServiceUnavailable, holdfast.Fail(info.Code, info.Message, sentence(info.Next))
+	default:
+		a.cfg.Log.LogAttrs(context.Background(), slog.LevelError, "a call failed by us", slog.Any("error", err))
+		info := holdfast.CodeInternal.Info()
+		return http.StatusInternalServerError, holdfast.Fail(info.Code, info.Message, sentence(info.Next))
+	}
+	info := f.code.Info()
+	message, developer := f.message, f.developer
+	if message == "" {
+		message = info.Message
+	}
+	if developer == "" && f.code != holdfast.CodeWrongSecret {
+		developer = sentence(info.Next)
+	}
+	return http.StatusOK, holdfast.Fail(f.code, message, developer)
+}
+
+// describe says which decision stands.
+func describe(d *payment.Decision) string {
+	at := holdfast.FormatTime(d.At)
+	if d.Accept == payment.Cancel {
+		return fmt.Sprintf("it was canceled by %s at %s", d.By, at)
+	}
+	return fmt.Sprintf("%s was captured by %s at %s", d.Amount, d.By, at)
+}
+
+// sentence makes one of the table's half sentences whole.
+func sentence(next string) string {
+	if next == "" {
+		return ""
+	}
+	return string(next[0]-'a'+'A') + next[1:] + "."
+}

@@ -1,0 +1,308 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/merchant"
+	"holdfast/internal/money"
+	"holdfast/internal/payment"
+	"holdfast/internal/store"
+	"holdfast/internal/web"
+)
+
+// The limits and defaults of prepare_payment (contract §2).
+const (
+	defaultTTL      = 15
+	maxTTL          = 43200
+	maxShopIDBytes  = 255
+	maxTextBytes    = 4000
+	maxURLBytes     = 2048
+	maxBasketItems  = 500
+	defaultLanguage = "uz"
+)
+
+var languages = []string{"uz", "oz", "ru", "en"}
+
+// prepare answers prepare_payment in both its forms: with total_sum it creates a payment, or
+// answers the state of the one that the shop already has under the id; without, it only answers.
+func (a *API) prepare(w http.ResponseWriter, r *http.Request, body []byte) (any, error) {
+	request, err := decode[holdfast.PrepareRequest](body)
+	if err != nil {
+		return nil, err
+	}
+	ctx := r.Context()
+	shop, err := a.authenticate(ctx, request.ShopID, request.Secret)
+	if err != nil {
+		return nil, err
+	}
+	name := string(request.ShopTransactionID)
+	if name == "" {
+		return nil, bad("shop_transaction_id", "required: the shop's own unique id of the payment")
+	}
+	if err := checkText("shop_transaction_id", name, maxShopIDBytes); err != nil {
+		return nil, err
+	}
+	if request.TotalSum == "" {
+		return a.status(ctx, w, &request, shop)
+	}
+	terms, ttl, remarks, err := a.terms(&request, shop)
+	if err != nil {
+		// The first call has frozen everything: a repeat gets its state, whatever else it says.
+		if answer, found := a.repeated(ctx, w, &request, shop); found {
+			return answer, nil
+		}
+		return nil, err
+	}
+	p, created, err := a.cfg.Gateway.Prepare(ctx, shop, terms, ttl)
+	if err != nil {
+		return nil, err
+	}
+	web.Note(w, p.ID.String())
+	if !created {
+		remarks = differences(&p, &request)
+	}
+	return stateResponse(a.state(&p), strings.Join(remarks, " ")), nil
+}
+
+// status answers the form without total_sum.
+func (a *API) status(ctx context.Context, w http.ResponseWriter, request *holdfast.PrepareRequest, shop merchant.Shop) (any, error) {
+	p, err := a.cfg.Store.PaymentByShop(ctx, shop.ID, string(request.ShopTransactionID))
+	switch {
+	case errors.Is(err, store.ErrNotFound) && (request.ReturnURL != "" || request.Currency != ""):
+		return nil, bad("total_sum", "required to create a payment (and to ask for a payment's state, send only octo_shop_id, octo_secret and shop_transaction_id)")
+	case err != nil:
+		return nil, err
+	}
+	web.Note(w, p.ID.String())
+	return stateResponse(a.state(&p), ""), nil
+}
+
+// repeated is the answer to a create whose payment exists already.
+func (a *API) repeated(ctx context.Context, w http.ResponseWriter, request *holdfast.PrepareRequest, shop merchant.Shop) (any, bool) {
+	p, err := a.cfg.Store.PaymentByShop(ctx, shop.ID, string(request.ShopTransactionID))
+	if err != nil {
+		return nil, false
+	}
+	web.Note(w, p.ID.String())
+	return stateResponse(a.state(&p), strings.Join(differences(&p, request), " ")), true
+}
+
+// terms checks what prepare_payment freezes. remarks are for the developer.
+func (a *API) terms(q *holdfast.PrepareRequest, shop merchant.Shop) (terms payment.Terms, ttl time.Duration, remarks []string, err error) {
+	fail := func(err error) (payment.Terms, time.Duration, []string, error) { return payment.Terms{}, 0, nil, err }
+	settings := &shop.Settings
+	if q.Currency == "" {
+		return fail(bad("currency", "required: one of UZS, USD, RUB, EUR"))
+	}
+	currency, err := money.ParseCurrency(strings.ToUpper(q.Currency))
+	if err != nil || !settings.TakesCurrency(currency) {
+		return fail(&failure{code: holdfast.CodeCurrency, message: fmt.Sprintf("currency: %.10q is not allowed for the shop", q.Currency)})
+	}
+	amount, err := parseSum("total_sum", q.TotalSum, currency)
+	if err != nil {
+		return fail(err)
+	}
+	test := bool(q.Test)
+	if !test && !settings.Live {
+		return fail(&failure{code: holdfast.CodeNotLive})
+	}
+	methods, err := a.methods(q.PaymentMethods, settings, test)
+	if err != nil {
+		return fail(err)
+	}
+	if settings.RequireTSP && q.TspID == 0 {
+		return fail(&failure{code: holdfast.CodeTspRequired})
+	}
+	if q.ReturnURL == "" {
+		return fail(bad("return_url", "required: where the payer goes after the payment, a complete http or https address"))
+	}
+	for field, text := range map[string]string{"return_url": q.ReturnURL, "notify_url": q.NotifyURL} {
+		if err := checkURL(field, text); err != nil {
+			return fail(err)
+		}
+	}
+	for field, text := range map[string]string{"description": q.Description, "tag": q.Tag} {
+		if err := checkText(field, text, maxTextBytes); err != nil {
+			return fail(err)
+		}
+	}
+	minutes := int64(q.TTL)
+	if minutes == 0 {
+		minutes = defaultTTL
+	}
+	if minutes < 1 || minutes > maxTTL {
+		return fail(badf("ttl", "expected minutes from 1 to %d", maxTTL))
+	}
+	language := strings.ToLower(q.Language)
+	if !slices.Contains(languages, language) {
+		remarks = append(remarks, fmt.Sprintf("language: %.10q is not one of %s; %s is used.", q.Language, strings.Join(languages, ", "), defaultLanguage))
+		language = defaultLanguage
+	}
+	user, err := userData(q.UserData)
+	if err != nil {
+		return fail(err)
+	}
+	basket, err := basket(q.Basket, amount, settings.StrictBasket)
+	if err != nil {
+		return fail(err)
+	}
+	notifyURL := q.NotifyURL
+	if notifyURL == "" {
+		notifyURL = settings.NotifyURL
+	}
+	autoCapture := q.AutoCapture == nil || *q.AutoCapture
+	if !autoCapture && notifyURL == "" {
+		return fail(&failure{code: holdfast.CodeNoNotifyURL})
+	}
+	return payment.Terms{
+		ShopPaymentID: string(q.ShopTransactionID), Amount: amount, AutoCapture: autoCapture, Test: test,
+		InitTime: initTime(q.InitTime), Methods: methods, Description: q.Description,
+		ReturnURL: q.ReturnURL, NotifyURL: notifyURL, Language: language, Tag: q.Tag, TspID: int64(q.TspID),
+		User: user, Basket: basket,
+	}, time.Duration(minutes) * time.Minute, remarks, nil
+}
+
+// parseSum reads a sum of money from its text, exactly.
+func parseSum(field string, text holdfast.Decimal, c money.Currency) (money.Amount, error) {
+	amount, err := money.Parse(string(text), c)
+	switch {
+	case errors.Is(err, money.ErrSyntax):
+		return amount, bad(field, "expected a decimal number such as 1000.00")
+	case err != nil:
+		return amount, bad(field, err.Error())
+	case !amount.Positive():
+		return amount, bad(field, "must be above 0")
+	}
+	return amount, nil
+}
+
+func (a *API) methods(asked []holdfast.PaymentMethod, settings *merchant.Settings, test bool) ([]payment.Method, error) {
+	var methods []payment.Method
+	if len(asked) == 0 {
+		for _, m := range payment.Methods {
+			if settings.Takes(string(m)) && a.cfg.Gateway.Connected(m, test) {
+				methods = append(methods, m)
+			}
+		}
+		if len(methods) == 0 {
+			return nil, &failure{code: holdfast.CodePaymentMethod, message: "the shop has contracted no payment method that is connected"}
+		}
+		return methods, nil
+	}
+	for _, q := range asked {
+		m := payment.Method(strings.TrimSpace(q.Method))
+		if !slices.Contains(payment.Methods, m) || !settings.Takes(string(m)) {
+			return nil, &failure{code: holdfast.CodePaymentMethod, message: fmt.Sprintf("payment_methods: %.40q is unknown or not contracted", q.Method)}
+		}
+		if !slices.Contains(methods, m) {
+			methods = append(methods, m)
+		}
+	}
+	return methods, nil
+}
+
+// checkURL wants a complete http or https address; an empty one is for the caller to refuse.
+func checkURL(field, text string) error {
+	if text == "" {
+		return nil
+	}
+	if err := checkText(field, text, maxURLBytes); err != nil {
+		return err
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+		return bad(field, "expected a complete address such as https://shop.uz/after-payment")
+	}
+	return nil
+}
+
+func userData(q *holdfast.UserData) (*payment.User, error) {
+	if q == nil {
+		return nil, nil
+	}
+	for field, text := range map[string]string{"user_data.user_id": string(q.UserID), "user_data.phone": string(q.Phone), "user_data.email": q.Email} {
+		if err := checkText(field, text, maxShopIDBytes); err != nil {
+			return nil, err
+		}
+	}
+	return &payment.User{ID: string(q.UserID), Phone: string(q.Phone), Email: q.Email}, nil
+}
+
+// basket takes the positions as they are. The seed's own sample does not add up to its total_sum, so
+// only a strict shop's must.
+func basket(q []holdfast.BasketItem, amount money.Amount, strict bool) ([]payment.Item, error) {
+	if len(q) > maxBasketItems {
+		return nil, badf("basket", "more than %d positions", maxBasketItems)
+	}
+	var items []payment.Item
+	total := amount.Zero()
+	for i, item := range q {
+		field := fmt.Sprintf("basket.%d.", i)
+		if err := checkText(field+"position_desc", item.Position, maxTextBytes); err != nil {
+			return nil, err
+		}
+		if err := checkText(field+"spic", string(item.Spic), maxShopIDBytes); err != nil {
+			return nil, err
+		}
+		price, err := money.Parse(string(item.Price), amount.Currency)
+		if err != nil || price.Minor < 0 {
+			return nil, bad(field+"price", "expected a decimal number such as 10.00, with at most 2 decimals")
+		}
+		if item.Count < 1 || item.Count > 1_000_000 {
+			return nil, bad(field+"count", "expected a whole number from 1 to 1000000")
+		}
+		if strict && price.Positive() {
+			// Compared by division, so that no product can overflow.
+			if int64(item.Count) > amount.Sub(total).Minor/price.Minor {
+				return nil, fail(holdfast.CodeBasketTotal, "")
+			}
+			total = total.Add(money.New(price.Minor*int64(item.Count), amount.Currency))
+		}
+		items = append(items, payment.Item{Description: item.Position, Count: int64(item.Count), Price: price.Decimal(), SPIC: string(item.Spic)})
+	}
+	if strict && len(q) > 0 && total != amount {
+		return nil, fail(holdfast.CodeBasketTotal, "")
+	}
+	return items, nil
+}
+
+// initTimes are the forms in which clients send init_time; the first is the seed's.
+var initTimes = []string{holdfast.TimeLayout, time.RFC3339, "2006-01-02T15:04:05", "02.01.2006 15:04:05", "2006-01-02"}
+
+// initTime reads init_time; where that cannot be, the zero time means now (contract §2).
+func initTime(text string) time.Time {
+	for _, layout := range initTimes {
+		if t, err := time.ParseInLocation(layout, strings.TrimSpace(text), holdfast.Tashkent); err == nil && t.Year() > 2000 && t.Year() < 2200 {
+			return t.UTC()
+		}
+	}
+	return time.Time{}
+}
+
+// differences names each frozen term that a repeat asks for otherwise.
+func differences(p *payment.Payment, q *holdfast.PrepareRequest) (remarks []string) {
+	differs := func(field, was, is string) {
+		remarks = append(remarks, fmt.Sprintf("%s: the payment was created with %s, this call says %s; the first call stands.", field, was, is))
+	}
+	if amount, err := money.Parse(string(q.TotalSum), p.Terms.Amount.Currency); err != nil || amount != p.Terms.Amount {
+		differs("total_sum", p.Terms.Amount.Decimal(), fmt.Sprintf("%.40s", q.TotalSum))
+	}
+	if !strings.EqualFold(q.Currency, string(p.Terms.Amount.Currency)) {
+		differs("currency", string(p.Terms.Amount.Currency), fmt.Sprintf("%.10q", q.Currency))
+	}
+	if autoCapture := q.AutoCapture == nil || *q.AutoCapture; autoCapture != p.Terms.AutoCapture {
+		differs("auto_capture", fmt.Sprint(p.Terms.AutoCapture), fmt.Sprint(autoCapture))
+	}
+	if bool(q.Test) != p.Terms.Test {
+		differs("test", fmt.Sprint(p.Terms.Test), fmt.Sprint(bool(q.Test)))
+	}
+	return remarks
+}

@@ -1,0 +1,207 @@
+// Package web is what every page and every call of the gateway's server has in common: limits on
+// bodies, time and the number of requests under way, tidy paths, one line in the log for each
+// request, and an answer of the right kind when something goes wrong.
+package web
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"holdfast"
+)
+
+// The limits of the server.
+const (
+	BodyBytes        = 64 << 10 // a request's body (contract §1)
+	headerBytes      = 16 << 10
+	readHeaderWithin = 5 * time.Second
+	readWithin       = 10 * time.Second
+	writeWithin      = 60 * time.Second // more than the slowest processing centre takes
+	idleFor          = 2 * time.Minute
+
+	// AtOnce is how many requests are served at once; further ones are shed. New payments are shed
+	// earlier, so that those under way can be brought to their end.
+	AtOnce    = 1024
+	newAtOnce = 768
+)
+
+// Server makes an http.Server with limits on everything a client can draw out.
+func Server(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler: handler, ReadHeaderTimeout: readHeaderWithin, ReadTimeout: readWithin, WriteTimeout: writeWithin,
+		IdleTimeout: idleFor, MaxHeaderBytes: headerBytes, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+// Site routes requests to what answers them.
+type Site struct {
+	API   http.Handler // the merchant API
+	Calls []string     // the first path elements that are the API's
+	Pages http.Handler // everything else: the payer's pages
+	Ready func() error // why the gateway cannot take payments now; nil: it can
+	Log   *slog.Logger
+}
+
+// Handler is the whole site.
+func (s Site) Handler() http.Handler {
+	calls := make(map[string]bool)
+	for _, c := range s.Calls {
+		calls[c] = true
+	}
+	underWay := make(chan struct{}, AtOnce)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		r.URL.Path = tidy(r.URL.Path)
+		call := firstElement(r.URL.Path)
+		o := &observed{ResponseWriter: w, id: requestID()}
+		o.Header().Set("X-Request-Id", o.id)
+		o.Header().Set("X-Content-Type-Options", "nosniff")
+		defer s.finish(o, r, calls[call], began)
+		switch call {
+		case "healthz":
+			io.WriteString(o, "ok\n")
+			return
+		case "readyz":
+			s.ready(o)
+			return
+		}
+		select {
+		case underWay <- struct{}{}:
+			defer func() { <-underWay }()
+		default:
+			Shed(o)
+			return
+		}
+		if len(underWay) > newAtOnce && (call == "prepare_payment" || call == "pay") {
+			Shed(o)
+			return
+		}
+		r.Body = http.MaxBytesReader(o, r.Body, BodyBytes)
+		if calls[call] {
+			s.API.ServeHTTP(o, r)
+			return
+		}
+		s.Pages.ServeHTTP(o, r)
+	})
+}
+
+// finish answers for a panic and writes the request's line.
+func (s Site) finish(o *observed, r *http.Request, api bool, began time.Time) {
+	if p := recover(); p != nil {
+		if p == http.ErrAbortHandler {
+			panic(p)
+		}
+		s.Log.Error("a request failed by a bug of ours", "request", o.id, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+		if o.status == 0 {
+			Fail(o, http.StatusInternalServerError, holdfast.Fail(holdfast.CodeInternal, "Internal error", "Ask support and name request "+o.id+"."))
+		}
+	}
+	level := slog.LevelInfo
+	if o.status >= 500 {
+		level = slog.LevelWarn
+	}
+	s.Log.LogAttrs(context.Background(), level, "request", slog.String("id", o.id), slog.String("method", r.Method), slog.String("path", r.URL.Path),
+		slog.Int("status", o.status), slog.Int("error", o.code), slog.String("payment", o.payment), slog.Duration("took", time.Since(began)))
+}
+
+func (s Site) ready(w http.ResponseWriter) {
+	if err := s.Ready(); err != nil {
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		io.WriteString(w, err.Error()+"\n")
+		return
+	}
+	io.WriteString(w, "ready\n")
+}
+
+// Shed turns a request away that there is no room for.
+func Shed(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "1")
+	info := holdfast.CodeTooManyRequests.Info()
+	Fail(w, http.StatusServiceUnavailable, holdfast.Fail(info.Code, info.Message, info.Next+"."))
+}
+
+// Fail writes a failed call's envelope with an HTTP status.
+func Fail(w http.ResponseWriter, status int, f holdfast.Failure) { JSON(w, status, f.Error, f) }
+
+// JSON writes an answer of the merchant API. code is the error number in it, for the log.
+func JSON(w http.ResponseWriter, status int, code holdfast.Code, answer any) {
+	body, err := json.Marshal(answer)
+	if err != nil {
+		panic(err) // a bug: every answer of ours can be written
+	}
+	if o, ok := w.(*observed); ok {
+		o.code = int(code)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	w.Write(body)
+}
+
+// Note puts the payment that a request is about into the request's line.
+func Note(w http.ResponseWriter, payment string) {
+	if o, ok := w.(*observed); ok {
+		o.payment = payment
+	}
+}
+
+// observed remembers what was answered.
+type observed struct {
+	http.ResponseWriter
+	id      string
+	status  int
+	code    int
+	payment string
+}
+
+func (o *observed) WriteHeader(status int) {
+	if o.status == 0 {
+		o.status = status
+	}
+	o.ResponseWriter.WriteHeader(status)
+}
+
+func (o *observed) Write(b []byte) (int, error) {
+	if o.status == 0 {
+		o.status = http.StatusOK
+	}
+	return o.ResponseWriter.Write(b)
+}
+
+// Unwrap is for http.ResponseController.
+func (o *observed) Unwrap() http.ResponseWriter { return o.ResponseWriter }
+
+func requestID() string {
+	var b [8]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// tidy forgives a doubled and a trailing slash (contract §1).
+func tidy(path string) string {
+	for strings.Contains(path, "//") {
+		path = strings.ReplaceAll(path, "//", "/")
+	}
+	if len(path) > 1 {
+		path = strings.TrimSuffix(path, "/")
+	}
+	return path
+}
+
+func firstElement(path string) string {
+	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	return first
+}
