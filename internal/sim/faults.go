@@ -1,0 +1,248 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Fault is a bad day to come: the next calls of a method that it matches go wrong in one way. It is the body of
+// POST /sim/faults and an element of GET /sim/faults, where Times and After are what is left of them.
+type Fault struct {
+	Method string `json:"method"` // a method such as "hold.create", or "*" for any
+	Name   string `json:"fault"`  // request_lost, answer_lost, slow, …: faultKinds has them all, and so has the page
+	// Times is how many calls it spoils, 1..1000000; 0 means 1. Only one fault spoils a call: the oldest that matches.
+	Times int `json:"times"`
+	// PAN limits it to calls about one card, be it named by number, token, OTP request, hold, ext or refNum. "" is any.
+	PAN   string `json:"pan,omitempty"`
+	After int    `json:"after"`          // how many matching calls go well before it begins, 0..1000000
+	Code  int    `json:"code,omitempty"` // error_code only: what it answers, -1..-32768
+}
+
+const (
+	maxFaults     = 1000
+	maxFaultCount = 1_000_000
+)
+
+// faultKind is a kind of bad day and what it does, as the page lists it.
+type faultKind struct {
+	Name    string
+	Meaning string
+	// notDone: the centre does nothing. Every other kind does the call's work first and spoils the answer.
+	notDone bool
+	methods []string // the only methods it can spoil; nil is any
+}
+
+// faultKinds are all there are.
+var faultKinds = []faultKind{
+	{Name: "request_lost", notDone: true, Meaning: "Not done; the connection is closed without an answer."},
+	{Name: "answer_lost", Meaning: "Done; then the connection is closed without an answer."},
+	{Name: "reset", Meaning: "Done; then the connection is reset (TCP RST) without an answer."},
+	{Name: "fail_before", notDone: true, Meaning: "Not done; HTTP 502 with an empty body."},
+	{Name: "fail_after_done", Meaning: "Done; then HTTP 500 with an empty body."},
+	{Name: "http_502", Meaning: "Done; but a proxy in between answers HTTP 502 with a page of HTML."},
+	{Name: "unknown_301", Meaning: "Done; answers -301, “ask trans.ext later”."},
+	{Name: "unknown_301_not_done", notDone: true, Meaning: "Not done; answers -301, “ask trans.ext later”."},
+	{Name: "error_code", notDone: true, Meaning: "Not done; answers the error of the field code, for example -300."},
+	{Name: "slow", Meaning: "Done at once; answered after the simulator's slow time (3 s unless set), or never if the caller has gone by then."},
+	{Name: "drip", Meaning: "Done; the answer comes a byte at a time, for 2 seconds in all."},
+	{Name: "garbage", Meaning: "Done; HTTP 200 with something that is no JSON."},
+	{Name: "truncated", Meaning: "Done; HTTP 200 with the first half of the JSON."},
+	{Name: "wrong_id", Meaning: "Done; the answer carries another request's id."},
+	{Name: "wrong_amount", Meaning: "Done rightly; but amount (reqamt of a hold) in the answer is 100 tiyin too high.", methods: amountMethods},
+	{Name: "lower_case_fields", Meaning: "Done; holdAmount and cashbackAmount are spelt holdamount and cashbackamount.", methods: []string{"cards.new.verify", "cards.get"}},
+	{Name: "currency_string", Meaning: "Done; currency is \"860\" and not 860.", methods: transMethods},
+	{Name: "not_found_once", notDone: true, Meaning: "A query answers “not found” (hold.get.cardId: an empty list) although it is there.", methods: queryMethods},
+}
+
+var (
+	transMethods  = []string{"hold.dismiss.charge", "trans.pay.purpose", "trans.ext", "trans.sv", "trans.reverse", "trans.reverse.partial"}
+	queryMethods  = []string{"trans.ext", "trans.sv", "hold.get.id", "hold.get.cardId"}
+	amountMethods = append([]string{"hold.get.id", "hold.get.cardId"}, transMethods...)
+)
+
+func faultNamed(name string) *faultKind {
+	for i := range faultKinds {
+		if faultKinds[i].Name == name {
+			return &faultKinds[i]
+		}
+	}
+	return nil
+}
+
+func (f *faultKind) spoils(method string) bool {
+	return f.methods == nil || slices.Contains(f.methods, method)
+}
+
+// AddFault arranges a bad day. The error is a sentence that names the field and what is allowed there.
+func (s *Sim) AddFault(f Fault) error {
+	kind := faultNamed(f.Name)
+	if kind == nil {
+		var all []string
+		for _, k := range faultKinds {
+			all = append(all, k.Name)
+		}
+		return fmt.Errorf("fault: %q is not known; allowed are %s", f.Name, strings.Join(all, ", "))
+	}
+	if f.Method != "*" {
+		if _, ok := svgateMethods[f.Method]; !ok {
+			return fmt.Errorf("method: %q is not known; allowed are * and %s", f.Method, strings.Join(methodNames(), ", "))
+		}
+		if !kind.spoils(f.Method) {
+			return fmt.Errorf("method: %s cannot happen to %s; allowed are * and %s", f.Name, f.Method, strings.Join(kind.methods, ", "))
+		}
+	}
+	if f.Times == 0 {
+		f.Times = 1
+	}
+	if f.Times < 1 || f.Times > maxFaultCount {
+		return fmt.Errorf("times: %d is out of range; allowed are 1 to %d", f.Times, maxFaultCount)
+	}
+	if f.After < 0 || f.After > maxFaultCount {
+		return fmt.Errorf("after: %d is out of range; allowed are 0 to %d", f.After, maxFaultCount)
+	}
+	switch {
+	case f.Name == "error_code" && (f.Code >= 0 || f.Code < -32768):
+		return fmt.Errorf("code: %d is out of range; error_code needs -1 to -32768, for example -300", f.Code)
+	case f.Name != "error_code" && f.Code != 0:
+		return fmt.Errorf("code: only error_code has one, %s has none", f.Name)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f.PAN != "" && s.byPAN[f.PAN] == nil {
+		return fmt.Errorf("pan: no such card; allowed are the card numbers of GET /sim/cards")
+	}
+	if len(s.faults) >= maxFaults {
+		return fmt.Errorf("fault: %d are waiting already; clear them first (DELETE /sim/faults)", maxFaults)
+	}
+	s.faults = append(s.faults, f)
+	return nil
+}
+
+// ClearFaults forgets all faults that have not happened yet.
+func (s *Sim) ClearFaults() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = nil
+}
+
+// Faults are the bad days still to come, oldest first.
+func (s *Sim) Faults() []Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]Fault{}, s.faults...)
+}
+
+// takeFault finds the fault that spoils this call, if any, and uses it up by one. Every matching fault that is still
+// waiting counts the call. The caller holds mu.
+func (s *Sim) takeFault(method string, a *account) (Fault, *faultKind) {
+	var hit Fault
+	var kind *faultKind
+	kept := s.faults[:0]
+	for _, f := range s.faults {
+		if f.Method != "*" && f.Method != method || f.PAN != "" && (a == nil || a.pan != f.PAN) || !faultNamed(f.Name).spoils(method) {
+			kept = append(kept, f)
+			continue
+		}
+		switch {
+		case f.After > 0:
+			f.After--
+		case kind == nil:
+			hit, kind = f, faultNamed(f.Name)
+			f.Times--
+		}
+		if f.Times > 0 {
+			kept = append(kept, f)
+		}
+	}
+	s.faults = kept
+	return hit, kind
+}
+
+const garbageAnswer = "<<< SVFE 8.4 dump: 0210 F23C \x00\x01 segment lost >>>"
+
+const proxyPage = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><center><h1>502 Bad Gateway</h1></center></body>\r\n</html>\r\n"
+
+// deliver sends an answer in the way that the fault, if any, has chosen. The work is done or left undone by now.
+func (s *Sim) deliver(w http.ResponseWriter, r *http.Request, fault string, answer []byte) {
+	switch fault {
+	case "request_lost", "answer_lost":
+		s.hangUp(w, false)
+		return
+	case "reset":
+		s.hangUp(w, true)
+		return
+	case "fail_before":
+		w.WriteHeader(http.StatusBadGateway)
+		return
+	case "fail_after_done":
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	case "http_502":
+		w.Header()["Content-Type"] = htmlType
+		w.WriteHeader(http.StatusBadGateway)
+		s.write(w, []byte(proxyPage))
+		return
+	case "slow":
+		wait := time.NewTimer(s.slowAnswer)
+		defer wait.Stop()
+		select {
+		case <-wait.C:
+		case <-r.Context().Done():
+			return
+		}
+	case "drip":
+		s.drip(w, r, answer)
+		return
+	case "garbage":
+		answer = []byte(garbageAnswer)
+	case "truncated":
+		answer = answer[:len(answer)/2]
+	}
+	w.Header()["Content-Type"] = jsonType
+	s.write(w, answer)
+}
+
+// drip sends the answer a byte at a time over dripTime, whatever its length.
+func (s *Sim) drip(w http.ResponseWriter, r *http.Request, answer []byte) {
+	const dripTime = 2 * time.Second
+	control := http.NewResponseController(w)
+	tick := time.NewTicker(max(dripTime/time.Duration(len(answer)+1), 100*time.Microsecond))
+	defer tick.Stop()
+	over := time.NewTimer(2 * dripTime) // a long list at a slow tick ends all the same
+	defer over.Stop()
+	w.Header()["Content-Type"] = jsonType
+	for i := range answer {
+		s.write(w, answer[i:i+1])
+		if err := control.Flush(); err != nil {
+			return // the caller has gone
+		}
+		select {
+		case <-tick.C:
+		case <-over.C:
+			s.write(w, answer[i+1:])
+			return
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// hangUp closes the connection without a byte of answer, politely (FIN) or not (RST).
+func (s *Sim) hangUp(w http.ResponseWriter, reset bool) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		// A writer that cannot be hijacked (HTTP/2, a recorder): the server then drops the stream itself.
+		panic(http.ErrAbortHandler)
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok && reset {
+		err = tcp.SetLinger(0) // with nothing to linger for, closing sends RST
+	}
+	if err := errors.Join(err, conn.Close()); err != nil {
+		s.log.Debug("caller has gone before it could be left", "error", err)
+	}
+}

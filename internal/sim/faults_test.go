@@ -1,0 +1,374 @@
+package sim
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestFaults spoils hold.create (and what else a fault can happen to) and looks at both sides of it: what the caller gets,
+// and what the books say.
+func TestFaults(t *testing.T) {
+	const id = 41
+	raw := func(w *world, method, params string) (*http.Response, string, error) {
+		return w.post(fmt.Sprintf(`{"jsonrpc":"2.0","method":%q,"id":%d,"params":%s}`, method, id, params))
+	}
+	status := func(want int, content string) func(*testing.T, *http.Response, string, error) {
+		return func(t *testing.T, r *http.Response, body string, err error) {
+			if err != nil || r.StatusCode != want || !strings.Contains(body, content) {
+				t.Errorf("%v %v %s", r, err, body)
+			}
+		}
+	}
+	cut := func(t *testing.T, _ *http.Response, body string, err error) {
+		if !errors.Is(err, io.EOF) {
+			t.Errorf("the caller got %q, %v", body, err)
+		}
+	}
+	whole := status(200, `{"jsonrpc":"2.0","id":41,"result":{"id":`)
+	tested := map[string]bool{}
+	for _, c := range []struct {
+		fault Fault
+		check func(*testing.T, *http.Response, string, error)
+	}{
+		{Fault{Name: "request_lost"}, cut},
+		{Fault{Name: "answer_lost"}, cut},
+		{Fault{Name: "reset"}, func(t *testing.T, _ *http.Response, body string, err error) {
+			if !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("the caller got %q, %v", body, err)
+			}
+		}},
+		{Fault{Name: "fail_before"}, status(502, "")},
+		{Fault{Name: "fail_after_done"}, status(500, "")},
+		{Fault{Name: "http_502"}, status(502, "<h1>502 Bad Gateway</h1>")},
+		{Fault{Name: "unknown_301"}, status(200, `{"jsonrpc":"2.0","id":41,"error":{"code":-301,`)},
+		{Fault{Name: "unknown_301_not_done"}, status(200, `{"jsonrpc":"2.0","id":41,"error":{"code":-301,`)},
+		{Fault{Name: "error_code", Code: -300}, status(200, `{"jsonrpc":"2.0","id":41,"error":{"code":-300,`)},
+		{Fault{Name: "slow"}, whole},
+		{Fault{Name: "drip"}, whole},
+		{Fault{Name: "garbage"}, func(t *testing.T, r *http.Response, body string, err error) {
+			if err != nil || r.StatusCode != 200 || body == "" || json.Valid([]byte(body)) {
+				t.Errorf("%v %v %s", r, err, body)
+			}
+		}},
+		{Fault{Name: "truncated"}, func(t *testing.T, r *http.Response, body string, err error) {
+			if err != nil || r.StatusCode != 200 || !strings.HasPrefix(body, `{"jsonrpc":"2.0"`) || json.Valid([]byte(body)) {
+				t.Errorf("%v %v %s", r, err, body)
+			}
+		}},
+		{Fault{Name: "wrong_id"}, status(200, `{"jsonrpc":"2.0","id":42,"result":{"id":`)},
+	} {
+		tested[c.fault.Name] = true
+		t.Run(c.fault.Name, func(t *testing.T) {
+			w := newWorld(t)
+			w.t = t
+			token := w.token(sharedPAN)
+			c.fault.Method = "hold.create"
+			if err := w.sim.AddFault(c.fault); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			r, body, err := raw(w, "hold.create", holdParams(token, 100, 30))
+			c.check(t, r, body, err)
+			if slow := c.fault.Name == "slow" || c.fault.Name == "drip"; slow && time.Since(began) < 20*time.Millisecond {
+				t.Errorf("answered after %v", time.Since(began))
+			}
+			held := int64(100)
+			if faultNamed(c.fault.Name).notDone {
+				held = 0
+			}
+			w.wantBalance(sharedPAN, 0, held)
+			if left := w.sim.Faults(); len(left) != 0 {
+				t.Errorf("left: %v", left)
+			}
+			w.hold(token, 1) // and the next call is as it should be
+		})
+	}
+
+	// The faults of one kind of answer.
+	bent := func(name, method string, prepare func(*world) string, want, unwanted string) {
+		tested[name] = true
+		t.Run(name+" "+method, func(t *testing.T) {
+			w := newWorld(t)
+			w.t = t
+			params := prepare(w)
+			if err := w.sim.AddFault(Fault{Method: method, Name: name}); err != nil {
+				t.Fatal(err)
+			}
+			spoilt, code := w.ask(method, params)
+			if code != 0 {
+				spoilt = fmt.Sprint(code)
+			}
+			if !strings.Contains(spoilt, want) || unwanted != "" && strings.Contains(spoilt, unwanted) {
+				t.Errorf("%s, wanted %s and not %s", spoilt, want, unwanted)
+			}
+			if strings.HasPrefix(method, "trans.ext") || strings.Contains(method, ".get") || method == "trans.sv" {
+				if right := w.must(method, params, nil); right == spoilt || strings.Contains(right, want) {
+					t.Errorf("the next answer is no better: %s", right)
+				}
+			}
+		})
+	}
+	token := func(w *world) string { return w.token(sharedPAN) }
+	oneHold := func(w *world) (string, int64) { token := token(w); return token, w.hold(token, 1000) }
+	holdOf := func(w *world) string { _, hold := oneHold(w); return fmt.Sprintf(`{"id":%d}`, hold) }
+	holdsOf := func(w *world) string { token, _ := oneHold(w); return fmt.Sprintf(`{"cardId":%q}`, token) }
+	captureOf := func(w *world) string { _, hold := oneHold(w); return captureParams(hold, "e", 1000) }
+	payOf := func(w *world) string { return payParams(token(w), "e", 1000) }
+	extOf := func(w *world) string { w.pay(token(w), "e", 1000); return `{"extId":"e"}` }
+	svOf := func(w *world) string { return fmt.Sprintf(`{"svId":%q}`, w.pay(token(w), "e", 1000).RefNum) }
+	reverseOf := func(w *world) string { return fmt.Sprintf(`{"tranId":%q}`, w.pay(token(w), "e", 1000).RefNum) }
+	partOf := func(w *world) string { return partialParams(w.pay(token(w), "e", 2000).RefNum, "r", 1000) }
+	cardOf := func(w *world) string { return fmt.Sprintf(`{"ids":[%q]}`, token(w)) }
+
+	bent("lower_case_fields", "cards.get", cardOf, `"holdamount":0,"cashbackamount":0`, "holdAmount")
+	bent("lower_case_fields", "cards.new.verify", func(w *world) string {
+		return fmt.Sprintf(`{"otp":{"id":%d,"code":%q}}`, w.otp(sharedPAN), sharedCode)
+	}, `"holdamount":0,"cashbackamount":0`, "holdAmount")
+	for method, prepare := range map[string]func(*world) string{
+		"hold.dismiss.charge": captureOf, "trans.pay.purpose": payOf, "trans.ext": extOf, "trans.sv": svOf, "trans.reverse": reverseOf, "trans.reverse.partial": partOf,
+	} {
+		bent("currency_string", method, prepare, `"currency":"860"`, "")
+		bent("wrong_amount", method, prepare, `"amount":1100,`, `"amount":1000`)
+	}
+	bent("wrong_amount", "hold.get.id", holdOf, `"reqamt":1100,`, "")
+	bent("wrong_amount", "hold.get.cardId", holdsOf, `"reqamt":1100,`, "")
+	bent("not_found_once", "hold.get.id", holdOf, "-242", "")
+	bent("not_found_once", "hold.get.cardId", holdsOf, "[]", "hid")
+	bent("not_found_once", "trans.ext", extOf, "-208", "")
+	bent("not_found_once", "trans.sv", svOf, "-267", "")
+
+	for _, f := range faultKinds {
+		if !tested[f.Name] {
+			t.Errorf("%s has no test", f.Name)
+		}
+	}
+}
+
+// TestWrongIDOfAString keeps the type of the id.
+func TestWrongIDOfAString(t *testing.T) {
+	w := newWorld(t)
+	if err := w.sim.AddFault(Fault{Method: "*", Name: "wrong_id", Times: 2}); err != nil {
+		t.Fatal(err)
+	}
+	for _, body := range []string{`{"jsonrpc":"2.0","method":"terminal.get","id":"abc"}`, `{"jsonrpc":"2.0","method":"trans.ext","id":"abc","params":{"extId":"x"}}`} {
+		if _, answer, err := w.post(body); err != nil || !strings.HasPrefix(answer, `{"jsonrpc":"2.0","id":"of-another-call",`) || !json.Valid([]byte(answer)) {
+			t.Errorf("%v %s", err, answer)
+		}
+	}
+}
+
+// TestSlowAndGone shows that a slow answer is done before anybody waits, and that nobody waits for a caller who has left.
+func TestSlowAndGone(t *testing.T) {
+	c := &clock{now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)}
+	s := New(Config{Now: c.Now, Seed: 1, SlowAnswer: time.Hour})
+	finished := make(chan struct{})
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.Handler().ServeHTTP(w, r)
+		close(finished)
+	})}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	defer func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	}()
+	if err := s.AddFault(Fault{Method: "hold.create", Name: "slow"}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	r, err := http.NewRequestWithContext(ctx, "POST", "http://"+listener.Addr().String()+"/svgate", strings.NewReader(
+		fmt.Sprintf(`{"jsonrpc":"2.0","method":"hold.create","id":1,"params":%s}`, holdParams(cardToken(sharedPAN), 100, 30))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetBasicAuth("holdfast", "holdfast")
+	r.Header.Set("Content-Type", "application/json")
+	failed := make(chan error, 1)
+	go func() {
+		response, err := http.DefaultClient.Do(r)
+		if err == nil {
+			err = response.Body.Close()
+		}
+		failed <- err
+	}()
+	// Wait for the work, which comes long before the answer would.
+	for deadline := time.Now().Add(10 * time.Second); len(s.Books().Operations) == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing was done")
+		}
+	}
+	leave()
+	if err := <-failed; !errors.Is(err, context.Canceled) {
+		t.Errorf("the caller got %v", err)
+	}
+	select {
+	case <-finished:
+	case <-time.After(10 * time.Second):
+		t.Error("the centre still waits for a caller who has left")
+	}
+}
+
+func TestFaultsCount(t *testing.T) {
+	w := newWorld(t)
+	token, other := w.token(sharedPAN), w.token(otherPAN)
+	add := func(f Fault) {
+		t.Helper()
+		if err := w.sim.AddFault(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pay := 0
+	try := func(token string) int {
+		pay++
+		_, code := w.ask("trans.pay.purpose", payParams(token, fmt.Sprint("p", pay), 1))
+		return code
+	}
+	want := func(what string, token string, codes ...int) {
+		t.Helper()
+		for i, code := range codes {
+			if got := try(token); got != code {
+				t.Errorf("%s: call %d answered %d, want %d", what, i, got, code)
+			}
+		}
+	}
+	add(Fault{Method: "trans.pay.purpose", Name: "error_code", Code: -1, Times: 2, After: 1})
+	want("one goes well, then two fail", token, 0, -1, -1, 0)
+
+	add(Fault{Method: "*", Name: "error_code", Code: -2, PAN: otherPAN})
+	w.must("terminal.get", `{}`, nil)
+	want("another card", token, 0)
+	want("the card", other, -2, 0)
+
+	add(Fault{Method: "hold.create", Name: "error_code", Code: -3})
+	want("another method", token, 0)
+	w.refused(-3, "hold.create", holdParams(token, 1, 1))
+
+	add(Fault{Method: "*", Name: "error_code", Code: -4})
+	add(Fault{Method: "trans.pay.purpose", Name: "error_code", Code: -5, After: 2})
+	want("the oldest first; all that match count the call", token, -4, 0, -5, 0)
+
+	add(Fault{Method: "*", Name: "not_found_once"})
+	want("no query", token, 0)
+	w.refused(-208, "trans.ext", `{"extId":"p1"}`)
+	w.must("trans.ext", `{"extId":"p1"}`, nil)
+}
+
+// TestFaultFindsItsCard sends every way in which a call can name a card.
+func TestFaultFindsItsCard(t *testing.T) {
+	w := newWorld(t)
+	token := w.token(sharedPAN)
+	id := w.otp(sharedPAN)
+	hold := w.hold(token, 100)
+	paid := w.pay(token, "e", 100)
+	other := w.token(otherPAN)
+	w.hold(other, 1)
+	calls := [][2]string{
+		{"cards.new.otp", otpParams(w.sim, sharedPAN)},
+		{"cards.new.verify", fmt.Sprintf(`{"otp":{"id":"%d","code":"000000"}}`, id)},
+		{"cards.get", fmt.Sprintf(`{"ids":["x",%q]}`, token)},
+		{"hold.create", holdParams(token, 100, 30)},
+		{"hold.get.id", fmt.Sprintf(`{"id":%d}`, hold)},
+		{"hold.get.cardId", fmt.Sprintf(`{"cardId":%q}`, token)},
+		{"hold.dismiss", dismissParams(hold, 100)},
+		{"hold.dismiss.charge", captureParams(hold, "n", 100)},
+		{"trans.pay.purpose", payParams(token, "n", 100)},
+		{"trans.ext", `{"extId":"e"}`},
+		{"trans.sv", fmt.Sprintf(`{"svId":%q}`, paid.RefNum)},
+		{"trans.reverse", fmt.Sprintf(`{"tranId":%q}`, paid.ID)},
+		{"trans.reverse.partial", partialParams(paid.RefNum, "n", 1)},
+	}
+	for _, c := range calls {
+		if err := w.sim.AddFault(Fault{Method: "*", Name: "error_code", Code: -9999, PAN: otherPAN}); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.sim.AddFault(Fault{Method: "*", Name: "error_code", Code: -7777, PAN: sharedPAN}); err != nil {
+			t.Fatal(err)
+		}
+		w.refused(-7777, c[0], c[1])
+		w.sim.ClearFaults()
+	}
+}
+
+func TestFaultsOverHTTP(t *testing.T) {
+	w := newWorld(t)
+	status, body := w.script("POST", "/sim/faults", `{"method":"hold.create","fault":"answer_lost","pan":"8600313260861293","after":2}`)
+	if want := `[{"method":"hold.create","fault":"answer_lost","times":1,"pan":"8600313260861293","after":2}]` + "\n"; status != 200 || body != want {
+		t.Errorf("%d %s", status, body)
+	}
+	w.script("POST", "/sim/faults", `{"method":"*","fault":"error_code","code":-300,"times":3}`)
+	if _, body := w.get("/sim/faults"); !strings.HasSuffix(body, `,{"method":"*","fault":"error_code","times":3,"after":0,"code":-300}]`+"\n") {
+		t.Errorf("%s", body)
+	}
+	if status, body := w.script("DELETE", "/sim/faults", ""); status != 200 || body != "[]\n" {
+		t.Errorf("%d %s", status, body)
+	}
+	for _, c := range []struct{ body, field, allowed string }{
+		{`{"method":"hold.create","fault":"answer_eaten"}`, "fault", "request_lost, answer_lost,"},
+		{`{"method":"hold.create"}`, "fault", "request_lost"},
+		{`{"method":"hold.steal","fault":"answer_lost"}`, "method", "hold.dismiss.charge"},
+		{`{"fault":"answer_lost"}`, "method", "hold.create"},
+		{`{"method":"hold.create","fault":"not_found_once"}`, "method", "trans.ext, trans.sv"},
+		{`{"method":"*","fault":"slow","times":-1}`, "times", "1 to 1000000"},
+		{`{"method":"*","fault":"slow","times":1000001}`, "times", "1 to 1000000"},
+		{`{"method":"*","fault":"slow","after":-1}`, "after", "0 to 1000000"},
+		{`{"method":"*","fault":"slow","code":-300}`, "code", "error_code"},
+		{`{"method":"*","fault":"error_code"}`, "code", "-300"},
+		{`{"method":"*","fault":"slow","pan":"8600"}`, "pan", "/sim/cards"},
+		{`{"method":"*","fault":"slow","times":"one"}`, "times", "int"},
+		{`{"method":"*","fault":"slow","when":1}`, "when", "method, fault, times, pan, after, code"},
+		{`{"method":`, "body", "method"},
+		{`{"method":"*","fault":"slow"} x`, "body", "one JSON object"},
+		{`{"x":"` + strings.Repeat("x", maxScript) + `"}`, "body", "too large"},
+	} {
+		status, body := w.script("POST", "/sim/faults", c.body)
+		var refusal struct{ Error string }
+		if err := json.Unmarshal([]byte(body), &refusal); err != nil || status != 400 || !strings.Contains(refusal.Error, c.field) || !strings.Contains(refusal.Error, c.allowed) {
+			t.Errorf("%.80s: %d %s", c.body, status, body)
+		}
+	}
+	if left := w.sim.Faults(); len(left) != 0 {
+		t.Errorf("a refused fault was kept: %v", left)
+	}
+	for range maxFaults {
+		if err := w.sim.AddFault(Fault{Method: "*", Name: "slow"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.sim.AddFault(Fault{Method: "*", Name: "slow"}); err == nil {
+		t.Error("faults without end")
+	}
+}
+
+// TestForeignPagesCannotArrangeFaults sends what a browser would send for a form on another site.
+func TestForeignPagesCannotArrangeFaults(t *testing.T) {
+	w := newWorld(t)
+	for _, path := range []string{"/faults", "/faults/clear", "/clock", "/reset", "/sim/faults", "/sim/clock", "/sim/reset"} {
+		r, err := http.NewRequest("POST", w.server.URL+path, strings.NewReader("method=*&fault=slow&minutes=5"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Sec-Fetch-Site", "cross-site")
+		if response, _, err := w.do(r); err != nil || response.StatusCode != http.StatusForbidden {
+			t.Errorf("%s: %v %v", path, response, err)
+		}
+	}
+}

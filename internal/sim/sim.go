@@ -1,0 +1,395 @@
+// Package sim is the second party: a simulator of the card processing centres, with its own cards, books, SMS inbox and bad
+// days on demand. It shares no code with the gateway, so that one mistake cannot be made on both sides and cancel out.
+//
+// # What is here
+//
+// svgate.go speaks Uzcard's SVGate protocol (JSON-RPC) at POST /svgate. The other centres are to be files of their own
+// (humo.go, rbs.go, acs.go) over the same card book (cards.go) and the same money (books.go). faults.go spoils calls on
+// purpose, and pages.go shows everything to a person at GET /.
+//
+// # For scripts
+//
+//	GET    /sim/cards              the card book: []Card
+//	GET    /sim/sms?phone=&limit=  the newest messages first: []Message; limit 1..20000, default 100
+//	GET    /sim/books              Books
+//	GET    /sim/faults             []Fault
+//	POST   /sim/faults             Fault
+//	DELETE /sim/faults             forgets them
+//	POST   /sim/clock              {"advance_seconds": 1..315360000}: holds lapse, codes and cards expire
+//	POST   /sim/reset              all cards, books, messages, faults and the clock as at the start; ids go on counting
+//	GET    /healthz                200 "ok"
+//
+// It is a tool for development and tests: it has no users of its own, and belongs on the loopback interface.
+package sim
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Config sets a simulator up; the zero value is usable.
+type Config struct {
+	Now         func() time.Time // the clock; default time.Now
+	OTPLifetime time.Duration    // how long an SMS code is good, above 0; default 5 minutes
+	// Seed decides the random SMS codes and where the ids begin to count; 0 takes one from crypto/rand.
+	Seed       uint64
+	SlowAnswer time.Duration // how late the fault "slow" answers, above 0; default 3 seconds
+	Logger     *slog.Logger  // told of faults that happen, resets and clock moves; default nobody
+	// Login and Password are the payment organisation's HTTP Basic credentials at SVGate; default holdfast and holdfast.
+	Login, Password string
+}
+
+// Sim is the simulator. All methods may be called from many goroutines at once.
+type Sim struct {
+	now           func() time.Time
+	otpLifetime   time.Duration
+	slowAnswer    time.Duration
+	log           *slog.Logger
+	login         string
+	authorization string // the one value of the header that is let in
+	handler       http.Handler
+
+	mu     sync.Mutex // over all below; held for one call's work, never over I/O
+	offset time.Duration
+	random *mathrand.Rand
+	books
+	otps   otpRequests
+	inbox  inbox
+	faults []Fault
+}
+
+// New makes a simulator with its full card book and empty books.
+func New(cfg Config) *Sim {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.OTPLifetime <= 0 {
+		cfg.OTPLifetime = 5 * time.Minute
+	}
+	if cfg.SlowAnswer <= 0 {
+		cfg.SlowAnswer = 3 * time.Second
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Login == "" {
+		cfg.Login = "holdfast"
+	}
+	if cfg.Password == "" {
+		cfg.Password = "holdfast"
+	}
+	var seed [32]byte
+	if cfg.Seed == 0 {
+		rand.Read(seed[:]) // never fails: it ends the program rather than return weak bytes
+	} else {
+		binary.LittleEndian.PutUint64(seed[:], cfg.Seed)
+	}
+	s := &Sim{
+		now: cfg.Now, otpLifetime: cfg.OTPLifetime, slowAnswer: cfg.SlowAnswer, log: cfg.Logger, login: cfg.Login,
+		authorization: "Basic " + base64.StdEncoding.EncodeToString([]byte(cfg.Login+":"+cfg.Password)),
+		random:        mathrand.New(mathrand.NewChaCha8(seed)),
+	}
+	// Ids begin at a random place: a simulator that was started anew must not give out again what a gateway with an older
+	// database has seen already. Hold ids and OTP ids stay inside 32 bits, refNums have 12 digits.
+	s.holdBase = 1_000_000_000 + s.random.Int64N(900_000_000)
+	s.refBase = 100_000_000_000 + s.random.Int64N(800_000_000_000)
+	s.otps.base = 100_000_000 + s.random.Int64N(900_000_000)
+	s.open()
+	s.handler = s.routes()
+	return s
+}
+
+// open lays out the card book and empty books; ids go on from where they are. The caller holds mu, or owns s alone.
+func (s *Sim) open() {
+	s.holdBase += int64(s.books.count)
+	s.refBase += int64(s.books.count)
+	s.otps = otpRequests{base: s.otps.base + s.otps.count}
+	s.inbox = inbox{}
+	s.faults = nil
+	s.offset = 0
+	s.books = books{
+		cards:      newCardBook(s.now()),
+		byPAN:      map[string]*account{},
+		byToken:    map[string]*account{},
+		byExt:      map[string]uint32{},
+		byTerminal: map[string]uint16{},
+		holdBase:   s.holdBase,
+		refBase:    s.refBase,
+	}
+	for _, a := range s.cards {
+		s.byPAN[a.pan] = a
+		s.byToken[a.token] = a
+	}
+	for _, t := range homeTerminals {
+		s.terminal([]byte(t.merchantID), []byte(t.terminalID))
+	}
+}
+
+// clock is the simulator's time: the clock it was given, moved by POST /sim/clock. Holds that are over lapse first. The
+// caller holds mu.
+func (s *Sim) clock() time.Time {
+	now := s.now().Add(s.offset)
+	s.lapseDue(now)
+	return now
+}
+
+// Handler is the whole HTTP surface: the centres' protocols, /sim for scripts and the pages.
+func (s *Sim) Handler() http.Handler { return s.handler }
+
+// Cards is the card book in its fixed order: uzcard, humo, visa, mastercard; in each the shared ok card first.
+func (s *Sim) Cards() []Card {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clock()
+	all := make([]Card, len(s.cards))
+	for i, a := range s.cards {
+		all[i] = a.card()
+	}
+	return all
+}
+
+// SMS is what lies in the inbox of a phone (12 digits; "" for all phones), newest first: at most the newest 20000.
+func (s *Sim) SMS(phone string) []Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inbox.newest(s.cards, phone, maxMessages)
+}
+
+// Books is an exact picture of all money and all operations, oldest first.
+func (s *Sim) Books() Books {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clock()
+	b := Books{Cards: s.cardBooks(), Operations: make([]Operation, s.count)}
+	for n := range s.count {
+		b.Operations[n] = s.operation(n)
+	}
+	return b
+}
+
+// Reset returns cards, books, messages, faults and the clock to the beginning. Ids and refNums are not used again.
+func (s *Sim) Reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open()
+}
+
+// advance moves the simulator's clock forward and says what it shows then.
+func (s *Sim) advance(d time.Duration) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.offset += d
+	return s.clock()
+}
+
+const (
+	maxMessages  = 20_000
+	maxScript    = 16 << 10 // bytes in the body of a /sim request
+	booksSlice   = 4096     // operations written at a time by GET /sim/books
+	maxAdvance   = 10 * 365 * 24 * 60 * 60
+	defaultLimit = 100
+)
+
+var (
+	jsonType = []string{"application/json; charset=utf-8"}
+	htmlType = []string{"text/html; charset=utf-8"}
+)
+
+func (s *Sim) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/svgate", s.serveSVGate)
+	mux.HandleFunc("GET /sim/cards", func(w http.ResponseWriter, r *http.Request) { s.answer(w, http.StatusOK, s.Cards()) })
+	mux.HandleFunc("GET /sim/sms", s.serveSMS)
+	mux.HandleFunc("GET /sim/books", s.serveBooks)
+	mux.HandleFunc("GET /sim/faults", func(w http.ResponseWriter, r *http.Request) { s.answer(w, http.StatusOK, s.Faults()) })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { s.write(w, []byte("ok\n")) })
+	// A web page elsewhere must not turn the bad days on in somebody's browser.
+	guard := http.NewCrossOriginProtection()
+	mux.Handle("POST /sim/faults", guard.Handler(http.HandlerFunc(s.serveAddFault)))
+	mux.Handle("DELETE /sim/faults", guard.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.ClearFaults()
+		s.answer(w, http.StatusOK, s.Faults())
+	})))
+	mux.Handle("POST /sim/clock", guard.Handler(http.HandlerFunc(s.serveClock)))
+	mux.Handle("POST /sim/reset", guard.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.Reset()
+		s.log.Info("simulator reset")
+		s.answer(w, http.StatusOK, struct {
+			Reset bool `json:"reset"`
+		}{true})
+	})))
+	s.pages(mux, guard)
+	return mux
+}
+
+// write sends bytes; that the caller has gone is no concern of the centre's beyond a line in its log.
+func (s *Sim) write(w io.Writer, b []byte) {
+	if _, err := w.Write(b); err != nil {
+		s.log.Debug("caller has gone", "error", err)
+	}
+}
+
+func (s *Sim) answer(w http.ResponseWriter, status int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		s.log.Error("cannot encode an answer", "error", err)
+		http.Error(w, "internal error", http.StatusInternalServerError)
+		return
+	}
+	w.Header()["Content-Type"] = jsonType
+	w.WriteHeader(status)
+	s.write(w, append(b, '\n'))
+}
+
+// refuse answers a script's mistake: {"error": "field: what is wrong; what is allowed"}.
+func (s *Sim) refuse(w http.ResponseWriter, status int, err error) {
+	s.answer(w, status, struct {
+		Error string `json:"error"`
+	}{err.Error()})
+}
+
+// script reads a /sim body into v and refuses what it does not know.
+func script(w http.ResponseWriter, r *http.Request, v any) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxScript))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			return fmt.Errorf("%s: a %s was sent where %s belongs", wrong.Field, wrong.Value, wrong.Type)
+		}
+		return fmt.Errorf("body: %s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("body: one JSON object is allowed, and nothing after it")
+	}
+	return nil
+}
+
+func (s *Sim) serveAddFault(w http.ResponseWriter, r *http.Request) {
+	var f Fault
+	err := script(w, r, &f)
+	if err != nil {
+		err = fmt.Errorf("%w; allowed fields are method, fault, times, pan, after, code", err)
+	} else {
+		err = s.AddFault(f)
+	}
+	if err != nil {
+		s.refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	s.answer(w, http.StatusOK, s.Faults())
+}
+
+func (s *Sim) serveClock(w http.ResponseWriter, r *http.Request) {
+	var move struct {
+		AdvanceSeconds int64 `json:"advance_seconds"`
+	}
+	err := script(w, r, &move)
+	if err == nil && (move.AdvanceSeconds < 1 || move.AdvanceSeconds > maxAdvance) {
+		err = fmt.Errorf("advance_seconds: %d is out of range; allowed are 1 to %d", move.AdvanceSeconds, maxAdvance)
+	}
+	if err != nil {
+		s.refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	now := s.advance(time.Duration(move.AdvanceSeconds) * time.Second)
+	s.log.Info("simulator's clock moved", "now", now)
+	s.answer(w, http.StatusOK, struct {
+		Now time.Time `json:"now"`
+	}{now})
+}
+
+func (s *Sim) serveSMS(w http.ResponseWriter, r *http.Request) {
+	limit := defaultLimit
+	if text := r.FormValue("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > maxMessages {
+			s.refuse(w, http.StatusBadRequest, fmt.Errorf("limit: %q is no number from 1 to %d", text, maxMessages))
+			return
+		}
+		limit = n
+	}
+	phone, err := bareNumber(r.FormValue("phone"))
+	if err != nil {
+		s.refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	s.mu.Lock()
+	messages := s.inbox.newest(s.cards, phone, limit)
+	s.mu.Unlock()
+	s.answer(w, http.StatusOK, messages)
+}
+
+// bareNumber takes a phone with or without plus, spaces, hyphens and brackets. ("+" in a query arrives as a space.)
+func bareNumber(phone string) (string, error) {
+	var digits []byte
+	for _, c := range []byte(phone) {
+		switch {
+		case c >= '0' && c <= '9':
+			digits = append(digits, c)
+		case strings.IndexByte("+ -()", c) < 0:
+			return "", fmt.Errorf("phone: %q is no phone number; allowed are digits, plus, spaces, hyphens and brackets", phone)
+		}
+	}
+	return string(digits), nil
+}
+
+// serveBooks writes the books a slice at a time: a million operations never stand in memory as text, and payments go on in
+// between. Up to booksSlice operations it is one exact picture; beyond, ask when nothing is under way.
+func (s *Sim) serveBooks(w http.ResponseWriter, r *http.Request) {
+	w.Header()["Content-Type"] = jsonType
+	var b bytes.Buffer
+	encode := json.NewEncoder(&b)
+	var next, count uint32
+	for first := true; first || next < count; first = false {
+		b.Reset()
+		var cards []CardBook
+		s.mu.Lock()
+		if first {
+			s.clock()
+			cards, count = s.cardBooks(), s.count
+		}
+		if s.count < count { // reset in between: what is gone cannot be told
+			count = s.count
+		}
+		operations := make([]Operation, 0, min(booksSlice, count-next))
+		for ; next < count && len(operations) < booksSlice; next++ {
+			operations = append(operations, s.operation(next))
+		}
+		s.mu.Unlock()
+
+		if first {
+			b.WriteString(`{"cards":`)
+			if err := encode.Encode(cards); err != nil {
+				s.log.Error("cannot encode the books", "error", err)
+				return
+			}
+			b.WriteString(`,"operations":[`)
+		}
+		for i := range operations {
+			if !first || i > 0 {
+				b.WriteByte(',')
+			}
+			if err := encode.Encode(&operations[i]); err != nil {
+				s.log.Error("cannot encode the books", "error", err)
+				return
+			}
+		}
+		if _, err := w.Write(b.Bytes()); err != nil {
+			return // the caller has gone; a million operations more would not reach it either
+		}
+	}
+	s.write(w, []byte("]}\n"))
+}
