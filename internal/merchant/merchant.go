@@ -68,7 +68,7 @@ type Settings struct {
 	Live         bool             `json:"live,omitzero"`          // may take real payments
 	Methods      []string         `json:"methods,omitempty"`      // contracted; empty: all
 	Currencies   []money.Currency `json:"currencies,omitempty"`   // empty: UZS
-	HoldMinutes  map[string]int   `json:"hold_minutes,omitempty"` // by method: how long an undecided hold lasts
+	HoldSeconds  map[string]int64 `json:"hold_seconds,omitempty"` // by method: how long an undecided hold lasts
 	Tariff       Tariff           `json:"tariff,omitzero"`
 	RequireTSP   bool             `json:"require_tsp,omitzero"`
 	StrictBasket bool             `json:"strict_basket,omitzero"`
@@ -121,8 +121,8 @@ func LongestHold(method string) time.Duration {
 // HoldFor is how long an undecided hold of the method lasts; otherwise where the shop sets nothing.
 func (s *Settings) HoldFor(method string, otherwise time.Duration) time.Duration {
 	hold := otherwise
-	if minutes := s.HoldMinutes[method]; minutes > 0 {
-		hold = time.Duration(minutes) * time.Minute
+	if seconds := s.HoldSeconds[method]; seconds > 0 {
+		hold = time.Duration(seconds) * time.Second
 	}
 	return min(hold, LongestHold(method))
 }
@@ -139,12 +139,12 @@ func (s *Settings) Check(methods []string) error {
 			return fmt.Errorf("the fee of method %q: the method is unknown: use %s", m, strings.Join(methods, ", "))
 		}
 	}
-	for m, minutes := range s.HoldMinutes {
+	for m, seconds := range s.HoldSeconds {
 		if !slices.Contains(methods, m) {
 			return fmt.Errorf("the hold time of method %q: the method is unknown: use %s", m, strings.Join(methods, ", "))
 		}
-		if longest := LongestHold(m); minutes < 1 || time.Duration(minutes)*time.Minute > longest {
-			return fmt.Errorf("the hold time of %s is %d minutes: use 1 to %d", m, minutes, int(longest.Minutes()))
+		if longest := LongestHold(m); seconds < 1 || seconds > int64(longest/time.Second) {
+			return fmt.Errorf("the hold time of %s is %d seconds: use 1s to %s", m, seconds, longest)
 		}
 	}
 	if s.NotifyURL != "" {

@@ -44,13 +44,13 @@ type Operation struct {
 	Ref     string       `json:"ref"` // our reference at the centre, unique over all payments
 	Kind    Kind         `json:"kind"`
 	Amount  money.Amount `json:"amount"`
-	BegunAt time.Time    `json:"begun_at,format:unixmicro"`
+	BegunAt time.Time    `json:"begun_at"`
 
-	Ask     Ask       `json:"ask"`                               // what was asked last
-	SentAt  time.Time `json:"sent_at,format:unixmicro"`          // when it was last asked to be done
-	AskedAt time.Time `json:"asked_at,format:unixmicro"`         // when anything was last asked
-	Asks    int       `json:"asks"`                              // questions asked so far
-	NextAt  time.Time `json:"next_at,omitzero,format:unixmicro"` // when to ask next; zero: a person must look
+	Ask     Ask       `json:"ask"`              // what was asked last
+	SentAt  time.Time `json:"sent_at"`          // when it was last asked to be done
+	AskedAt time.Time `json:"asked_at"`         // when anything was last asked
+	Asks    int       `json:"asks"`             // questions asked so far
+	NextAt  time.Time `json:"next_at,omitzero"` // when to ask next; zero: a person must look
 
 	VerifyID int64 `json:"verify_id,omitzero"` // OpChallenge: the name of the verification it starts
 	Resend   bool  `json:"resend,omitzero"`    // OpChallenge: a further code for the same attempt
@@ -59,7 +59,7 @@ type Operation struct {
 	Outcome    Outcome   `json:"outcome,omitzero"`
 	Reason     Reason    `json:"reason,omitzero"`
 	Cause      string    `json:"cause,omitzero"` // the centre's own words, for the log and for people
-	AnsweredAt time.Time `json:"answered_at,omitzero,format:unixmicro"`
+	AnsweredAt time.Time `json:"answered_at,omitzero"`
 	Centre     Centre    `json:"centre,omitzero"`
 }
 

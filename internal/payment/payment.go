@@ -58,9 +58,9 @@ type Terms struct {
 	Amount        money.Amount `json:"amount"`          // total_sum
 	AutoCapture   bool         `json:"auto_capture"`    // true: one-stage
 	Test          bool         `json:"test,omitzero"`
-	InitTime      time.Time    `json:"init_time,format:unixmicro"`
-	ExpiresAt     time.Time    `json:"expires_at,format:unixmicro"` // creation + ttl
-	Methods       []Method     `json:"methods"`                     // what the payer may choose of
+	InitTime      time.Time    `json:"init_time"`
+	ExpiresAt     time.Time    `json:"expires_at"` // creation + ttl
+	Methods       []Method     `json:"methods"`    // what the payer may choose of
 	Description   string       `json:"description,omitzero"`
 	ReturnURL     string       `json:"return_url"`
 	NotifyURL     string       `json:"notify_url,omitzero"` // the payment's own, else the shop's at that time
@@ -124,8 +124,8 @@ type Progress struct {
 	Attempts   int  `json:"attempts,omitzero"`    // cards tried so far
 	WrongCodes int  `json:"wrong_codes,omitzero"` // codes refused so far, over all attempts
 
-	HoldDeadline time.Time `json:"hold_deadline,omitzero,format:unixmicro"` // when an undecided hold is let go
-	PaidAt       time.Time `json:"paid_at,omitzero,format:unixmicro"`       // when money was taken
+	HoldDeadline time.Time `json:"hold_deadline,omitzero"` // when an undecided hold is let go
+	PaidAt       time.Time `json:"paid_at,omitzero"`       // when money was taken
 
 	LastRefusal Reason `json:"last_refusal,omitzero"` // why the last card or code was refused
 
@@ -163,8 +163,8 @@ type Challenge struct {
 	CentreID  string    `json:"centre_id,omitzero"`
 	Phone     string    `json:"phone,omitzero"` // masked
 	URL       string    `json:"url,omitzero"`   // 3-D Secure form
-	SentAt    time.Time `json:"sent_at,omitzero,format:unixmicro"`
-	ExpiresAt time.Time `json:"expires_at,omitzero,format:unixmicro"`
+	SentAt    time.Time `json:"sent_at,omitzero"`
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
 	Tries     int       `json:"tries,omitzero"`   // codes sent on to the centre
 	Resends   int       `json:"resends,omitzero"` // further codes asked for, over the attempt
 }
@@ -241,14 +241,14 @@ type Decision struct {
 	Accept Accept       `json:"accept"`
 	Amount money.Amount `json:"amount"` // the sum to capture; nothing for cancel
 	By     By           `json:"by"`
-	At     time.Time    `json:"at,format:unixmicro"`
+	At     time.Time    `json:"at"`
 }
 
 // Event is what the merchant shall be told: one for each change of Status, and one for each refund.
 type Event struct {
 	N      int       `json:"n"` // 1, 2, 3 … within the payment
 	Status Status    `json:"status"`
-	At     time.Time `json:"at,format:unixmicro"`
+	At     time.Time `json:"at"`
 	Sums   Sums      `json:"sums"` // as they were at that moment
 }
 

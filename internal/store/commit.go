@@ -309,5 +309,18 @@ func (c *committer) decide(j *job, now time.Time) (err error) {
 	return nil
 }
 
+// Stats is what the shared commit has done since the store was opened.
+type Stats struct {
+	Commits uint64 // transactions made durable
+	Jobs    uint64 // requests answered by them: Jobs / Commits share one
+	Waiting int    // requests handed in and not yet taken up
+}
+
+// Stats counts the work of the shared commit.
+func (s *Store) Stats() Stats {
+	c := s.committer
+	return Stats{Commits: c.commits.Load(), Jobs: c.jobs.Load(), Waiting: len(c.queue)}
+}
+
 // script1 runs one prepared statement without arguments.
 func script1(conn *sqlite.Conn, sql string) error { return query(conn, sql, nil, nil) }

@@ -376,3 +376,42 @@ func timeline(conn *sqlite.Conn, r row) (Timeline, error) {
 	t.Events, err = eventRecords(conn, r)
 	return t, err
 }
+
+// Each calls f with everything known of every payment, oldest first; each payment is as it was in one snapshot.
+func (s *Store) Each(ctx context.Context, f func(*Timeline) error) error {
+	for from := int64(0); ; {
+		var chunk []Timeline
+		err := s.read(ctx, func(conn *sqlite.Conn) (err error) {
+			if err := script1(conn, "BEGIN"); err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, script1(conn, "COMMIT")) }()
+			var rows []row
+			err = query(conn, selectPayment+` WHERE seq > ?1 ORDER BY seq LIMIT ?2`, []any{from, auditChunk}, func(stmt *sqlite.Stmt) error {
+				r, err := s.scan(stmt)
+				rows = append(rows, r)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			for _, r := range rows {
+				t, err := timeline(conn, r)
+				if err != nil {
+					return err
+				}
+				chunk = append(chunk, t)
+				from = r.seq
+			}
+			return nil
+		})
+		if err != nil || len(chunk) == 0 {
+			return err
+		}
+		for i := range chunk {
+			if err := f(&chunk[i]); err != nil {
+				return err
+			}
+		}
+	}
+}

@@ -29,13 +29,7 @@ func openWriter(path string) (*sqlite.Conn, error) {
 	}
 	// Money is acknowledged only when it is on the disk: every commit is synced. Checkpoints are
 	// made by a connection of their own, so that no caller waits for one.
-	err = script(conn, `
-		PRAGMA synchronous = FULL;
-		PRAGMA wal_autocheckpoint = 0;
-		PRAGMA foreign_keys = OFF;
-		PRAGMA cache_size = -65536;
-		PRAGMA temp_store = MEMORY;`)
-	if err != nil {
+	if err := set(conn, "synchronous = FULL", "wal_autocheckpoint = 0", "cache_size = -65536", "temp_store = MEMORY"); err != nil {
 		return nil, errors.Join(explain(err, path), conn.Close())
 	}
 	conn.SetBusyTimeout(busyTimeout)
@@ -51,7 +45,7 @@ func openReaders(path string) (*sqlitex.Pool, error) {
 		PoolSize: readerCount,
 		PrepareConn: func(conn *sqlite.Conn) error {
 			conn.SetBusyTimeout(busyTimeout)
-			return script(conn, `PRAGMA query_only = ON; PRAGMA cache_size = -16384;`)
+			return set(conn, "query_only = ON", "cache_size = -16384")
 		},
 	})
 	if err != nil {
@@ -60,6 +54,17 @@ func openReaders(path string) (*sqlitex.Pool, error) {
 	return pool, nil
 }
 
+// set changes settings of a connection.
+func set(conn *sqlite.Conn, pragmas ...string) error {
+	for _, pragma := range pragmas {
+		if err := sqlitex.ExecuteTransient(conn, "PRAGMA "+pragma, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// script runs several statements in one transaction.
 func script(conn *sqlite.Conn, sql string) error { return sqlitex.ExecScript(conn, sql) }
 
 // explain turns what SQLite says when it is opened or first used into a sentence that says what to do.
@@ -193,7 +198,7 @@ func checkpoint(ctx context.Context, path string, log *slog.Logger) {
 			continue // nothing was written since
 		}
 		seen = info.ModTime().UnixNano()
-		if err := script(conn, `PRAGMA wal_checkpoint(`+mode+`)`); err != nil && sqlite.ErrCode(err).ToPrimary() != sqlite.ResultBusy {
+		if err := set(conn, "wal_checkpoint("+mode+")"); err != nil && sqlite.ErrCode(err).ToPrimary() != sqlite.ResultBusy {
 			log.Warn("checkpoint", "error", err)
 		}
 	}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"holdfast/internal/payment"
+	"holdfast/internal/sim"
+	"holdfast/internal/store"
+)
+
+// booksResult is our record held against the centre's own books.
+type booksResult struct {
+	Operations  int      `json:"operations"` // in the centre's books
+	Lost        int      `json:"lost"`       // we say it was done, the centre does not have it
+	Doubled     int      `json:"doubled"`    // the centre did it, and nothing of ours says so
+	InDoubt     int      `json:"in_doubt"`   // the centre did it, and we do not know yet
+	Differences []string `json:"differences"`
+}
+
+// maxDifferences bounds what is remembered.
+const maxDifferences = 1000
+
+func (r *booksResult) differ(format string, args ...any) {
+	if len(r.Differences) < maxDifferences {
+		r.Differences = append(r.Differences, fmt.Sprintf(format, args...))
+	}
+}
+
+// compareBooks goes through both records and matches every operation that moved money: what we
+// say was done must be in the centre's books with the same sum, once, and nothing else may be there.
+func compareBooks(ctx context.Context, s *store.Store, simURL string) (*booksResult, error) {
+	books, err := fetchBooks(ctx, simURL)
+	if err != nil {
+		return nil, err
+	}
+	r := &booksResult{Operations: len(books.Operations), Differences: []string{}}
+	// A hold is known by the centre's id of it, everything else by our reference.
+	theirs := make(map[string]*sim.Operation, len(books.Operations))
+	for i := range books.Operations {
+		op := &books.Operations[i]
+		key := op.Kind + " " + op.Reference
+		if theirs[key] != nil && op.Kind != "void" && op.Kind != "lapse" {
+			r.Doubled++
+			r.differ("the centre has two of %s", key)
+		}
+		theirs[key] = op
+	}
+	doubt := make(map[string]int) // open questions by what the centre may have done
+	find := func(p *payment.Payment, key string, minor int64) *sim.Operation {
+		op := theirs[key]
+		if op == nil {
+			r.Lost++
+			r.differ("payment %s: the centre does not have %s", p.ID, key)
+			return nil
+		}
+		delete(theirs, key)
+		if op.Amount != minor {
+			r.differ("payment %s: %s is %d here and %d at the centre", p.ID, key, minor, op.Amount)
+		}
+		return op
+	}
+	err = s.Each(ctx, func(t *store.Timeline) error {
+		p := &t.Payment
+		if p.Open != nil && p.Open.Kind.MovesMoney() {
+			doubt[fmt.Sprintf("%s %d", p.Open.Kind, p.Open.Amount.Minor)]++
+		}
+		for _, op := range t.Operations {
+			if op.Outcome != payment.Approved || !op.Kind.MovesMoney() {
+				continue
+			}
+			switch op.Kind {
+			case payment.OpHold:
+				if hold := find(p, "hold "+op.Centre.Hold, op.Amount.Minor); hold != nil {
+					r.compareHold(p, hold)
+				}
+			case payment.OpCharge, payment.OpCapture:
+				find(p, string(op.Kind)+" "+op.Ref, op.Amount.Minor)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for key, op := range theirs {
+		if op.Kind == "void" || op.Kind == "lapse" {
+			continue // seen in the state of the hold
+		}
+		if open := fmt.Sprintf("%s %d", op.Kind, op.Amount); doubt[open] > 0 {
+			doubt[open]--
+			r.InDoubt++
+			continue
+		}
+		r.Doubled++
+		r.differ("the centre did %s of %d, and no payment says so", key, op.Amount)
+	}
+	return r, nil
+}
+
+// compareHold matches what became of a hold.
+func (r *booksResult) compareHold(p *payment.Payment, hold *sim.Operation) {
+	if p.Open != nil {
+		return // its end is in doubt
+	}
+	fits := false
+	switch p.State {
+	case payment.Held:
+		fits = hold.State == "held"
+	case payment.Captured:
+		fits = hold.State == "captured" && hold.Captured == p.Captured.Minor
+	case payment.Voided:
+		fits = hold.State == "dismissed" || hold.State == "lapsed"
+	}
+	if !fits {
+		r.differ("payment %s is %s with %d captured; at the centre its hold is %s with %d captured", p.ID, p.State, p.Captured.Minor, hold.State, hold.Captured)
+	}
+}
+
+func fetchBooks(ctx context.Context, simURL string) (*sim.Books, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(simURL, "/")+"/sim/books", nil)
+	if err != nil {
+		return nil, fmt.Errorf("--sim: %w", err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("the simulator's books cannot be read: %w", err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the simulator's books cannot be read: %s answers %s", req.URL, res.Status)
+	}
+	var books sim.Books
+	if err := json.NewDecoder(res.Body).Decode(&books); err != nil {
+		return nil, fmt.Errorf("the simulator's books cannot be read: %w", err)
+	}
+	return &books, nil
+}

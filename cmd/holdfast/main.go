@@ -1,0 +1,227 @@
+// Command holdfast is a payment gateway for two-stage payments: the server, a simulator of the
+// processing centres, a demonstration of both, and the tools of whoever runs it.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	_ "time/tzdata" // times on the wire are Tashkent's, on any machine
+
+	"github.com/alecthomas/kong"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := program{stdout: os.Stdout, stderr: os.Stderr}.run(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// program is the command as a value, so that a test can start it.
+type program struct {
+	stdout, stderr io.Writer
+}
+
+// cli is every command and flag.
+type cli struct {
+	Config configFile `help:"File with flags as JSON: {\"listen\": \"127.0.0.1:9000\", \"serve\": {\"hold-timeout\": \"1h\"}}." type:"existingfile" placeholder:"FILE"`
+
+	Serve   serveCmd   `cmd:"" help:"Serve payments: the merchant API and the payer's pages."`
+	Sim     simCmd     `cmd:"" help:"Simulate the processing centres: cards, SMS, books and bad days."`
+	Demo    demoCmd    `cmd:"" help:"Run gateway, simulator and a small shop, to click through or to watch."`
+	Shop    shopCmd    `cmd:"" help:"Create, list and change the shops that take payments."`
+	Payment paymentCmd `cmd:"" help:"List payments, or tell everything about one."`
+	Audit   auditCmd   `cmd:"" help:"Derive everything again from the stored facts and compare."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// data is the flag that all commands on a store share.
+type data struct {
+	Data string `help:"Data directory: the store and its key." default:"holdfast-data" placeholder:"DIR"`
+}
+
+const about = `A payment gateway for two-stage payments: hold the payer's money, then confirm
+all or part of it, or let it go.
+
+Every flag can also be given as an environment variable HOLDFAST_FLAG_NAME or in the --config file.
+
+  holdfast demo                                      try everything on this machine
+  holdfast sim --listen 127.0.0.1:8090               the processing centre, for development
+  holdfast serve --data /var/lib/holdfast --sim http://127.0.0.1:8090
+  holdfast shop create --data /var/lib/holdfast --name "My shop" --notify-url https://shop.example/notify`
+
+// run executes one command and returns the exit status: 0 as wished, 1 it did not work, 2 it was
+// called wrongly.
+func (p program) run(ctx context.Context, args []string) (code int) {
+	var c cli
+	exited := -1
+	parser, err := kong.New(&c,
+		kong.Name("holdfast"), kong.Description(about), kong.UsageOnError(),
+		kong.Writers(p.stdout, p.stderr), kong.Exit(func(code int) { exited = code; panic(errExit) }),
+		kong.DefaultEnvars("HOLDFAST"), kong.Configuration(loadConfig),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+	)
+	if err != nil {
+		fmt.Fprintln(p.stderr, "holdfast:", err)
+		return 2
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			if r != errExit {
+				panic(r)
+			}
+			code = exited
+		}
+	}()
+	chosen, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(p.stderr, "holdfast: %v\nTry holdfast --help, or --help after the command.\n", err)
+		return 2
+	}
+	chosen.BindTo(ctx, (*context.Context)(nil))
+	chosen.Bind(p)
+	if err := chosen.Run(); err != nil {
+		if !errors.Is(err, errSaid) {
+			fmt.Fprintln(p.stderr, "holdfast:", err)
+		}
+		return 1
+	}
+	return 0
+}
+
+var errExit = errors.New("exit")
+
+// errSaid is an error that has been told already.
+var errSaid = errors.New("said")
+
+// print writes a value as one line of JSON.
+func (p program) print(v any) error {
+	line, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(p.stdout, "%s\n", line)
+	return err
+}
+
+// logging is how a long-running command logs.
+type logging struct {
+	LogLevel  string `help:"What to log: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
+	LogFormat string `help:"How to log: text or json." enum:"text,json" default:"text"`
+}
+
+func (l logging) logger(w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(l.LogLevel)); err != nil {
+		panic(err) // kong has checked the words
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if l.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+type versionCmd struct {
+	JSON bool `help:"As JSON."`
+}
+
+func (c versionCmd) Run(p program) error {
+	version, goVersion := "development", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		goVersion = info.GoVersion
+		if v := info.Main.Version; v != "" && v != "(devel)" {
+			version = v
+		}
+	}
+	if c.JSON {
+		return p.print(map[string]string{"version": version, "go": goVersion})
+	}
+	_, err := fmt.Fprintf(p.stdout, "holdfast %s (%s)\n", version, goVersion)
+	return err
+}
+
+// configFile is the --config flag.
+type configFile = kong.ConfigFlag
+
+// loadConfig reads the --config file: flags at the top level are for every command, those below a
+// command's name for it alone. A key that is no flag is an error.
+func loadConfig(r io.Reader) (kong.Resolver, error) {
+	var values map[string]any
+	decoder := json.NewDecoder(r)
+	decoder.UseNumber()
+	if err := decoder.Decode(&values); err != nil {
+		return nil, fmt.Errorf("the config file is not a JSON object: %w", err)
+	}
+	return config(values), nil
+}
+
+type config map[string]any
+
+func (c config) Validate(app *kong.Application) error {
+	for key, value := range c {
+		below, isObject := value.(map[string]any)
+		if !isObject {
+			if !hasFlag(app.Node, key) {
+				return fmt.Errorf("the config file has the key %q, which is no flag: see holdfast --help", key)
+			}
+			continue
+		}
+		i := indexOf(app.Children, key)
+		if i < 0 {
+			return fmt.Errorf("the config file has the key %q, which is no command: see holdfast --help", key)
+		}
+		for flag := range below {
+			if !hasFlag(app.Children[i], flag) {
+				return fmt.Errorf("the config file has the key %q below %q, which is no flag of that command", flag, key)
+			}
+		}
+	}
+	return nil
+}
+
+func indexOf(nodes []*kong.Node, name string) int {
+	for i, n := range nodes {
+		if n.Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// hasFlag reports whether a command, or one below it, has a flag.
+func hasFlag(n *kong.Node, name string) bool {
+	for _, f := range n.Flags {
+		if f.Name == name {
+			return true
+		}
+	}
+	for _, child := range n.Children {
+		if hasFlag(child, name) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c config) Resolve(ctx *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
+	command, _, _ := strings.Cut(ctx.Command(), " ")
+	if below, ok := c[command].(map[string]any); ok {
+		if value, ok := below[flag.Name]; ok {
+			return value, nil
+		}
+	}
+	if value, ok := c[flag.Name]; ok {
+		return value, nil
+	}
+	return nil, nil
+}

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+
+	"holdfast/internal/payment"
+	"holdfast/internal/store"
+	"holdfast/internal/vault"
+)
+
+type paymentCmd struct {
+	List paymentListCmd `cmd:"" help:"List payments, newest first."`
+	Show paymentShowCmd `cmd:"" help:"Tell everything about one payment, in the order it happened."`
+}
+
+type paymentListCmd struct {
+	data
+	Shop  int64  `help:"Only of this shop." placeholder:"ID"`
+	State string `help:"Only in this state: created, challenged, held, captured, voided, declined, expired." placeholder:"STATE"`
+	Limit int    `help:"How many, at most 1000." default:"50"`
+	JSON  bool   `help:"As JSON, a line for each payment."`
+}
+
+func (c *paymentListCmd) Help() string {
+	return `  holdfast payment list --data DIR --state held --limit 20`
+}
+
+// shownPayment is a payment for scripts: sums in minor units.
+type shownPayment struct {
+	UUID          string            `json:"uuid"`
+	Shop          int64             `json:"shop_id"`
+	ShopPaymentID string            `json:"shop_transaction_id"`
+	State         string            `json:"state"`
+	Status        payment.Status    `json:"status"`
+	Currency      string            `json:"currency"`
+	Amount        int64             `json:"amount"`
+	Held          int64             `json:"held"`
+	Captured      int64             `json:"captured"`
+	Released      int64             `json:"released"`
+	Refunded      int64             `json:"refunded"`
+	Fee           int64             `json:"fee"`
+	CreatedAt     time.Time         `json:"created_at"`
+	UpdatedAt     time.Time         `json:"updated_at"`
+	Decision      *payment.Decision `json:"decision,omitempty"`
+	InDoubt       string            `json:"in_doubt,omitempty"` // the open question's kind
+}
+
+func showPayment(p *payment.Payment) shownPayment {
+	s := shownPayment{
+		UUID: p.ID.String(), Shop: p.Shop, ShopPaymentID: p.Terms.ShopPaymentID, State: p.State.String(), Status: p.Status(),
+		Currency: string(p.Terms.Amount.Currency), Amount: p.Terms.Amount.Minor, Held: p.Held.Minor, Captured: p.Captured.Minor,
+		Released: p.Released.Minor, Refunded: p.Refunded.Minor, Fee: p.Fee.Minor, CreatedAt: p.CreatedAt, UpdatedAt: p.UpdatedAt, Decision: p.Decision,
+	}
+	if p.Open != nil {
+		s.InDoubt = string(p.Open.Kind)
+	}
+	return s
+}
+
+func (c *paymentListCmd) Run(ctx context.Context, p program) error {
+	filter := store.Filter{Shop: c.Shop, Limit: c.Limit}
+	if c.State != "" {
+		state, err := payment.ParseState(c.State)
+		if err != nil {
+			return fmt.Errorf("--state: %w", err)
+		}
+		filter.State = state
+	}
+	return onStore(c.Data, func(s *store.Store, _ *vault.Vault) error {
+		list, err := s.List(ctx, filter)
+		if err != nil {
+			return err
+		}
+		t := newTable(p.stdout, table.Row{"Payment", "Shop", "Shop's id", "Created", "State", "Sum", "Captured"})
+		for i := range list {
+			pay := &list[i]
+			if c.JSON {
+				if err := p.print(showPayment(pay)); err != nil {
+					return err
+				}
+			}
+			state := pay.State.String()
+			if pay.Open != nil {
+				state += ", " + string(pay.Open.Kind) + " in doubt"
+			}
+			t.AppendRow(table.Row{pay.ID, pay.Shop, pay.Terms.ShopPaymentID, localTime(pay.CreatedAt), state, pay.Terms.Amount, pay.Captured.Decimal()})
+		}
+		if !c.JSON {
+			t.Render()
+		}
+		return nil
+	})
+}
+
+type paymentShowCmd struct {
+	data
+	UUID string `arg:"" help:"The payment's UUID."`
+	JSON bool   `help:"As JSON."`
+}
+
+// moment is one line of a timeline.
+type moment struct {
+	At   time.Time `json:"at"`
+	What string    `json:"what"` // operation, decision, entry, event, delivery, open
+	Text string    `json:"text"`
+}
+
+func (c *paymentShowCmd) Run(ctx context.Context, p program) error {
+	id, err := payment.ParseID(c.UUID)
+	if err != nil {
+		return fmt.Errorf("%q is %w", c.UUID, err)
+	}
+	return onStore(c.Data, func(s *store.Store, _ *vault.Vault) error {
+		t, err := s.Timeline(ctx, id)
+		if errors.Is(err, store.ErrNotFound) {
+			return fmt.Errorf("there is no payment %s here: holdfast payment list shows all", id)
+		}
+		if err != nil {
+			return err
+		}
+		moments := timeline(&t)
+		if c.JSON {
+			return p.print(struct {
+				shownPayment
+				Timeline []moment `json:"timeline"`
+			}{showPayment(&t.Payment), moments})
+		}
+		pay := &t.Payment
+		fmt.Fprintf(p.stdout, "Payment %s of shop %d, called %q there: %s\n", pay.ID, pay.Shop, pay.Terms.ShopPaymentID, pay.State)
+		fmt.Fprintf(p.stdout, "asked for %s; held %s, captured %s, released %s, refunded %s, fee %s\n\n",
+			pay.Terms.Amount, pay.Held.Decimal(), pay.Captured.Decimal(), pay.Released.Decimal(), pay.Refunded.Decimal(), pay.Fee.Decimal())
+		table := newTable(p.stdout, nil)
+		for _, m := range moments {
+			table.AppendRow([]any{m.At.Local().Format("2006-01-02 15:04:05.000"), m.What, m.Text})
+		}
+		table.Render()
+		return nil
+	})
+}
+
+// timeline puts everything known of a payment into the order in which it happened.
+func timeline(t *store.Timeline) []moment {
+	p := &t.Payment
+	moments := []moment{{p.CreatedAt, "created", fmt.Sprintf("%s, %s", p.Terms.Amount, map[bool]string{true: "one-stage", false: "two-stage"}[p.Terms.AutoCapture])}}
+	add := func(at time.Time, what, format string, args ...any) {
+		moments = append(moments, moment{at, what, fmt.Sprintf(format, args...)})
+	}
+	for _, op := range t.Operations {
+		add(op.BegunAt, "asked", "%s %s as %s", op.Kind, op.Amount, op.Ref)
+		text := string(op.Outcome)
+		if op.Reason != "" {
+			text += " (" + string(op.Reason) + ")"
+		}
+		if op.Asks > 1 {
+			text += fmt.Sprintf(" after %d questions", op.Asks)
+		}
+		if op.Cause != "" {
+			text += ": " + op.Cause
+		}
+		add(op.AnsweredAt, "answered", "%s %s", op.Kind, text)
+	}
+	if d := p.Decision; d != nil {
+		text := string(d.Accept)
+		if d.Accept == payment.Capture {
+			text += " " + d.Amount.String()
+		}
+		add(d.At, "decided", "%s, by %s", text, d.By)
+	}
+	for _, e := range t.Entries {
+		var lines []string
+		for _, l := range e.Lines {
+			lines = append(lines, fmt.Sprintf("%s %s", l.Account, l.Amount.Decimal()))
+		}
+		add(e.At, "entry", "%s: %s", e.Kind, strings.Join(lines, ", "))
+	}
+	for _, e := range t.Events {
+		add(e.At, "event", "%d: %s", e.N, e.Status)
+		for _, d := range e.Deliveries {
+			text := d.Note
+			if d.Status != 0 {
+				text = strings.TrimSuffix(fmt.Sprintf("HTTP %d: %s", d.Status, d.Note), ": ")
+			}
+			add(d.At, "told", "%d, attempt %d in %s: %s", e.N, d.Attempt, d.Took.Round(time.Millisecond), text)
+		}
+		switch {
+		case e.Outcome != "":
+			add(lastDelivery(e), "told", "%d: %s", e.N, e.Outcome)
+		case !e.NextAt.IsZero():
+			add(e.NextAt, "next", "event %d is sent (again)", e.N)
+		}
+	}
+	if op := p.Open; op != nil {
+		add(op.BegunAt, "asked", "%s %s as %s: not answered; asked %d times, last %s (%s)", op.Kind, op.Amount, op.Ref, op.Asks, op.Ask, orElse(op.Cause, "no answer yet"))
+		if op.NextAt.IsZero() {
+			add(op.AskedAt, "waits", "for a person")
+		} else {
+			add(op.NextAt, "next", "what became of the %s is asked", op.Kind)
+		}
+	} else if due := p.Due(); !due.IsZero() {
+		add(due, "next", "%s", map[bool]string{true: "the hold is let go if nobody decides", false: "the payment expires if nobody pays"}[p.State == payment.Held])
+	}
+	slices.SortStableFunc(moments, func(a, b moment) int { return a.At.Compare(b.At) })
+	return moments
+}
+
+func lastDelivery(e store.EventRecord) time.Time {
+	if n := len(e.Deliveries); n > 0 {
+		return e.Deliveries[n-1].At.Add(e.Deliveries[n-1].Took)
+	}
+	return e.At
+}
+
+func newTable(w io.Writer, header table.Row) table.Writer {
+	t := table.NewWriter()
+	t.SetOutputMirror(w)
+	t.SetStyle(table.StyleLight)
+	t.Style().Options = table.OptionsNoBordersAndSeparators
+	if header != nil {
+		t.AppendHeader(header)
+	}
+	return t
+}
+
+func localTime(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }

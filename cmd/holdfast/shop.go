@@ -1,0 +1,375 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+
+	"holdfast/internal/merchant"
+	"holdfast/internal/money"
+	"holdfast/internal/payment"
+	"holdfast/internal/store"
+	"holdfast/internal/vault"
+)
+
+type shopCmd struct {
+	Create       shopCreateCmd `cmd:"" help:"Create a shop; its secret and unique_key are shown once."`
+	List         shopListCmd   `cmd:"" help:"List all shops."`
+	Show         shopShowCmd   `cmd:"" help:"Show one shop's settings."`
+	Set          shopSetCmd    `cmd:"" help:"Change a shop's settings; takes effect within a second."`
+	RotateSecret shopRotateCmd `cmd:"" help:"Give a shop a new secret; the old one stops working within a second."`
+}
+
+// settingFlags are a shop's settings as flags; what is not given stays as it is.
+type settingFlags struct {
+	NotifyURL    *string  `help:"Where to send notifications of payments that name no notify_url." placeholder:"URL"`
+	Live         *bool    `help:"The shop may take real payments." negatable:""`
+	Fee          []string `help:"Fee in percent, for all methods or one: 2%, uzcard=1.5%. Repeatable." placeholder:"[METHOD=]PERCENT" sep:"none"`
+	MinFee       []string `help:"Smallest fee, for all methods or one: 500.00, humo=100.00. Repeatable." placeholder:"[METHOD=]SUM" sep:"none"`
+	Method       []string `help:"A method the shop has contracted (repeatable; default: all): bank_card, uzcard, humo." placeholder:"METHOD"`
+	Currency     []string `help:"A currency the shop may use (repeatable; default: UZS)." placeholder:"CODE"`
+	Hold         []string `help:"How long a hold waits for a decision, for all methods or one: 30m, bank_card=24h. Repeatable." placeholder:"[METHOD=]TIME" sep:"none"`
+	RequireTsp   *bool    `help:"Every payment must name a tsp_id." negatable:""`
+	StrictBasket *bool    `help:"A basket must add up to total_sum." negatable:""`
+	RefundLocked *bool    `help:"Refunds are locked." negatable:""`
+	BankCode     *string  `help:"Bank code shown in payments." placeholder:"CODE"`
+}
+
+// apply puts the flags that were given into the settings.
+func (f *settingFlags) apply(s *merchant.Settings) error {
+	set(&s.NotifyURL, f.NotifyURL)
+	set(&s.Live, f.Live)
+	set(&s.RequireTSP, f.RequireTsp)
+	set(&s.StrictBasket, f.StrictBasket)
+	set(&s.RefundLocked, f.RefundLocked)
+	set(&s.BankCode, f.BankCode)
+	if f.Method != nil {
+		s.Methods = f.Method
+	}
+	if f.Currency != nil {
+		s.Currencies = nil
+		for _, code := range f.Currency {
+			c, err := money.ParseCurrency(code)
+			if err != nil {
+				return fmt.Errorf("--currency: %w", err)
+			}
+			s.Currencies = append(s.Currencies, c)
+		}
+	}
+	for _, text := range f.Fee {
+		method, percent := forMethod(text)
+		rate, err := money.ParseRate(percent)
+		if err != nil {
+			return fmt.Errorf("--fee: %w", err)
+		}
+		changeFee(&s.Tariff, method, func(fee *merchant.Fee) { fee.Rate = rate })
+	}
+	for _, text := range f.MinFee {
+		method, sum := forMethod(text)
+		minimum, err := money.Parse(sum, money.UZS)
+		if err != nil || minimum.Minor < 0 {
+			return fmt.Errorf("--min-fee: %q is not a sum such as 500.00", sum)
+		}
+		changeFee(&s.Tariff, method, func(fee *merchant.Fee) { fee.Minimum = minimum.Minor })
+	}
+	for _, text := range f.Hold {
+		method, duration := forMethod(text)
+		hold, err := time.ParseDuration(duration)
+		if err != nil || hold < time.Second {
+			return fmt.Errorf("--hold: %q is not a time such as 30m, 24h or 90s", duration)
+		}
+		if s.HoldSeconds == nil {
+			s.HoldSeconds = make(map[string]int64)
+		}
+		for _, m := range methodNames() {
+			if method == "" || method == m {
+				s.HoldSeconds[m] = int64(hold / time.Second)
+			}
+		}
+		if method != "" {
+			s.HoldSeconds[method] = int64(hold / time.Second) // an unknown method is refused by Check
+		}
+	}
+	if s.Tariff.ID == 0 {
+		s.Tariff.ID = 1
+	}
+	return s.Check(methodNames())
+}
+
+func set[T any](to *T, from *T) {
+	if from != nil {
+		*to = *from
+	}
+}
+
+// forMethod splits "uzcard=1.5%"; without a method it is for all.
+func forMethod(text string) (method, value string) {
+	if method, value, ok := strings.Cut(text, "="); ok {
+		return method, value
+	}
+	return "", text
+}
+
+func changeFee(t *merchant.Tariff, method string, change func(*merchant.Fee)) {
+	if method == "" {
+		change(&t.Fee)
+		return
+	}
+	fee := t.For(method)
+	change(&fee)
+	if t.ByMethod == nil {
+		t.ByMethod = make(map[string]merchant.Fee)
+	}
+	t.ByMethod[method] = fee
+}
+
+func methodNames() (names []string) {
+	for _, m := range payment.Methods {
+		names = append(names, string(m))
+	}
+	return names
+}
+
+type shopCreateCmd struct {
+	data
+	Name string `help:"The shop's name, as payers see it." required:""`
+	settingFlags
+	JSON bool `help:"As JSON: shop_id, secret, unique_key."`
+}
+
+func (c *shopCreateCmd) Help() string {
+	return `  holdfast shop create --data DIR --name "Toys" --notify-url https://toys.example/notify --fee 2%
+  holdfast shop create --data DIR --name "Toys" --live --fee 2% --fee humo=1.5% --min-fee 500.00 --json`
+}
+
+func (c *shopCreateCmd) Run(ctx context.Context, p program) error {
+	return onStore(c.Data, func(s *store.Store, v *vault.Vault) error {
+		created, err := createShop(ctx, s, v, c.Name, &c.settingFlags)
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			return p.print(created)
+		}
+		fmt.Fprintf(p.stdout, "Shop %d was created. Keep these now; the secret is not kept here and cannot be shown again.\n\n", created.ShopID)
+		_, err = fmt.Fprintf(p.stdout, "  octo_shop_id  %d\n  octo_secret   %s\n  unique_key    %s\n", created.ShopID, created.Secret, created.UniqueKey)
+		return err
+	})
+}
+
+// createdShop is what is shown of a new shop, once.
+type createdShop struct {
+	ShopID    int64  `json:"shop_id"`
+	Secret    string `json:"secret"`
+	UniqueKey string `json:"unique_key"`
+}
+
+func createShop(ctx context.Context, s *store.Store, v *vault.Vault, name string, flags *settingFlags) (createdShop, error) {
+	shop := merchant.Shop{Name: strings.TrimSpace(name)}
+	if shop.Name == "" || len(shop.Name) > 200 {
+		return createdShop{}, errors.New("--name: a shop needs a name of 1 to 200 bytes")
+	}
+	if err := flags.apply(&shop.Settings); err != nil {
+		return createdShop{}, err
+	}
+	secret, key := merchant.NewSecret(), merchant.NewSecret()
+	shop.SecretHash = secret.Hash()
+	sealed, err := v.Seal(purposeUniqueKey, []byte(key))
+	if err != nil {
+		return createdShop{}, err
+	}
+	shop.UniqueKey = sealed
+	shop, err = s.CreateShop(ctx, shop)
+	return createdShop{shop.ID, string(secret), string(key)}, err
+}
+
+// onStore runs f on the store of a data directory, beside a serving gateway or without one.
+func onStore(dir string, f func(*store.Store, *vault.Vault) error) error {
+	s, err := store.Open(store.Config{Dir: dir})
+	if err != nil {
+		return err
+	}
+	v, err := openVault(dir)
+	if err == nil {
+		err = f(s, v)
+	}
+	return errors.Join(err, s.Close())
+}
+
+// shownShop is a shop as it may be shown.
+type shownShop struct {
+	ID        int64             `json:"shop_id"`
+	Name      string            `json:"name"`
+	CreatedAt time.Time         `json:"created_at"`
+	Settings  merchant.Settings `json:"settings"`
+}
+
+func shown(s merchant.Shop) shownShop { return shownShop{s.ID, s.Name, s.CreatedAt, s.Settings} }
+
+type shopListCmd struct {
+	data
+	JSON bool `help:"As JSON, a line for each shop."`
+}
+
+func (c *shopListCmd) Run(ctx context.Context, p program) error {
+	return onStore(c.Data, func(s *store.Store, _ *vault.Vault) error {
+		shops, err := s.Shops(ctx)
+		if err != nil {
+			return err
+		}
+		t := newTable(p.stdout, table.Row{"Shop", "Name", "Live", "Fee", "Notifications to"})
+		for _, shop := range shops {
+			if c.JSON {
+				if err := p.print(shown(shop)); err != nil {
+					return err
+				}
+			}
+			t.AppendRow(table.Row{shop.ID, shop.Name, yesNo(shop.Settings.Live), describeTariff(shop.Settings.Tariff), shop.Settings.NotifyURL})
+		}
+		if !c.JSON {
+			t.Render()
+		}
+		return nil
+	})
+}
+
+type shopShowCmd struct {
+	data
+	ID   int64 `arg:"" help:"The shop's id."`
+	JSON bool  `help:"As JSON."`
+}
+
+func (c *shopShowCmd) Run(ctx context.Context, p program) error {
+	return onStore(c.Data, func(s *store.Store, _ *vault.Vault) error {
+		shop, err := s.Shop(ctx, c.ID)
+		if err != nil {
+			return noShop(c.ID, err)
+		}
+		return p.showShop(shop, c.JSON)
+	})
+}
+
+func noShop(id int64, err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("there is no shop %d: holdfast shop list shows all", id)
+	}
+	return err
+}
+
+func (p program) showShop(shop merchant.Shop, asJSON bool) error {
+	if asJSON {
+		return p.print(shown(shop))
+	}
+	s := shop.Settings
+	t := newTable(p.stdout, nil)
+	t.AppendRows([]table.Row{
+		{"octo_shop_id", shop.ID}, {"name", shop.Name}, {"created", localTime(shop.CreatedAt)}, {"live", yesNo(s.Live)},
+		{"notify_url", s.NotifyURL}, {"fee", describeTariff(s.Tariff)}, {"methods", orAll(s.Methods)}, {"currencies", orDefault(s.Currencies)},
+		{"hold", describeHolds(s.HoldSeconds)}, {"tsp_id required", yesNo(s.RequireTSP)}, {"strict basket", yesNo(s.StrictBasket)},
+		{"refunds locked", yesNo(s.RefundLocked)}, {"bank code", s.BankCode},
+	})
+	t.Render()
+	return nil
+}
+
+type shopSetCmd struct {
+	data
+	ID   int64   `arg:"" help:"The shop's id."`
+	Name *string `help:"The shop's name."`
+	settingFlags
+	JSON bool `help:"As JSON."`
+}
+
+func (c *shopSetCmd) Help() string {
+	return `  holdfast shop set 3 --data DIR --fee 1.8% --hold 1h --no-live`
+}
+
+func (c *shopSetCmd) Run(ctx context.Context, p program) error {
+	return onStore(c.Data, func(s *store.Store, _ *vault.Vault) error {
+		shop, err := s.UpdateShop(ctx, c.ID, func(shop *merchant.Shop) error {
+			set(&shop.Name, c.Name)
+			return c.settingFlags.apply(&shop.Settings)
+		})
+		if err != nil {
+			return noShop(c.ID, err)
+		}
+		return p.showShop(shop, c.JSON)
+	})
+}
+
+type shopRotateCmd struct {
+	data
+	ID   int64 `arg:"" help:"The shop's id."`
+	JSON bool  `help:"As JSON."`
+}
+
+func (c *shopRotateCmd) Run(ctx context.Context, p program) error {
+	return onStore(c.Data, func(s *store.Store, _ *vault.Vault) error {
+		secret := merchant.NewSecret()
+		_, err := s.UpdateShop(ctx, c.ID, func(shop *merchant.Shop) error {
+			shop.SecretHash = secret.Hash()
+			return nil
+		})
+		if err != nil {
+			return noShop(c.ID, err)
+		}
+		if c.JSON {
+			return p.print(map[string]any{"shop_id": c.ID, "secret": string(secret)})
+		}
+		_, err = fmt.Fprintf(p.stdout, "The new secret of shop %d, shown once: %s\n", c.ID, string(secret))
+		return err
+	})
+}
+
+func describeTariff(t merchant.Tariff) string {
+	describe := func(f merchant.Fee) string {
+		if f.Minimum == 0 {
+			return f.Rate.String()
+		}
+		return fmt.Sprintf("%s, at least %s", f.Rate, money.New(f.Minimum, money.UZS).Decimal())
+	}
+	text := describe(t.Fee)
+	for _, m := range methodNames() {
+		if f, ok := t.ByMethod[m]; ok {
+			text += "; " + m + " " + describe(f)
+		}
+	}
+	return text
+}
+
+func describeHolds(holds map[string]int64) string {
+	var parts []string
+	for _, m := range methodNames() {
+		if seconds := holds[m]; seconds > 0 {
+			parts = append(parts, m+" "+(time.Duration(seconds)*time.Second).String())
+		}
+	}
+	if parts == nil {
+		return "as the gateway's --hold-timeout"
+	}
+	return strings.Join(parts, "; ")
+}
+
+func orAll(methods []string) string {
+	if len(methods) == 0 {
+		return "all"
+	}
+	return strings.Join(methods, ", ")
+}
+
+func orDefault(currencies []money.Currency) string {
+	if len(currencies) == 0 {
+		return string(money.UZS)
+	}
+	var codes []string
+	for _, c := range currencies {
+		codes = append(codes, string(c))
+	}
+	return strings.Join(codes, ", ")
+}
+
+func yesNo(b bool) string { return map[bool]string{true: "yes", false: "no"}[b] }

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"holdfast/internal/sim"
+)
+
+type simCmd struct {
+	Listen string `help:"Address to serve on." default:"127.0.0.1:8090" placeholder:"ADDRESS"`
+	JSON   bool   `help:"Say where it serves as one line of JSON, once it is ready."`
+	logging
+}
+
+func (c *simCmd) Help() string {
+	return `The simulator keeps its cards, SMS messages and books in memory: a restart forgets them.
+
+  holdfast sim --listen 127.0.0.1:8090
+  curl http://127.0.0.1:8090/sim/cards        test cards, and what each of them does
+  curl http://127.0.0.1:8090/sim/sms          the SMS inbox, newest first
+  curl http://127.0.0.1:8090/sim/books        what the centre believes about money
+  curl http://127.0.0.1:8090/sim/faults -d '{"method":"hold.create","fault":"answer_lost","times":1}'
+
+The same for people, in a browser: http://127.0.0.1:8090/`
+}
+
+func (c *simCmd) Run(ctx context.Context, p program) error {
+	log := c.logger(p.stderr)
+	url, stop, err := listenAndServe(c.Listen, sim.New(sim.Config{Logger: log}).Handler(), log)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		err = p.print(map[string]string{"sim": url})
+	} else {
+		_, err = fmt.Fprintf(p.stdout, "The simulator serves at %s. Stop it with Ctrl-C.\n", url)
+	}
+	if err == nil {
+		<-ctx.Done()
+	}
+	return stop()
+}
