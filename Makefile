@@ -1,0 +1,54 @@
+# Holdfast. `make` alone lists what there is.
+
+SHELL := /bin/bash
+GO    ?= go
+# Rooms in which things happen at once: their tests run under the race detector.
+RACED := . ./cmd/... ./internal/...
+
+.PHONY: help
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+.PHONY: build
+build: ## build the program into ./holdfast
+	$(GO) build -trimpath -o holdfast ./cmd/holdfast
+
+.PHONY: test
+test: needs check ## everything CI runs: formatting, vet, staticcheck, all tests with the race detector
+	$(GO) test -race -timeout 20m $(GO_TEST_FLAGS) $(RACED)
+
+.PHONY: quick
+quick: ## all tests without the race detector
+	$(GO) test -timeout 10m ./...
+
+.PHONY: check
+check: ## formatting, vet, staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
+	  if [ -n "$$unformatted" ]; then echo "not formatted (run make fmt):"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+
+.PHONY: fmt
+fmt: ## format all Go files
+	gofmt -w $$(git ls-files --cached --others --exclude-standard '*.go')
+
+.PHONY: needs
+needs: ## install what the tests need and the machine has not: a C compiler for the race detector, Chromium for the pages
+	@tools/needs
+
+.PHONY: bench
+bench: ## benchmarks of the rooms
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/store ./internal/payment ./internal/web/api ./internal/gateway
+
+FUZZTIME ?= 1m
+.PHONY: fuzz
+fuzz: ## fuzz every parser for FUZZTIME each (default 1m)
+	@tools/fuzz $(FUZZTIME)
+
+.PHONY: docs
+docs: ## write the generated parts of the documentation anew
+	$(GO) test . -run TestGenerated -update
+
+.PHONY: demo
+demo: ## watch all flows on the terminal
+	$(GO) run ./cmd/holdfast demo --walk
