@@ -126,7 +126,8 @@ func (g *Gateway) Pay(ctx context.Context, shop merchant.Shop, id payment.ID, ca
 	return g.do(ctx, id, payment.Pay{
 		Attempt: payment.Attempt{
 			Method: card.Method, Processor: centre.Name(), Card: card.Facts(), Email: card.Email, Input: card.Input,
-			Fee:     payment.FeeTerms{TariffID: shop.Settings.Tariff.ID, Rate: fee.Rate, Minimum: fee.Minimum},
+			ThreeDS: capabilities.ThreeDS,
+			Fee:     payment.FeeTerms{TariffID: shop.Settings.Tariff.ID, Rate: fee.Rate, Minimum: fee.Minimum, Back: fee.Back},
 			HoldFor: int64(holdFor / time.Second), Limits: capabilities.Limits(),
 		},
 		VerifyID: newVerifyID(),
@@ -141,6 +142,57 @@ func (g *Gateway) Resend(ctx context.Context, id payment.ID, card payment.Card) 
 // SubmitCode hands in the payer's code (seed: check_sms_key).
 func (g *Gateway) SubmitCode(ctx context.Context, id payment.ID, verifyID int64, code payment.OTP) (payment.Payment, error) {
 	return g.do(ctx, id, payment.SubmitCode{VerifyID: verifyID}, secrets{code: code})
+}
+
+// Proceed goes on after the payer's browser came back from a step of 3-D Secure.
+func (g *Gateway) Proceed(ctx context.Context, id payment.ID, step payment.Step) (payment.Payment, error) {
+	return g.do(ctx, id, payment.Proceed{Step: step}, secrets{})
+}
+
+// Inquire asks the centre what became of a payment's open question, now: the centre has said that
+// there is news (a callback), or a person wants to know. What the news claims is not looked at.
+func (g *Gateway) Inquire(ctx context.Context, id payment.ID) (payment.Payment, error) {
+	if g.underWay(id) != nil {
+		return g.await(ctx, id)
+	}
+	return g.do(ctx, id, payment.Resume{Orphan: true}, secrets{})
+}
+
+// Refund gives captured money back (contract §5). The payment returned has the refund under its name
+// at the shop; another refund of the payment that is under way is waited for first.
+func (g *Gateway) Refund(ctx context.Context, id payment.ID, shopRefundID string, amount money.Amount) (payment.Payment, error) {
+	p, err := g.cfg.Store.Payment(ctx, id)
+	if err != nil {
+		return p, err
+	}
+	whole := false
+	if p.Attempt != nil {
+		if centre := g.centre(p.Attempt.Method, p.Terms.Test); centre != nil {
+			whole = !centre.Capabilities().PartialRefund
+		}
+	}
+	c := payment.Reimburse{ID: newUUID(), ShopID: shopRefundID, Amount: amount, Whole: whole}
+	for range payment.MaxRefunds {
+		p, err = g.do(ctx, id, c, secrets{})
+		var refused *payment.Error
+		if !errors.As(err, &refused) || refused.Reason != payment.Busy {
+			return p, err
+		}
+		if p, err = g.await(ctx, id); err != nil || p.Open != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = &payment.Error{Reason: payment.Busy}
+	}
+	return p, err
+}
+
+// newUUID is a time-ordered UUID with 74 random bits.
+func newUUID() string {
+	var random [10]byte
+	rand.Read(random[:])
+	return payment.NewID(time.Now(), random).String()
 }
 
 // Decide says what becomes of a hold: the one function behind set_accept, /callback, the answer to
@@ -229,16 +281,14 @@ func (g *Gateway) put(ctx context.Context, p payment.Payment, s secrets) payment
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(p.Attempt.Limits.AnswerMillis)*time.Millisecond)
 	defer cancel()
 	q := processor.Question{
-		Payment: p.ID, Shop: p.Shop, Operation: *p.Open, Attempt: *p.Attempt, HoldUntil: p.HoldDeadline,
+		Payment: p.ID, Shop: p.Shop, Operation: *p.Open, Attempt: *p.Attempt,
+		HoldUntil: p.HoldDeadline, ExpiresAt: p.Terms.ExpiresAt, Language: p.Terms.Language,
 		Claimed: func(ctx context.Context, claim string) (bool, error) {
 			return g.cfg.Store.Claimed(ctx, p.Attempt.Processor, claim)
 		},
 	}
-	switch p.Open.Kind {
-	case payment.OpChallenge:
-		q.Card = s.card
-	case payment.OpVerify:
-		q.Code = s.code
+	if p.Open.Ask == payment.Send {
+		q.Card, q.Code = s.card, s.code
 	}
 	answer := centre.Ask(ctx, q)
 	answer.Ref = p.Open.Ref

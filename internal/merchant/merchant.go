@@ -87,6 +87,7 @@ type Tariff struct {
 type Fee struct {
 	Rate    money.Rate `json:"rate,omitzero"`    // parts per million
 	Minimum int64      `json:"minimum,omitzero"` // minor units of the payment's currency
+	Back    bool       `json:"back,omitzero"`    // a refund gives its share of the fee back to the shop
 }
 
 // For is the fee of a method.

@@ -304,3 +304,17 @@ func (a Amount) Share(r Rate) Amount {
 	quotient, _ := bits.Div64(hi+carry, lo, uint64(MaxRate))
 	return Amount{Minor: int64(quotient), Currency: a.Currency}
 }
+
+// Part is a × part ÷ whole, rounded upwards. None may be negative, and part not above whole.
+func (a Amount) Part(part, whole Amount) Amount {
+	part.same(whole)
+	if a.Minor < 0 || part.Minor < 0 || part.Minor > whole.Minor || whole.Minor == 0 {
+		panic(fmt.Sprintf("money: %s of %s of %s", part, whole, a))
+	}
+	hi, lo := bits.Mul64(uint64(a.Minor), uint64(part.Minor))
+	quotient, rest := bits.Div64(hi, lo, uint64(whole.Minor))
+	if rest > 0 {
+		quotient++
+	}
+	return Amount{Minor: int64(quotient), Currency: a.Currency}
+}

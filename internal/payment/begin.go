@@ -12,6 +12,7 @@ const (
 	MaxAttempts   = 5 // cards tried on one payment
 	MaxWrongCodes = 3 // the third cancels the payment (contract §4)
 	MaxResends    = 3 // further codes for one card (contract §4, error 17)
+	MaxRefunds    = 100
 )
 
 // sameCardWithin is how long the same card typed again means the same attempt: a double click or
@@ -28,7 +29,8 @@ func New(id ID, number, shop int64, terms Terms, now time.Time) Change {
 	return Change{Payment: p, changed: true}
 }
 
-// Command is what may be asked of a payment: Pay, Resend, SubmitCode, Decide, Lapse or Resume.
+// Command is what may be asked of a payment: Pay, Resend, SubmitCode, Proceed, Decide, Reimburse, Lapse
+// or Resume.
 type Command interface {
 	begin(p Payment, now time.Time) (Change, error)
 }
@@ -52,7 +54,11 @@ func (c Pay) begin(p Payment, now time.Time) (Change, error) {
 	same := p.Attempt != nil && p.Attempt.Method == c.Attempt.Method &&
 		p.Attempt.Card.First6 == c.Attempt.Card.First6 && p.Attempt.Card.Last4 == c.Attempt.Card.Last4
 	switch {
-	case p.Open != nil && p.Open.Kind == OpChallenge && same:
+	case p.Open.waitsForPayer() && same:
+		return unchanged(p), nil // on with the bank's page
+	case p.Open.waitsForPayer():
+		return Change{}, &Error{Reason: Busy, Detail: "the payer is at his bank with another card; this one can be tried when that has ended"}
+	case p.Open != nil && same && (p.Open.Kind == OpChallenge || p.Attempt.ThreeDS):
 		return Change{}, refuse(UnderWay)
 	case p.Open != nil:
 		return Change{}, p.busy()
@@ -64,9 +70,22 @@ func (c Pay) begin(p Payment, now time.Time) (Change, error) {
 	d := edit(p, now)
 	d.Payment.Attempts++
 	d.Payment.Attempt = &c.Attempt
+	d.Payment.HoldDeadline = time.Time{}
 	d.move(Created)
-	d.ask(OpChallenge, p.Terms.Amount).VerifyID = c.VerifyID
+	kind := OpChallenge
+	if c.Attempt.ThreeDS {
+		kind = moneyKind(&p)
+	}
+	d.ask(kind, p.Terms.Amount).VerifyID = c.VerifyID
 	return d.Change, nil
+}
+
+// moneyKind is how a payment's money is asked for.
+func moneyKind(p *Payment) Kind {
+	if p.Terms.AutoCapture {
+		return OpCharge
+	}
+	return OpHold
 }
 
 // Resend asks for a further code for the card being tried (contract §4: check_pan).
@@ -82,7 +101,7 @@ func (c Resend) begin(p Payment, now time.Time) (Change, error) {
 	switch {
 	case p.Open != nil:
 		return Change{}, p.busy()
-	case p.State != Challenged:
+	case p.State != Challenged || p.Attempt.ThreeDS:
 		return Change{}, refuse(NoChallenge)
 	case p.Attempt.Card.First6 != c.Card.First6 || p.Attempt.Card.Last4 != c.Card.Last4:
 		return Change{}, &Error{Reason: CardUnknown, Detail: "this is not the card that is being tried; use pay for another card"}
@@ -102,7 +121,7 @@ type SubmitCode struct {
 }
 
 func (c SubmitCode) begin(p Payment, now time.Time) (Change, error) {
-	if p.Attempt == nil || p.Attempt.Challenge == nil || p.Attempt.Challenge.VerifyID != c.VerifyID {
+	if p.Attempt == nil || p.Attempt.Challenge == nil || p.Attempt.ThreeDS || p.Attempt.Challenge.VerifyID != c.VerifyID {
 		return Change{}, refuse(WrongCode)
 	}
 	challenge := p.Attempt.Challenge
@@ -129,6 +148,38 @@ func (c SubmitCode) begin(p Payment, now time.Time) (Change, error) {
 	d.Payment.Attempt.Challenge.Tries++
 	d.ask(OpVerify, p.Terms.Amount)
 	return d.Change, nil
+}
+
+// Proceed goes on after the payer's browser came back from a step of 3-D Secure. What it brought is
+// not looked at: the centre is asked. A step that is over already (a reload, a double post, a forged
+// one) changes nothing.
+type Proceed struct {
+	Step Step
+}
+
+func (c Proceed) begin(p Payment, now time.Time) (Change, error) {
+	switch {
+	case p.Open == nil:
+		return unchanged(p), nil
+	case !p.Open.waitsForPayer():
+		return Change{}, refuse(UnderWay)
+	case p.Attempt.Challenge == nil || p.Attempt.Challenge.Step != c.Step:
+		return unchanged(p), nil
+	}
+	d := edit(p, now)
+	op := d.Payment.Open
+	op.Ask, op.SentAt, op.Outcome = Continue, now, ""
+	op.asked(p.Attempt.Limits, now)
+	d.startHold()
+	return d.Change, nil
+}
+
+// startHold begins the hold's time: with the question, so that the centre's own hold outlives ours.
+func (d *draft) startHold() {
+	p := &d.Payment
+	if !p.Terms.AutoCapture && p.HoldDeadline.IsZero() {
+		p.HoldDeadline = d.now.Add(time.Duration(p.Attempt.HoldFor) * time.Second)
+	}
 }
 
 // Decide is the word on a hold, whoever says it (seed: set_accept, callback).
@@ -198,6 +249,45 @@ func (c Decide) beforeHold(p Payment, now time.Time) (Change, error) {
 	d := edit(p, now)
 	d.Payment.Decision = &Decision{Accept: Cancel, Amount: p.Terms.Amount.Zero(), By: c.By, At: now}
 	d.move(Voided)
+	return d.Change, nil
+}
+
+// Reimburse gives captured money back (contract §5: refund). The same ShopID again is the same refund,
+// whatever else it says.
+type Reimburse struct {
+	ID     string // a fresh UUID
+	ShopID string
+	Amount money.Amount
+	Whole  bool // the centre gives back whole payments only
+}
+
+func (c Reimburse) begin(p Payment, now time.Time) (Change, error) {
+	if r := p.FindRefund(c.ShopID); r != nil {
+		if r.State == RefundPending {
+			return Change{}, refuse(UnderWay)
+		}
+		return unchanged(p), nil
+	}
+	left := p.Refundable()
+	switch {
+	case p.State != Captured:
+		return Change{}, refuse(NotCaptured)
+	case !left.Positive():
+		return Change{}, refuse(NothingToRefund)
+	case c.Amount.Cmp(left) > 0 || !c.Amount.Positive():
+		return Change{}, &Error{Reason: RefundAmount, Detail: fmt.Sprintf("%s can be given back", left)}
+	case c.Whole && c.Amount != p.Captured:
+		return Change{}, &Error{Reason: Unsupported, Detail: fmt.Sprintf("the processing centre gives back whole payments only: %s", p.Captured)}
+	case len(p.Refunds) >= MaxRefunds:
+		return Change{}, &Error{Reason: RefundAmount, Detail: fmt.Sprintf("a payment takes %d refunds", MaxRefunds)}
+	case p.Open != nil:
+		return Change{}, p.busy()
+	}
+	d := edit(p, now)
+	op := d.ask(OpRefund, c.Amount)
+	d.Payment.Refunds = append(d.Payment.Refunds, Refund{
+		ID: c.ID, ShopID: c.ShopID, Amount: c.Amount, AskedAt: now, Operation: op.N, State: RefundPending,
+	})
 	return d.Change, nil
 }
 

@@ -1,6 +1,7 @@
 package payment
 
 import (
+	"slices"
 	"time"
 
 	"holdfast/internal/ledger"
@@ -39,6 +40,7 @@ func edit(p Payment, now time.Time) *draft {
 		}
 		d.Payment.Attempt = &a
 	}
+	d.Payment.Refunds = slices.Clone(p.Refunds)
 	if p.Open != nil {
 		op := *p.Open
 		d.Payment.Open = &op
@@ -79,6 +81,7 @@ func (d *draft) keep(a Answer, next time.Time) {
 func note(op *Operation, a Answer, now time.Time) {
 	op.Outcome, op.Reason, op.Cause, op.AnsweredAt = a.Outcome, a.Reason, a.Cause, now
 	op.Centre.merge(a.Centre)
+	op.Centre.Sealed = "" // the record of an operation is kept for ever, a card is not
 }
 
 // move changes the state and tells the merchant where that changes what he sees.
@@ -87,6 +90,8 @@ func (d *draft) move(to State) {
 	d.Payment.State = to
 	if to == Challenged {
 		d.Payment.Tried = true
+	} else if d.Payment.Attempt != nil {
+		d.Payment.Attempt.Centre.Sealed = ""
 	}
 	if d.Payment.Status() != before {
 		d.tell()
@@ -130,6 +135,17 @@ func (d *draft) capture(op string, amount money.Amount) {
 	}})
 	p.LastEntry++
 	d.transfer(ledger.Fee, op, shop, ledger.Fees, p.Fee)
+}
+
+// refund gives captured money back, and the fee's share of it where the tariff does.
+func (d *draft) refund(op string, amount money.Amount) {
+	p := &d.Payment
+	shop := ledger.Shop(p.Shop)
+	p.Refunded = p.Refunded.Add(amount)
+	d.transfer(ledger.Refund, op, shop, ledger.Processor(p.Attempt.Processor), amount)
+	fee := p.Attempt.Fee.After(p.Captured, p.Refunded)
+	d.transfer(ledger.Fee, op, ledger.Fees, shop, p.Fee.Sub(fee))
+	p.Fee = fee
 }
 
 // release lets go of everything that is still set aside.

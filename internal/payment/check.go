@@ -45,8 +45,14 @@ func (c *Change) Check(before *Payment) error {
 			return fmt.Errorf("payment %s: event %d comes after %d", after.ID, e.N, was.LastEvent+i)
 		}
 	}
-	if before != nil && was.Status() != after.Status() && len(c.Events) != 1 {
-		return fmt.Errorf("payment %s goes from %s to %s with %d events", after.ID, was.Status(), after.Status(), len(c.Events))
+	if before != nil {
+		news := 0
+		if was.Status() != after.Status() || was.Refunded != after.Refunded {
+			news = 1
+		}
+		if len(c.Events) != news {
+			return fmt.Errorf("payment %s goes from %s to %s with %d events", after.ID, was.Status(), after.Status(), len(c.Events))
+		}
 	}
 	if open := after.Open; open != nil && open.N != after.LastOperation {
 		return fmt.Errorf("payment %s: operation %d is open, the last one is %d", after.ID, open.N, after.LastOperation)
@@ -58,7 +64,7 @@ func (c *Change) Check(before *Payment) error {
 func (c *Change) checkEntries(was Sums) error {
 	p := &c.Payment
 	zero := p.Terms.Amount.Zero()
-	held, released, captured, fee := zero, zero, zero, zero
+	held, released, captured, refunded, fee := zero, zero, zero, zero, zero
 	for _, e := range c.Entries {
 		if err := e.Check(); err != nil {
 			return err
@@ -74,6 +80,8 @@ func (c *Change) checkEntries(was Sums) error {
 				released = released.Sub(l.Amount)
 			case e.Kind == ledger.Capture && l.Account == ledger.Shop(p.Shop):
 				captured = captured.Sub(l.Amount)
+			case e.Kind == ledger.Refund && l.Account == ledger.Shop(p.Shop):
+				refunded = refunded.Add(l.Amount)
 			case e.Kind == ledger.Fee && l.Account == ledger.Fees:
 				fee = fee.Sub(l.Amount)
 			}
@@ -86,6 +94,7 @@ func (c *Change) checkEntries(was Sums) error {
 		{"held", was.Held, held, p.Held},
 		{"released", was.Released, released, p.Released},
 		{"captured", was.Captured, captured, p.Captured},
+		{"refunded", was.Refunded, refunded, p.Refunded},
 		{"fee", was.Fee, fee, p.Fee},
 	} {
 		if sum.before.Add(sum.by) != sum.after {

@@ -19,6 +19,7 @@ const (
 	OpCharge    Kind = "charge"    // take money in one stage
 	OpCapture   Kind = "capture"   // take what is set aside, or part of it; the rest goes back
 	OpVoid      Kind = "void"      // let go of what is set aside
+	OpRefund    Kind = "refund"    // give back what was taken, or part of it
 )
 
 // MovesMoney reports whether a lost answer leaves money in doubt.
@@ -26,15 +27,16 @@ func (k Kind) MovesMoney() bool { return k != OpChallenge && k != OpVerify }
 
 // repeatable reports whether the operation can be sent again without the payer: what it needs
 // is stored, and the centre's own record says whether it was done.
-func (k Kind) repeatable() bool { return k == OpCapture || k == OpVoid }
+func (k Kind) repeatable() bool { return k == OpCapture || k == OpVoid || k == OpRefund }
 
 // Ask is what is asked about an operation.
 type Ask string
 
-// What may be asked: to do it, or what became of it.
+// What may be asked: to do it, to go on with it, or what became of it.
 const (
-	Send  Ask = "send"
-	Query Ask = "query"
+	Send     Ask = "send"
+	Query    Ask = "query"
+	Continue Ask = "continue" // go on with it: the payer came back from his bank (3-D Secure)
 )
 
 // Operation is one thing a processing centre is asked to do. While its answer is not known it is
@@ -106,9 +108,14 @@ type Answer struct {
 	// With ChallengeGiven.
 	CentreID  string        // the code request at the centre
 	Phone     string        // masked
-	URL       string        // 3-D Secure form
+	Step      Step          // of 3-D Secure; empty on an inquiry that found the payer still at it
+	URL       string        // 3-D Secure: where the payer's browser posts Data
+	Data      string        // 3-D Secure: threeDSMethodData or creq
 	CodeLives time.Duration // how long the code is good; 0 where the centre does not say
 }
+
+// waitsForPayer reports that the operation has begun at the centre and the payer is at his bank.
+func (op *Operation) waitsForPayer() bool { return op != nil && op.Outcome == ChallengeGiven }
 
 // Reference is the payment's name in the form the centres are used to (seed: processingReference).
 func (p *Payment) Reference() string { return p.reference(1) }
@@ -154,7 +161,7 @@ func nextInquiry(op *Operation, now time.Time) time.Time {
 // the centre has said that it did not do it, to do it again.
 func Next(op Operation, limits Limits, now time.Time) Operation {
 	op.Ask = Query
-	undone := op.Outcome == Refused || op.Outcome == NeverSeen && limits.shown(&op, now)
+	undone := op.Outcome == Refused && op.Kind != OpRefund || op.Outcome == NeverSeen && limits.shown(&op, now)
 	if undone && op.Kind.repeatable() {
 		op.Ask, op.SentAt = Send, now
 	}

@@ -127,6 +127,8 @@ type Progress struct {
 	HoldDeadline time.Time `json:"hold_deadline,omitzero"` // when an undecided hold is let go
 	PaidAt       time.Time `json:"paid_at,omitzero"`       // when money was taken
 
+	Refunds []Refund `json:"refunds,omitempty"` // in the order they were asked for
+
 	LastRefusal Reason `json:"last_refusal,omitzero"` // why the last card or code was refused
 
 	LastOperation int `json:"last_operation,omitzero"` // numbers given so far, without gaps
@@ -134,13 +136,35 @@ type Progress struct {
 	LastEvent     int `json:"last_event,omitzero"`
 }
 
+// Refund is captured money on its way back to the payer. Its name at the shop makes it unique.
+type Refund struct {
+	ID        string       `json:"id"`      // refund_id, a UUID
+	ShopID    string       `json:"shop_id"` // shop_refund_id
+	Amount    money.Amount `json:"amount"`
+	AskedAt   time.Time    `json:"asked_at"`
+	Operation int          `json:"operation"` // its number among the payment's
+	State     RefundState  `json:"state"`
+	Reason    Reason       `json:"reason,omitzero"` // why it was refused
+}
+
+// RefundState is what is known of a refund.
+type RefundState string
+
+// The states of a refund, in the words of the wire (contract §5).
+const (
+	RefundPending RefundState = "pending" // asked for, and reserved; its outcome is not known yet
+	RefundDone    RefundState = "succeeded"
+	RefundRefused RefundState = "canceled"
+)
+
 // Attempt is one card tried on a payment.
 type Attempt struct {
 	Method    Method     `json:"method"`
 	Processor string     `json:"processor"` // the connector that is asked
 	Card      CardFacts  `json:"card"`
 	Email     string     `json:"email,omitzero"`
-	Input     string     `json:"input"` // cardInputType: merchant_site or octo_page
+	Input     string     `json:"input"`             // cardInputType: merchant_site or octo_page
+	ThreeDS   bool       `json:"three_ds,omitzero"` // the payer proves himself at his bank, within the hold or charge itself
 	Fee       FeeTerms   `json:"fee"`
 	HoldFor   int64      `json:"hold_for_s"` // seconds an undecided hold may last
 	Limits    Limits     `json:"limits"`
@@ -162,12 +186,24 @@ type Challenge struct {
 	VerifyID  int64     `json:"verify_id"` // random, 1 to 2^31-1
 	CentreID  string    `json:"centre_id,omitzero"`
 	Phone     string    `json:"phone,omitzero"` // masked
-	URL       string    `json:"url,omitzero"`   // 3-D Secure form
+	Step      Step      `json:"step,omitzero"`  // of 3-D Secure
+	URL       string    `json:"url,omitzero"`   // 3-D Secure: where the payer's browser posts Data
+	Data      string    `json:"data,omitzero"`  // 3-D Secure: threeDSMethodData or creq
 	SentAt    time.Time `json:"sent_at,omitzero"`
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 	Tries     int       `json:"tries,omitzero"`   // codes sent on to the centre
 	Resends   int       `json:"resends,omitzero"` // further codes asked for, over the attempt
 }
+
+// Step is where a payer stands in 3-D Secure 2.
+type Step string
+
+// The steps of 3-D Secure. What the browser brings back from either proves nothing: it only says that
+// it is time to ask the centre.
+const (
+	StepMethod    Step = "method"    // the bank looks at the browser, in a hidden frame
+	StepChallenge Step = "challenge" // the bank asks the payer, on a page of its own
+)
 
 // Centre is what the processing centre calls things: needed to ask again and shown to people.
 type Centre struct {
@@ -176,6 +212,10 @@ type Centre struct {
 	RRN      string `json:"rrn,omitzero"`      // retrieval reference number (SVGate refNum), 12 characters
 	Approval string `json:"approval,omitzero"` // approval code (ISO 8583 DE 38)
 	Terminal string `json:"terminal,omitzero"`
+
+	// Sealed is the card in the vault's ciphertext, where the centre wants it once more after the
+	// payer's code (Humo). It is kept with the attempt only, and only until the money is asked for.
+	Sealed string `json:"sealed,omitzero"`
 }
 
 // merge keeps what an answer adds and forgets nothing.
@@ -190,6 +230,7 @@ func (c *Centre) merge(a Centre) {
 	set(&c.RRN, a.RRN)
 	set(&c.Approval, a.Approval)
 	set(&c.Terminal, a.Terminal)
+	set(&c.Sealed, a.Sealed)
 }
 
 // FeeTerms is the tariff that was in force for the method when the payer paid.
@@ -197,6 +238,7 @@ type FeeTerms struct {
 	TariffID int64      `json:"tariff_id"`
 	Rate     money.Rate `json:"rate"`              // parts per million of what is captured
 	Minimum  int64      `json:"minimum,omitempty"` // minor units of the payment's currency
+	Back     bool       `json:"back,omitzero"`     // a refund gives its share of the fee back to the shop
 }
 
 // Of is the fee for a captured sum: the rate's share, rounded to the nearest minor unit (a half
@@ -210,6 +252,37 @@ func (f FeeTerms) Of(captured money.Amount) money.Amount {
 		return captured
 	}
 	return fee
+}
+
+// After is the fee that is left once refunded of captured has gone back: the same share of the fee as
+// of the money, rounded upwards, where the tariff gives the fee back; else all of it.
+func (f FeeTerms) After(captured, refunded money.Amount) money.Amount {
+	fee := f.Of(captured)
+	if !f.Back || !captured.Positive() {
+		return fee
+	}
+	return fee.Part(captured.Sub(refunded), captured)
+}
+
+// Refundable is what may still be given back: refunds in doubt are reserved.
+func (p *Payment) Refundable() money.Amount {
+	left := p.Captured.Sub(p.Refunded)
+	for _, r := range p.Refunds {
+		if r.State == RefundPending {
+			left = left.Sub(r.Amount)
+		}
+	}
+	return left
+}
+
+// FindRefund is the refund that the shop calls shopID, or nil.
+func (p *Payment) FindRefund(shopID string) *Refund {
+	for i := range p.Refunds {
+		if p.Refunds[i].ShopID == shopID {
+			return &p.Refunds[i]
+		}
+	}
+	return nil
 }
 
 // Transfer is what the shop gets of the captured sum (seed: transfer_sum).

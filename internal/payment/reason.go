@@ -41,6 +41,9 @@ const (
 	AttemptsUsedUp   Reason = "attempts_used_up"   // of cards or codes
 	ResendsUsedUp    Reason = "resends_used_up"    // of further codes
 	MethodNotAllowed Reason = "method_not_allowed" // not among the payment's methods
+	NotCaptured      Reason = "not_captured"       // no money was taken
+	NothingToRefund  Reason = "nothing_to_refund"  // all of it went back
+	RefundAmount     Reason = "refund_amount"      // more than can be given back, or outside the shop's limits
 	NoChallenge      Reason = "no_challenge"       // no code is awaited
 )
 

@@ -35,6 +35,8 @@ func Settle(p Payment, a Answer, now time.Time) Change {
 		return d.Change
 	}
 	switch a.Outcome {
+	case ChallengeGiven:
+		d.atBank(op, a)
 	case Approved:
 		d.done(op, a)
 	case Refused:
@@ -52,6 +54,9 @@ func Settle(p Payment, a Answer, now time.Time) Change {
 		}
 	default:
 		a.Outcome = Unknown
+		if op.waitsForPayer() {
+			a.Outcome = ChallengeGiven // a failed inquiry takes nothing back: the payer may go on
+		}
 		d.keep(a, nextInquiry(&op, now))
 	}
 	return d.Change
@@ -81,6 +86,33 @@ func (d *draft) challenged(op Operation, a Answer) {
 	d.move(Challenged)
 }
 
+// payerEvery is how often the centre is asked about a payer at his bank, who may never come back.
+const payerEvery = 30 * time.Second
+
+// atBank: the operation has begun at the centre, and its end is the payer's to bring about.
+func (d *draft) atBank(op Operation, a Answer) {
+	p := &d.Payment
+	if op.Kind != OpHold && op.Kind != OpCharge {
+		a.Outcome = Unknown
+		d.keep(a, nextInquiry(&op, d.now))
+		return
+	}
+	next := d.now.Add(payerEvery)
+	if d.now.After(p.Terms.ExpiresAt.Add(payerEvery)) {
+		next = nextInquiry(&op, d.now) // his time is over; the centre ought to say so soon
+	}
+	d.keep(a, next)
+	p.Attempt.Centre.merge(a.Centre)
+	if a.Step != "" {
+		p.Attempt.Challenge = &Challenge{
+			VerifyID: op.VerifyID, CentreID: a.CentreID, Step: a.Step, URL: a.URL, Data: a.Data,
+			SentAt: d.now, ExpiresAt: p.Terms.ExpiresAt,
+		}
+		p.LastRefusal = ""
+		d.move(Challenged)
+	}
+}
+
 // verified: the code was right, so the money itself is asked for. The ttl is looked at here once
 // more, since here that question is planned.
 func (d *draft) verified(a Answer) {
@@ -92,12 +124,8 @@ func (d *draft) verified(a Answer) {
 		d.move(Expired)
 		return
 	}
-	if p.Terms.AutoCapture {
-		d.ask(OpCharge, p.Terms.Amount)
-		return
-	}
-	p.HoldDeadline = d.now.Add(time.Duration(p.Attempt.HoldFor) * time.Second)
-	d.ask(OpHold, p.Terms.Amount)
+	d.startHold()
+	d.ask(moneyKind(p), p.Terms.Amount)
 }
 
 // stopped: the centre refused a card or a code before any money was asked for.
@@ -145,6 +173,7 @@ func (d *draft) done(op Operation, a Answer) {
 	d.Claim = a.Claim
 	switch op.Kind {
 	case OpHold:
+		d.startHold()
 		d.hold(op.Ref, op.Amount)
 		d.move(Held)
 	case OpCharge:
@@ -158,6 +187,19 @@ func (d *draft) done(op Operation, a Answer) {
 	case OpVoid:
 		d.release(op.Ref)
 		d.move(Voided)
+	case OpRefund:
+		d.refund(op.Ref, op.Amount)
+		d.mark(op, RefundDone, "")
+		d.tell()
+	}
+}
+
+// mark notes what became of the refund that an operation was for.
+func (d *draft) mark(op Operation, state RefundState, why Reason) {
+	for i := range d.Payment.Refunds {
+		if r := &d.Payment.Refunds[i]; r.Operation == op.N {
+			r.State, r.Reason = state, why
+		}
 	}
 }
 
@@ -167,6 +209,9 @@ func (d *draft) undone(op Operation, a Answer) {
 	case !op.Kind.repeatable():
 		d.close(a)
 		d.tryAgain(a.Reason)
+	case op.Kind == OpRefund:
+		d.close(a)
+		d.mark(op, RefundRefused, a.Reason)
 	case a.Reason == HoldGone:
 		// The centre no longer has the hold, so the payer has his money back, whatever was decided.
 		d.close(a)

@@ -36,8 +36,12 @@ type Question struct {
 	// HoldUntil is when the gateway lets an undecided hold go; the centre's own hold must outlive it.
 	HoldUntil time.Time
 
-	// In memory only, for the one question that needs it.
-	Card payment.Card // with OpChallenge
+	// ExpiresAt is the end of the payment's ttl: a payer at his bank has time until then.
+	ExpiresAt time.Time
+	Language  string // of the payer: uz, oz, ru or en
+
+	// In memory only, for the one question that needs it, and with Send only.
+	Card payment.Card // with OpChallenge, or with OpHold and OpCharge where the payer proves himself at his bank
 	Code payment.OTP  // with OpVerify
 
 	// Claimed reports whether another payment owns a hold of this centre. It is asked when a
@@ -58,6 +62,11 @@ type Capabilities struct {
 	LongestHold time.Duration
 	// PartialCapture: a smaller sum than was held may be captured, once; the centre gives back the rest.
 	PartialCapture bool
+	// PartialRefund: a part of what was captured may be given back, and so several times.
+	PartialRefund bool
+	// ThreeDS: the payer proves himself at his bank (3-D Secure) within the hold or charge; else by a
+	// one-time code before it.
+	ThreeDS bool
 	// SendsCode: the centre sends the one-time code itself.
 	SendsCode bool
 }
