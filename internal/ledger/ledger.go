@@ -101,7 +101,7 @@ func (e Entry) Check() error {
 		if l.Amount.Currency != sum.Currency {
 			return fmt.Errorf("ledger entry %s of %s mixes %s and %s", e.Kind, e.Operation, sum.Currency, l.Amount.Currency)
 		}
-		if l.Amount.IsZero() || l.Account == "" {
+		if l.Amount.IsZero() || l.Account == "" || strings.ContainsAny(string(l.Account), " ;") {
 			return fmt.Errorf("ledger entry %s of %s has an empty line", e.Kind, e.Operation)
 		}
 		sum = sum.Add(l.Amount)

@@ -8,6 +8,7 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/url"
 	"slices"
@@ -23,9 +24,9 @@ type Secret string
 
 const dots = "••••"
 
-// String, GoString, LogValue and MarshalText keep a secret out of every log and dump.
+// String, Format, LogValue and MarshalText keep a secret out of every log and dump.
 func (Secret) String() string               { return dots }
-func (Secret) GoString() string             { return dots }
+func (Secret) Format(f fmt.State, _ rune)   { io.WriteString(f, dots) }
 func (Secret) LogValue() slog.Value         { return slog.StringValue(dots) }
 func (Secret) MarshalText() ([]byte, error) { return []byte(dots), nil }
 
@@ -73,6 +74,8 @@ type Settings struct {
 	RequireTSP   bool             `json:"require_tsp,omitzero"`
 	StrictBasket bool             `json:"strict_basket,omitzero"`
 	RefundLocked bool             `json:"refund_locked,omitzero"`
+	RefundLeast  int64            `json:"refund_least,omitzero"` // smallest refund, minor units of the payment's currency; 0: any
+	RefundMost   int64            `json:"refund_most,omitzero"`  // largest refund at a time; 0: 10 000 000 UZS, in other currencies any
 	BankCode     string           `json:"bank_code,omitzero"`
 }
 
@@ -128,6 +131,18 @@ func (s *Settings) HoldFor(method string, otherwise time.Duration) time.Duration
 	return min(hold, LongestHold(method))
 }
 
+// defaultRefundMost is 10 000 000 UZS (contract §5).
+const defaultRefundMost = 10_000_000_00
+
+// RefundLimits is the smallest and the largest sum that goes back at a time; a largest of 0 is none.
+func (s *Settings) RefundLimits(c money.Currency) (least, most money.Amount) {
+	least, most = money.New(max(s.RefundLeast, 1), c), money.New(s.RefundMost, c)
+	if s.RefundMost == 0 && c == money.UZS {
+		most.Minor = defaultRefundMost
+	}
+	return least, most
+}
+
 // Check reports the first setting that cannot be, by name, with what to do.
 func (s *Settings) Check(methods []string) error {
 	for _, m := range s.Methods {
@@ -147,6 +162,9 @@ func (s *Settings) Check(methods []string) error {
 		if longest := LongestHold(m); seconds < 1 || seconds > int64(longest/time.Second) {
 			return fmt.Errorf("the hold time of %s is %d seconds: use 1s to %s", m, seconds, longest)
 		}
+	}
+	if s.RefundLeast < 0 || s.RefundMost < 0 || s.RefundMost > 0 && s.RefundLeast > s.RefundMost {
+		return fmt.Errorf("refunds of %d to %d minor units cannot be: both from 0, the smallest not above the largest", s.RefundLeast, s.RefundMost)
 	}
 	if s.NotifyURL != "" {
 		u, err := url.Parse(s.NotifyURL)

@@ -205,7 +205,7 @@ func (a Amount) IsZero() bool { return a.Minor == 0 }
 func (a Amount) Positive() bool { return a.Minor > 0 }
 
 // Neg is the same sum with the other sign.
-func (a Amount) Neg() Amount { return Amount{Minor: -a.Minor, Currency: a.Currency} }
+func (a Amount) Neg() Amount { return a.Zero().Sub(a) }
 
 // Zero is no money of a's currency.
 func (a Amount) Zero() Amount { return Amount{Currency: a.Currency} }

@@ -2,6 +2,7 @@ package payment
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"holdfast/internal/money"
@@ -62,7 +63,9 @@ func (c Pay) begin(p Payment, now time.Time) (Change, error) {
 		return Change{}, refuse(UnderWay)
 	case p.Open != nil:
 		return Change{}, p.busy()
-	case same && p.State == Challenged && now.Before(p.Attempt.Challenge.SentAt.Add(sameCardWithin)):
+	case !slices.Contains(p.Terms.Methods, c.Attempt.Method):
+		return Change{}, refuse(MethodNotAllowed)
+	case same && p.State == Challenged && now.Before(p.Attempt.Challenge.SentAt.Add(sameCardWithin)) && p.Attempt.Challenge.good(now):
 		return unchanged(p), nil
 	case p.Attempts >= MaxAttempts:
 		return Change{}, refuse(AttemptsUsedUp)
@@ -78,6 +81,11 @@ func (c Pay) begin(p Payment, now time.Time) (Change, error) {
 	}
 	d.ask(kind, p.Terms.Amount).VerifyID = c.VerifyID
 	return d.Change, nil
+}
+
+// good reports whether the code may still be handed in.
+func (c *Challenge) good(now time.Time) bool {
+	return now.Before(c.ExpiresAt) && c.Tries < MaxWrongCodes
 }
 
 // moneyKind is how a payment's money is asked for.
@@ -109,6 +117,7 @@ func (c Resend) begin(p Payment, now time.Time) (Change, error) {
 		return Change{}, refuse(ResendsUsedUp)
 	}
 	d := edit(p, now)
+	d.Payment.Attempt.Challenge.Resends++ // counted before the centre sees it, like a try
 	op := d.ask(OpChallenge, p.Terms.Amount)
 	op.VerifyID, op.Resend = c.VerifyID, true
 	return d.Change, nil
@@ -141,7 +150,7 @@ func (c SubmitCode) begin(p Payment, now time.Time) (Change, error) {
 		return Change{}, refuse(NoChallenge)
 	case challenge.Tries >= MaxWrongCodes:
 		return Change{}, refuse(AttemptsUsedUp)
-	case !now.Before(challenge.ExpiresAt):
+	case !challenge.good(now):
 		return Change{}, refuse(CodeExpired)
 	}
 	d := edit(p, now)
@@ -191,6 +200,13 @@ type Decide struct {
 
 func (c Decide) begin(p Payment, now time.Time) (Change, error) {
 	amount := c.Amount
+	byDeadline := c.By == ByDeadline
+	switch {
+	case byDeadline && (c.Accept != Cancel || p.State != Held):
+		return unchanged(p), nil // time lets go of holds, and does nothing else
+	case amount.Currency != p.Terms.Amount.Currency && amount != money.Amount{}:
+		return Change{}, &Error{Reason: AmountAboveHold, Detail: fmt.Sprintf("the payment is in %s", p.Terms.Amount.Currency)}
+	}
 	switch {
 	case c.Accept == Cancel:
 		amount = p.Terms.Amount.Zero()
@@ -217,7 +233,6 @@ func (c Decide) begin(p Payment, now time.Time) (Change, error) {
 	default:
 		return Change{}, refuse(Finished)
 	}
-	byDeadline := c.By == ByDeadline
 	switch late := !now.Before(p.HoldDeadline); {
 	case late && !byDeadline:
 		return Change{}, &Error{Reason: DeadlinePassed, Detail: "the hold's time ended at " + p.HoldDeadline.Format(time.RFC3339)}
@@ -270,6 +285,8 @@ func (c Reimburse) begin(p Payment, now time.Time) (Change, error) {
 	}
 	left := p.Refundable()
 	switch {
+	case c.Amount.Currency != left.Currency:
+		return Change{}, &Error{Reason: RefundAmount, Detail: fmt.Sprintf("the payment is in %s", left.Currency)}
 	case p.State != Captured:
 		return Change{}, refuse(NotCaptured)
 	case !left.Positive():

@@ -2,6 +2,7 @@ package payment
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -32,18 +33,18 @@ type Card struct {
 	Holder string
 }
 
-// String, GoString, LogValue and MarshalText keep a card out of every log and dump.
+// String, Format, LogValue and MarshalText keep a card out of every log and dump.
 func (Card) String() string               { return dots }
-func (Card) GoString() string             { return dots }
+func (Card) Format(f fmt.State, _ rune)   { io.WriteString(f, dots) }
 func (Card) LogValue() slog.Value         { return slog.StringValue(dots) }
 func (Card) MarshalText() ([]byte, error) { return []byte(dots), nil }
 
 // OTP is a one-time code on its way from the payer to the centre. It prints as dots.
 type OTP string
 
-// String, GoString, LogValue and MarshalText keep a code out of every log and dump.
+// String, Format, LogValue and MarshalText keep a code out of every log and dump.
 func (OTP) String() string               { return dots }
-func (OTP) GoString() string             { return dots }
+func (OTP) Format(f fmt.State, _ rune)   { io.WriteString(f, dots) }
 func (OTP) LogValue() slog.Value         { return slog.StringValue(dots) }
 func (OTP) MarshalText() ([]byte, error) { return []byte(dots), nil }
 

@@ -46,9 +46,16 @@ func TestCardAndCodeNeverPrint(t *testing.T) {
 		}
 		printed["fmt.Sprint"] = fmt.Sprint("paying with ", v)
 		printed["fmt.Sprintln"] = fmt.Sprintln(v)
+		// Without the time of day, which may hold any three digits.
+		timeless := &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}}
 		for format, handler := range map[string]func(*bytes.Buffer) slog.Handler{
-			"slog text": func(b *bytes.Buffer) slog.Handler { return slog.NewTextHandler(b, nil) },
-			"slog JSON": func(b *bytes.Buffer) slog.Handler { return slog.NewJSONHandler(b, nil) },
+			"slog text": func(b *bytes.Buffer) slog.Handler { return slog.NewTextHandler(b, timeless) },
+			"slog JSON": func(b *bytes.Buffer) slog.Handler { return slog.NewJSONHandler(b, timeless) },
 		} {
 			var b bytes.Buffer
 			log := slog.New(handler(&b))
@@ -86,6 +93,12 @@ func TestCardAndCodeNeverPrint(t *testing.T) {
 			t.Errorf("%s prints as %s", name, printed["slog JSON"])
 		}
 	}
+	// A log handler of somebody else's gets no more to see.
+	for _, v := range []any{card, code, &card, &code} {
+		if got := slog.AnyValue(v).Resolve(); got.Kind() != slog.KindString || got.String() != "••••" {
+			t.Errorf("a handler gets %T of %T", got.Any(), v)
+		}
+	}
 	if fmt.Sprint(card) != "••••" || fmt.Sprint(code) != "••••" {
 		t.Errorf("card prints %q, code prints %q", fmt.Sprint(card), fmt.Sprint(code))
 	}
@@ -98,16 +111,22 @@ func TestFacts(t *testing.T) {
 		if f.First6 != number[:6] || f.Last4 != number[len(number)-4:] || f.Holder != "TILLA" {
 			t.Errorf("facts of %s…%s are %+v", number[:6], number[len(number)-4:], f)
 		}
-		want := ""
-		if strings.HasPrefix(number, "8600") {
-			want = "UZ"
+		country, scheme := "", ""
+		switch number[0] {
+		case '8':
+			country, scheme = "UZ", "uzcard"
+		case '4':
+			scheme = "visa"
 		}
-		if f.Country != want {
-			t.Errorf("country of %s… is %q, want %q", number[:6], f.Country, want)
+		if f.Country != country || f.Scheme != scheme {
+			t.Errorf("%s… is a card of %q by %q, want %q by %q", number[:6], f.Country, f.Scheme, country, scheme)
+		}
+		if got, want := f.Masked(), number[:6]+"** **** "+number[12:]; got != want { // contract §6: 427831** **** 3011
+			t.Errorf("%s… is masked as %q, want %q", number[:6], got, want)
 		}
 	}
 	for _, short := range []string{"", "8", "860031", "8600313260", "860031326086"} {
-		if f := (payment.Card{Number: short}).Facts(); f.First6 != "" || f.Last4 != "" {
+		if f := (payment.Card{Number: short}).Facts(); f.First6 != "" || f.Last4 != "" || f.Masked() != "" {
 			t.Errorf("facts of the %d digits of a short number are %+v", len(short), f)
 		}
 	}

@@ -79,7 +79,7 @@ func (d *draft) keep(a Answer, next time.Time) {
 }
 
 func note(op *Operation, a Answer, now time.Time) {
-	op.Outcome, op.Reason, op.Cause, op.AnsweredAt = a.Outcome, a.Reason, a.Cause, now
+	op.Outcome, op.Reason, op.Cause, op.AnsweredAt = a.Outcome, a.Reason, clean(a.Cause), now
 	op.Centre.merge(a.Centre)
 	op.Centre.Sealed = "" // the record of an operation is kept for ever, a card is not
 }

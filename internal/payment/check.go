@@ -10,115 +10,223 @@ import (
 )
 
 // Check verifies a Change against the payment it was decided on, once more and by other means
-// than the deciding: legal move, sums that add up, entries that say the same as the sums, one
-// decision, numbers without gaps. before is nil for a new payment. The store refuses to write
-// what does not pass.
+// than the deciding: legal move, one question at a time, one decision that is carried out as it was
+// said, entries that say the same as the sums, news of every change, numbers without gaps. before is
+// nil for a new payment. The store refuses to write what does not pass.
 func (c *Change) Check(before *Payment) error {
-	after := &c.Payment
-	if err := after.CheckSums(); err != nil {
-		return err
-	}
+	p := &c.Payment
 	var was Payment
 	if before != nil {
 		was = *before
-		if was.ID != after.ID || was.Shop != after.Shop || was.Number != after.Number || was.Version != after.Version {
-			return errors.New("a change names another payment than it was decided on")
-		}
-		if was.State != after.State && !slices.Contains(follows[was.State], after.State) {
-			return fmt.Errorf("payment %s cannot go from %s to %s", after.ID, was.State, after.State)
-		}
-		if was.Decision != nil && (after.Decision == nil || *after.Decision != *was.Decision) {
-			return fmt.Errorf("payment %s: the decision would be changed", after.ID)
-		}
 	} else {
-		zero := after.Terms.Amount.Zero()
+		zero := p.Terms.Amount.Zero()
+		was = *p
+		was.State, was.Progress = Created, Progress{}
 		was.Sums = Sums{Held: zero, Captured: zero, Released: zero, Refunded: zero, Fee: zero}
 	}
-	if err := c.checkEntries(was.Sums); err != nil {
-		return err
-	}
-	if after.LastEntry != was.LastEntry+len(c.Entries) || after.LastEvent != was.LastEvent+len(c.Events) {
-		return fmt.Errorf("payment %s: entries or events are not numbered one after another", after.ID)
-	}
-	for i, e := range c.Events {
-		if e.N != was.LastEvent+1+i {
-			return fmt.Errorf("payment %s: event %d comes after %d", after.ID, e.N, was.LastEvent+i)
+	err := p.CheckSums()
+	for _, check := range []func(was *Payment) error{c.checkFrozen, c.checkQuestions, c.checkDecision, c.checkEntries, c.checkEvents} {
+		if err == nil {
+			err = check(&was)
 		}
 	}
-	if before != nil {
-		news := 0
-		if was.Status() != after.Status() || was.Refunded != after.Refunded {
-			news = 1
-		}
-		if len(c.Events) != news {
-			return fmt.Errorf("payment %s goes from %s to %s with %d events", after.ID, was.Status(), after.Status(), len(c.Events))
-		}
-	}
-	if open := after.Open; open != nil && open.N != after.LastOperation {
-		return fmt.Errorf("payment %s: operation %d is open, the last one is %d", after.ID, open.N, after.LastOperation)
+	if err != nil {
+		return fmt.Errorf("payment %s: %w", p.ID, err)
 	}
 	return nil
 }
 
-// checkEntries adds up what the entries say and compares it with how the sums changed.
-func (c *Change) checkEntries(was Sums) error {
+// checkFrozen: what never changes has not, and the state moves as it may.
+func (c *Change) checkFrozen(was *Payment) error {
 	p := &c.Payment
-	zero := p.Terms.Amount.Zero()
-	held, released, captured, refunded, fee := zero, zero, zero, zero, zero
+	switch {
+	case was.ID != p.ID || was.Shop != p.Shop || was.Number != p.Number || was.Version != p.Version || !was.CreatedAt.Equal(p.CreatedAt):
+		return errors.New("a change names another payment than it was decided on")
+	case was.Terms.Amount != p.Terms.Amount || was.Terms.AutoCapture != p.Terms.AutoCapture || was.Terms.Test != p.Terms.Test ||
+		was.Terms.NotifyURL != p.Terms.NotifyURL || was.Terms.ShopPaymentID != p.Terms.ShopPaymentID || !was.Terms.ExpiresAt.Equal(p.Terms.ExpiresAt):
+		return errors.New("the terms would be changed")
+	case was.State != p.State && !slices.Contains(follows[was.State], p.State):
+		return fmt.Errorf("it cannot go from %s to %s", was.State, p.State)
+	case p.WrongCodes < was.WrongCodes || p.Attempts < 0 || was.Tried && !p.Tried || len(p.Refunds) < len(was.Refunds):
+		return errors.New("what was counted would be forgotten")
+	}
+	return nil
+}
+
+// checkQuestions: a question stays open until it is answered, and the next one has the next number.
+func (c *Change) checkQuestions(was *Payment) error {
+	p := &c.Payment
+	same := func(a, b *Operation) bool {
+		return a.N == b.N && a.Ref == b.Ref && a.Kind == b.Kind && a.Amount == b.Amount
+	}
+	kept := was.Open != nil && p.Open != nil && same(was.Open, p.Open)
+	switch {
+	case len(c.Closed) > 1 || len(c.Closed) == 1 && (was.Open == nil || !same(was.Open, &c.Closed[0])):
+		return errors.New("a question would be answered that is not open")
+	case was.Open != nil && kept == (len(c.Closed) == 1):
+		return fmt.Errorf("the open question %s would be neither kept nor answered", was.Open.Ref)
+	}
+	last := was.LastOperation
+	if p.Open != nil && !kept {
+		last++
+		switch {
+		case p.Open.N != last || p.Open.Ref != p.reference(last):
+			return fmt.Errorf("the question %s (%d) comes after %d", p.Open.Ref, p.Open.N, was.LastOperation)
+		case p.Attempt == nil || p.Open.NextAt.IsZero():
+			return fmt.Errorf("the question %s could never be asked again", p.Open.Ref)
+		case p.Open.Kind == OpHold && !p.Attempt.ThreeDS && p.HoldDeadline.IsZero():
+			return fmt.Errorf("the hold %s would have no end", p.Open.Ref)
+		}
+	}
+	if p.LastOperation != last {
+		return fmt.Errorf("%d operations were begun, the payment counts %d", last, p.LastOperation)
+	}
+	if p.Open != nil && p.State.Terminal() && (p.State != Captured || p.Open.Kind != OpRefund) {
+		return fmt.Errorf("a %s payment would still ask for a %s", p.State, p.Open.Kind)
+	}
+	return nil
+}
+
+// checkDecision: there is one, it stays, and what is asked and done is what it says.
+func (c *Change) checkDecision(was *Payment) error {
+	p := &c.Payment
+	d := p.Decision
+	switch {
+	case was.Decision != nil && (d == nil || *d != *was.Decision):
+		return errors.New("the decision would be changed")
+	case d == nil:
+		if p.Open != nil && (p.Open.Kind == OpCapture || p.Open.Kind == OpVoid) {
+			return fmt.Errorf("a %s would be asked for that nobody decided", p.Open.Kind)
+		}
+		return nil
+	case d.Accept == Capture && (d.Amount.Cmp(p.Held) > 0 || !d.Amount.Positive()):
+		return fmt.Errorf("%s would be captured of %s", d.Amount, p.Held)
+	case d.Accept == Capture && p.State == Captured && p.Captured != d.Amount:
+		return fmt.Errorf("%s was decided and %s captured", d.Amount, p.Captured)
+	case d.Accept == Cancel && p.State == Captured:
+		return errors.New("it would be captured although it was cancelled")
+	}
+	if p.State != Held {
+		return nil
+	}
+	kind, amount := OpVoid, p.Held
+	if d.Accept == Capture {
+		kind, amount = OpCapture, d.Amount
+	}
+	if p.Open == nil || p.Open.Kind != kind || p.Open.Amount != amount {
+		return fmt.Errorf("the decision is to %s, and that is not what is asked", d.Accept)
+	}
+	return nil
+}
+
+// checkEntries: each entry is of the form its kind has, and together they say how the sums changed.
+func (c *Change) checkEntries(was *Payment) error {
+	p := &c.Payment
+	moved := make(map[ledger.Kind]int64)
 	for _, e := range c.Entries {
 		if err := e.Check(); err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(c.Closed, func(op Operation) bool { return op.Ref == e.Operation }) {
-			return fmt.Errorf("payment %s: an entry follows from operation %s, which is not answered here", p.ID, e.Operation)
+		if len(c.Closed) != 1 || c.Closed[0].Ref != e.Operation {
+			return fmt.Errorf("an entry follows from operation %s, which is not answered here", e.Operation)
 		}
-		for _, l := range e.Lines {
-			switch {
-			case e.Kind == ledger.Hold && l.Account == ledger.PayerHeld:
-				held = held.Add(l.Amount)
-			case e.Kind == ledger.Release && l.Account == ledger.PayerHeld:
-				released = released.Sub(l.Amount)
-			case e.Kind == ledger.Capture && l.Account == ledger.Shop(p.Shop):
-				captured = captured.Sub(l.Amount)
-			case e.Kind == ledger.Refund && l.Account == ledger.Shop(p.Shop):
-				refunded = refunded.Add(l.Amount)
-			case e.Kind == ledger.Fee && l.Account == ledger.Fees:
-				fee = fee.Sub(l.Amount)
-			}
+		minor, err := p.checkEntry(e)
+		if err != nil {
+			return err
 		}
+		moved[e.Kind] += minor
 	}
 	for _, sum := range []struct {
-		name              string
-		before, by, after money.Amount
+		kind          ledger.Kind
+		before, after money.Amount
 	}{
-		{"held", was.Held, held, p.Held},
-		{"released", was.Released, released, p.Released},
-		{"captured", was.Captured, captured, p.Captured},
-		{"refunded", was.Refunded, refunded, p.Refunded},
-		{"fee", was.Fee, fee, p.Fee},
+		{ledger.Hold, was.Held, p.Held}, {ledger.Release, was.Released, p.Released}, {ledger.Capture, was.Captured, p.Captured},
+		{ledger.Refund, was.Refunded, p.Refunded}, {ledger.Fee, was.Fee, p.Fee},
 	} {
-		if sum.before.Add(sum.by) != sum.after {
-			return fmt.Errorf("payment %s: %s goes from %s to %s, but the entries say %s", p.ID, sum.name, sum.before, sum.after, sum.by)
+		if sum.after.Minor-sum.before.Minor != moved[sum.kind] {
+			return fmt.Errorf("the %s goes from %s to %s, but the entries say %d minor units", sum.kind, sum.before, sum.after, moved[sum.kind])
+		}
+	}
+	if p.LastEntry != was.LastEntry+len(c.Entries) {
+		return fmt.Errorf("%d entries were made, the payment counts %d", was.LastEntry+len(c.Entries), p.LastEntry)
+	}
+	return nil
+}
+
+// checkEntry holds an entry against the form of its kind, and returns what it moves, in minor units.
+func (p *Payment) checkEntry(e ledger.Entry) (int64, error) {
+	held, shop := ledger.ShopHeld(p.Shop), ledger.Shop(p.Shop)
+	centre := ledger.Account("")
+	if p.Attempt != nil {
+		centre = ledger.Processor(p.Attempt.Processor)
+	}
+	// The accounts of each kind, those that are debited first.
+	form := map[ledger.Kind][]ledger.Account{
+		ledger.Hold:    {ledger.PayerHeld, held},
+		ledger.Release: {held, ledger.PayerHeld},
+		ledger.Capture: {held, ledger.PayerHeld, centre, shop},
+		ledger.Refund:  {shop, centre},
+		ledger.Fee:     {shop, ledger.Fees},
+	}[e.Kind]
+	minor := e.Lines[0].Amount.Minor
+	fits := len(form) == len(e.Lines) && e.Lines[0].Amount.Currency == p.Terms.Amount.Currency
+	for i, l := range e.Lines {
+		// Debits and credits of the same sum take turns. A fee may also go back.
+		want := minor
+		if i%2 == 1 {
+			want = -minor
+		}
+		fits = fits && slices.Contains(form, l.Account) && l.Amount.Minor == want
+	}
+	back := e.Kind == ledger.Fee && fits && e.Lines[0].Account == ledger.Fees
+	for i, l := range e.Lines {
+		fits = fits && (back && l.Account == form[1-i] || !back && l.Account == form[i])
+	}
+	if !fits || minor <= 0 {
+		return 0, fmt.Errorf("the %s entry of %s is not of the form it has: %s", e.Kind, e.Operation, e.AppendLines(nil))
+	}
+	if back {
+		minor = -minor
+	}
+	return minor, nil
+}
+
+// checkEvents: the merchant is told of each change that he sees, once, and as it is.
+func (c *Change) checkEvents(was *Payment) error {
+	p := &c.Payment
+	news := 0
+	if was.Status() != p.Status() || was.Refunded != p.Refunded {
+		news = 1
+	}
+	if len(c.Events) != news || p.LastEvent != was.LastEvent+news {
+		return fmt.Errorf("it goes from %s to %s with %d events, the last one numbered %d after %d", was.Status(), p.Status(), len(c.Events), p.LastEvent, was.LastEvent)
+	}
+	for _, e := range c.Events {
+		if e.N != p.LastEvent || e.Status != p.Status() || e.Sums != p.Sums {
+			return fmt.Errorf("event %d says %s of a payment that is %s", e.N, e.Status, p.Status())
 		}
 	}
 	return nil
 }
 
-// CheckSums verifies what must hold of a payment at any time (reliability.md, invariants 1 and 2).
+// CheckSums verifies what must hold of a payment's sums at any time (docs/payment-cycle.md, invariants 1 and 2).
 func (p *Payment) CheckSums() error {
 	zero := p.Terms.Amount.Zero()
 	fail := func(rule string) error {
-		return fmt.Errorf("payment %s (%s): %s: held %s, captured %s, released %s, refunded %s, fee %s",
-			p.ID, p.State, rule, p.Held, p.Captured, p.Released, p.Refunded, p.Fee)
+		return fmt.Errorf("%s (%s): held %s, captured %s, released %s, refunded %s, fee %s",
+			rule, p.State, p.Held, p.Captured, p.Released, p.Refunded, p.Fee)
 	}
 	for _, a := range []money.Amount{p.Held, p.Captured, p.Released, p.Refunded, p.Fee} {
-		if a.Cmp(zero) < 0 {
+		switch {
+		case a.Currency != zero.Currency:
+			return fail("a sum is in another currency")
+		case a.Minor < 0:
 			return fail("a sum is below 0")
 		}
 	}
 	left := p.StillHeld()
 	switch {
-	case left.Cmp(zero) < 0:
+	case left.Minor < 0:
 		return fail("more was captured and released than was held")
 	case p.Refunded.Cmp(p.Captured) > 0:
 		return fail("more was refunded than captured")

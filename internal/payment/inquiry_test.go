@@ -137,6 +137,24 @@ func TestNotFoundEarlyIsNoProof(t *testing.T) {
 	}
 }
 
+// What needs the payer is never sent again, whatever the centre says of it and however late: not
+// found, it is asked about until that is proof.
+func TestHoldIsNeverSentAgain(t *testing.T) {
+	for _, name := range []string{"hold", "charge"} {
+		w := open[name](t)
+		op := *w.p.Open
+		w.later(time.Second).settle(payment.Answer{Outcome: payment.NeverSeen})
+		w.at(op.SentAt.Add(24 * time.Hour)).begin(payment.Resume{})
+		if w.p.Open.Ask != payment.Query || w.p.Open.SentAt != op.SentAt {
+			t.Errorf("%s: a day after an early not found it is asked %s", name, w.p.Open.Ask)
+		}
+		w.unknown().at(w.p.Due()).begin(payment.Resume{})
+		if w.p.Open.Ask != payment.Query {
+			t.Errorf("%s: another day later it is asked %s", name, w.p.Open.Ask)
+		}
+	}
+}
+
 // Proven never seen: what needs the payer is over, what is stored is sent again with the same reference.
 func TestProvenNeverSeen(t *testing.T) {
 	for _, name := range []string{"hold", "charge"} {

@@ -183,7 +183,9 @@ func TestSameCardWithinAMinute(t *testing.T) {
 		t.Errorf("a minute later: %d attempts", w.p.Attempts)
 	}
 	// By another method it is not the same card.
-	w = start(t, terms()).challenged()
+	both := terms()
+	both.Methods = []payment.Method{payment.Uzcard, payment.Humo}
+	w = start(t, both).challenged()
 	other := again
 	other.Attempt.Method = payment.Humo
 	if w.begin(other); w.p.Attempts != 2 {

@@ -78,9 +78,15 @@ type Limits struct {
 
 func (l Limits) answer() time.Duration { return time.Duration(l.AnswerMillis) * time.Millisecond }
 
-// shown reports whether op was sent long enough ago for "not found" to be the truth.
-func (l Limits) shown(op *Operation, now time.Time) bool {
-	return now.Sub(op.SentAt) >= time.Duration(l.ShownMillis[op.Kind])*time.Millisecond
+// shown reports whether op was sent long enough before it was asked about for "not found" to be the
+// truth. When the answer came, or is looked at, does not matter.
+func (l Limits) shown(op *Operation) bool {
+	window := time.Duration(l.ShownMillis[op.Kind]) * time.Millisecond
+	if !op.Kind.repeatable() {
+		// It is given up for good on this word, so the call itself must be over too, whoever made it.
+		window = max(window, l.answer())
+	}
+	return op.AskedAt.Sub(op.SentAt) >= window
 }
 
 // Outcome is what a processing centre said.
@@ -161,9 +167,10 @@ func nextInquiry(op *Operation, now time.Time) time.Time {
 // the centre has said that it did not do it, to do it again.
 func Next(op Operation, limits Limits, now time.Time) Operation {
 	op.Ask = Query
-	undone := op.Outcome == Refused && op.Kind != OpRefund || op.Outcome == NeverSeen && limits.shown(&op, now)
+	undone := op.Outcome == Refused && op.Kind != OpRefund || op.Outcome == NeverSeen && limits.shown(&op)
 	if undone && op.Kind.repeatable() {
-		op.Ask, op.SentAt = Send, now
+		// What was known was of the earlier sending: of this one nothing is known until it is answered.
+		op.Ask, op.SentAt, op.Outcome = Send, now, Unknown
 	}
 	op.asked(limits, now)
 	return op

@@ -3,6 +3,7 @@ package payment
 import (
 	"encoding/hex"
 	"errors"
+	"strings"
 	"time"
 
 	"holdfast/internal/money"
@@ -218,11 +219,20 @@ type Centre struct {
 	Sealed string `json:"sealed,omitzero"`
 }
 
+// clean is a centre's text as it can be kept: valid UTF-8, whatever the centre writes in, and bounded.
+func clean(text string) string {
+	const longest = 8 << 10
+	if len(text) > longest {
+		text = text[:longest]
+	}
+	return strings.ToValidUTF8(text, "?")
+}
+
 // merge keeps what an answer adds and forgets nothing.
 func (c *Centre) merge(a Centre) {
 	set := func(to *string, from string) {
 		if from != "" {
-			*to = from
+			*to = clean(from)
 		}
 	}
 	set(&c.Token, a.Token)

@@ -31,6 +31,9 @@ func Settle(p Payment, a Answer, now time.Time) Change {
 			a.Outcome = Unknown
 			d.close(a)
 			d.Payment.LastRefusal = Unavailable
+			if op.Kind == OpChallenge && !op.Resend {
+				d.tryAgain(Unavailable)
+			}
 		}
 		return d.Change
 	}
@@ -42,7 +45,7 @@ func Settle(p Payment, a Answer, now time.Time) Change {
 	case Refused:
 		d.undone(op, a)
 	case NeverSeen:
-		proven := p.Attempt.Limits.shown(&op, now)
+		proven := p.Attempt.Limits.shown(&op)
 		switch {
 		case proven && op.Kind.repeatable() && op.Asks <= 2:
 			d.keep(a, now) // to be sent again at once
@@ -73,14 +76,14 @@ func (d *draft) challenged(op Operation, a Answer) {
 	if lives <= 0 {
 		lives = defaultCodeLives
 	}
-	c := &Challenge{
-		VerifyID: op.VerifyID, CentreID: a.CentreID, Phone: a.Phone, URL: a.URL,
+	resends := 0
+	if op.Resend {
+		resends = attempt.Challenge.Resends
+	}
+	attempt.Challenge = &Challenge{
+		VerifyID: op.VerifyID, CentreID: clean(a.CentreID), Phone: clean(a.Phone), Resends: resends,
 		SentAt: d.now, ExpiresAt: d.now.Add(lives),
 	}
-	if op.Resend {
-		c.Resends = attempt.Challenge.Resends + 1
-	}
-	attempt.Challenge = c
 	attempt.Centre.merge(a.Centre)
 	d.Payment.LastRefusal = ""
 	d.move(Challenged)
@@ -105,7 +108,7 @@ func (d *draft) atBank(op Operation, a Answer) {
 	p.Attempt.Centre.merge(a.Centre)
 	if a.Step != "" {
 		p.Attempt.Challenge = &Challenge{
-			VerifyID: op.VerifyID, CentreID: a.CentreID, Step: a.Step, URL: a.URL, Data: a.Data,
+			VerifyID: op.VerifyID, CentreID: clean(a.CentreID), Step: a.Step, URL: clean(a.URL), Data: clean(a.Data),
 			SentAt: d.now, ExpiresAt: p.Terms.ExpiresAt,
 		}
 		p.LastRefusal = ""

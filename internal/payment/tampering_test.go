@@ -1,0 +1,95 @@
+package payment_test
+
+import (
+	"testing"
+	"time"
+
+	"holdfast/internal/ledger"
+	"holdfast/internal/money"
+	"holdfast/internal/payment"
+)
+
+// One thing of a good Change is edited; whatever it is, Check refuses.
+func TestCheckRefusesTampering(t *testing.T) {
+	steps := goodSteps(t)
+	for _, tt := range []struct {
+		step, name string
+		tamper     func(before *payment.Payment, c *payment.Change)
+	}{
+		{"captured", "refunded without an entry", func(_ *payment.Payment, c *payment.Change) { c.Payment.Refunded = c.Payment.Captured }},
+		{"captured", "the money comes from another centre", func(_ *payment.Payment, c *payment.Change) { c.Entries[0].Lines[2].Account = ledger.Fees }},
+		{"captured", "another shop's held account", func(_ *payment.Payment, c *payment.Change) { c.Entries[0].Lines[0].Account = ledger.ShopHeld(13) }},
+		{"captured", "capture leaves payer/held for fees", func(_ *payment.Payment, c *payment.Change) { c.Entries[0].Lines[1].Account = ledger.Fees }},
+		{"captured", "the fee is paid by another shop", func(_ *payment.Payment, c *payment.Change) { c.Entries[1].Lines[0].Account = ledger.Shop(13) }},
+		{"held", "held for another shop", func(_ *payment.Payment, c *payment.Change) { c.Entries[0].Lines[1].Account = ledger.ShopHeld(13) }},
+		{"voided", "released from another shop", func(_ *payment.Payment, c *payment.Change) { c.Entries[0].Lines[0].Account = ledger.ShopHeld(13) }},
+		{"captured", "an entry of unknown kind, numbered", func(_ *payment.Payment, c *payment.Change) {
+			c.Entries = append(c.Entries, ledger.Transfer("gift", c.Closed[0].Ref, ledger.Shop(13), ledger.Fees, uzs(1)))
+			c.Payment.LastEntry++
+		}},
+		{"captured", "a refund entry, numbered", func(_ *payment.Payment, c *payment.Change) {
+			c.Entries = append(c.Entries, ledger.Transfer(ledger.Refund, c.Closed[0].Ref, ledger.Shop(12), ledger.Processor("uzcard"), uzs(1)))
+			c.Payment.LastEntry++
+		}},
+		{"verified", "an event although the status stays", func(_ *payment.Payment, c *payment.Change) {
+			c.Payment.LastEvent++
+			c.Events = append(c.Events, payment.Event{N: c.Payment.LastEvent, Status: payment.StatusSucceeded, Sums: c.Payment.Sums})
+		}},
+		{"captured", "told another status", func(_ *payment.Payment, c *payment.Change) { c.Events[0].Status = payment.StatusCanceled }},
+		{"captured", "told other sums", func(_ *payment.Payment, c *payment.Change) { c.Events[0].Sums.Captured = uzs(1) }},
+		{"still unsure", "the open question dropped", func(_ *payment.Payment, c *payment.Change) { c.Payment.Open = nil }},
+		{"still unsure", "the open question replaced", func(_ *payment.Payment, c *payment.Change) { c.Payment.Open.Ref = "1_1" }},
+		{"still unsure", "another sum asked", func(_ *payment.Payment, c *payment.Change) { c.Payment.Open.Amount = uzs(1) }},
+		{"still unsure", "another kind asked", func(_ *payment.Payment, c *payment.Change) { c.Payment.Open.Kind = payment.OpVoid }},
+		{"captured", "a question opened on a payment that is over", func(b *payment.Payment, c *payment.Change) {
+			op := *b.Open
+			c.Payment.LastOperation++
+			op.N = c.Payment.LastOperation
+			c.Payment.Open = &op
+		}},
+		{"captured", "closed and still open", func(b *payment.Payment, c *payment.Change) { op := *b.Open; c.Payment.Open = &op }},
+		{"captured", "closed twice", func(b *payment.Payment, c *payment.Change) { c.Closed = append(c.Closed, c.Closed[0]) }},
+		{"captured", "a foreign operation closed", func(b *payment.Payment, c *payment.Change) {
+			op := c.Closed[0]
+			op.Ref, op.N = "9_9", 77
+			c.Closed = append(c.Closed, op)
+		}},
+		{"captured", "operation numbers go back (reference reused)", func(_ *payment.Payment, c *payment.Change) { c.Payment.LastOperation = 0 }},
+		{"decided", "two numbers used for one question", func(_ *payment.Payment, c *payment.Change) { c.Payment.LastOperation += 5; c.Payment.Open.N += 5 }},
+		{"decided", "decided, nothing asked", func(_ *payment.Payment, c *payment.Change) { c.Payment.Open = nil; c.Payment.LastOperation-- }},
+		{"decided", "another sum asked than decided", func(_ *payment.Payment, c *payment.Change) { c.Payment.Open.Amount = uzs(1) }},
+		{"decided", "decided above the hold", func(_ *payment.Payment, c *payment.Change) { c.Payment.Decision.Amount = uzs(100_001) }},
+		{"captured", "captured another sum than decided", func(b *payment.Payment, c *payment.Change) {
+			b.Decision.Amount = uzs(1)
+			c.Payment.Decision.Amount = uzs(1)
+		}},
+		{"captured", "captured although cancel was decided", func(b *payment.Payment, c *payment.Change) {
+			b.Decision.Accept = payment.Cancel
+			c.Payment.Decision.Accept = payment.Cancel
+		}},
+		{"verified", "the terms changed: sum", func(_ *payment.Payment, c *payment.Change) { c.Payment.Terms.Amount = uzs(1) }},
+		{"captured", "the terms changed: auto_capture", func(_ *payment.Payment, c *payment.Change) { c.Payment.Terms.AutoCapture = true }},
+		{"verified", "the terms changed: notify_url", func(_ *payment.Payment, c *payment.Change) { c.Payment.Terms.NotifyURL = "https://evil.example" }},
+		{"captured", "created at another time (other references)", func(_ *payment.Payment, c *payment.Change) { c.Payment.CreatedAt = t0.Add(time.Hour) }},
+		{"verified", "wrong codes forgotten", func(b *payment.Payment, c *payment.Change) { b.WrongCodes = 2 }},
+		{"verified", "attempts forgotten", func(b *payment.Payment, c *payment.Change) { c.Payment.Attempts = -1 }},
+		{"verified", "hold question without a deadline", func(b *payment.Payment, c *payment.Change) { c.Payment.HoldDeadline = time.Time{} }},
+		{"captured", "a fee in dollars", func(_ *payment.Payment, c *payment.Change) { c.Payment.Fee.Currency = money.USD }},
+		{"captured", "all entries in dollars", func(_ *payment.Payment, c *payment.Change) {
+			for i := range c.Entries {
+				for j := range c.Entries[i].Lines {
+					c.Entries[i].Lines[j].Amount.Currency = money.USD
+				}
+			}
+		}},
+	} {
+		s := steps[tt.step].copied()
+		tt.tamper(&s.before, &s.change)
+		switch s.refused() {
+		case "":
+			t.Errorf("PASSES %s: %s", tt.step, tt.name)
+		case "panic":
+			t.Errorf("PANICS %s: %s", tt.step, tt.name)
+		}
+	}
+}
