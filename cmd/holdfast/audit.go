@@ -61,6 +61,12 @@ func (c *auditCmd) Run(ctx context.Context, p program) error {
 
 // audit checks the store, and compares it with a simulator's books if there is one.
 func audit(ctx context.Context, s *store.Store, simURL string, progress func(done, of int)) (*auditResult, error) {
+	return auditSince(ctx, s, simURL, time.Time{}, progress)
+}
+
+// auditSince compares only payments made since a time with the simulator's books: the simulator was
+// started then.
+func auditSince(ctx context.Context, s *store.Store, simURL string, since time.Time, progress func(done, of int)) (*auditResult, error) {
 	a, err := s.Audit(ctx, progress)
 	if err != nil {
 		return nil, err
@@ -74,7 +80,7 @@ func audit(ctx context.Context, s *store.Store, simURL string, progress func(don
 	}
 	result.Clean = len(a.Violations) == 0
 	if simURL != "" {
-		if result.Books, err = compareBooks(ctx, s, simURL); err != nil {
+		if result.Books, err = compareBooks(ctx, s, simURL, since); err != nil {
 			return nil, err
 		}
 		result.Clean = result.Clean && len(result.Books.Differences) == 0

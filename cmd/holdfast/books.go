@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"holdfast/internal/payment"
 	"holdfast/internal/sim"
@@ -32,7 +33,7 @@ func (r *booksResult) differ(format string, args ...any) {
 
 // compareBooks goes through both records and matches every operation that moved money: what we
 // say was done must be in the centre's books with the same sum, once, and nothing else may be there.
-func compareBooks(ctx context.Context, s *store.Store, simURL string) (*booksResult, error) {
+func compareBooks(ctx context.Context, s *store.Store, simURL string, since time.Time) (*booksResult, error) {
 	books, err := fetchBooks(ctx, simURL)
 	if err != nil {
 		return nil, err
@@ -65,6 +66,9 @@ func compareBooks(ctx context.Context, s *store.Store, simURL string) (*booksRes
 	}
 	err = s.Each(ctx, func(t *store.Timeline) error {
 		p := &t.Payment
+		if p.CreatedAt.Before(since) {
+			return nil
+		}
 		if p.Open != nil && p.Open.Kind.MovesMoney() {
 			doubt[fmt.Sprintf("%s %d", p.Open.Kind, p.Open.Amount.Minor)]++
 		}

@@ -41,6 +41,7 @@ type cli struct {
 	Shop    shopCmd    `cmd:"" help:"Create, list and change the shops that take payments."`
 	Payment paymentCmd `cmd:"" help:"List payments, or tell everything about one."`
 	Audit   auditCmd   `cmd:"" help:"Derive everything again from the stored facts and compare."`
+	Bench   benchCmd   `cmd:"" help:"Measure whole payments a second, and check the books afterwards."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

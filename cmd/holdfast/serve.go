@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	_ "net/http/pprof" // on --debug-listen, and nowhere else
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -35,6 +36,7 @@ type serveCmd struct {
 	Sim         string        `help:"A simulator (holdfast sim): for test payments, and for all where no real centre is set." placeholder:"URL"`
 	HoldTimeout time.Duration `help:"How long a hold waits for a decision where the shop sets nothing." default:"30m"`
 	Doubt       time.Duration `help:"How long after an operation a centre's \"not found\" proves nothing." default:"2m"`
+	DebugListen string        `help:"Loopback address for profiles of the running process (net/http/pprof); default: none." placeholder:"ADDRESS"`
 	JSON        bool          `help:"Say where it serves as one line of JSON, once it is ready."`
 
 	Uzcard svgateFlags `embed:"" prefix:"uzcard-" group:"Uzcard (SVGate)"`
@@ -119,6 +121,13 @@ func (c *serveCmd) Run(ctx context.Context, p program) error {
 		err = p.print(map[string]string{"api": g.apiURL, "pages": g.payURL, "data": c.Data})
 	} else {
 		fmt.Fprintf(p.stdout, "holdfast serves at %s (data in %s). Stop it with Ctrl-C.\n", g.apiURL, c.Data)
+	}
+	if c.DebugListen != "" {
+		_, stop, err := listenAndServe(c.DebugListen, http.DefaultServeMux, c.logger(p.stderr))
+		if err != nil {
+			return errors.Join(err, g.stop())
+		}
+		defer stop()
 	}
 	select {
 	case <-ctx.Done():

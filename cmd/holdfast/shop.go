@@ -36,6 +36,9 @@ type settingFlags struct {
 	RequireTsp   *bool    `help:"Every payment must name a tsp_id." negatable:""`
 	StrictBasket *bool    `help:"A basket must add up to total_sum." negatable:""`
 	RefundLocked *bool    `help:"Refunds are locked." negatable:""`
+	RefundLeast  *string  `help:"Smallest sum that may be refunded at a time." placeholder:"SUM"`
+	RefundMost   *string  `help:"Largest sum that may be refunded at a time (default: 10000000.00 UZS)." placeholder:"SUM"`
+	FeeBack      *bool    `help:"A refund gives its share of the fee back to the shop (for all methods)." negatable:""`
 	BankCode     *string  `help:"Bank code shown in payments." placeholder:"CODE"`
 }
 
@@ -47,6 +50,26 @@ func (f *settingFlags) apply(s *merchant.Settings) error {
 	set(&s.StrictBasket, f.StrictBasket)
 	set(&s.RefundLocked, f.RefundLocked)
 	set(&s.BankCode, f.BankCode)
+	for flag, limit := range map[string]struct {
+		text *string
+		to   *int64
+	}{"--refund-least": {f.RefundLeast, &s.RefundLeast}, "--refund-most": {f.RefundMost, &s.RefundMost}} {
+		if limit.text == nil {
+			continue
+		}
+		sum, err := money.Parse(*limit.text, money.UZS)
+		if err != nil || sum.Minor < 0 {
+			return fmt.Errorf("%s: %q is not a sum such as 12000.00", flag, *limit.text)
+		}
+		*limit.to = sum.Minor
+	}
+	if f.FeeBack != nil {
+		s.Tariff.Fee.Back = *f.FeeBack
+		for m, fee := range s.Tariff.ByMethod {
+			fee.Back = *f.FeeBack
+			s.Tariff.ByMethod[m] = fee
+		}
+	}
 	if f.Method != nil {
 		s.Methods = f.Method
 	}

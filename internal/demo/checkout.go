@@ -141,8 +141,9 @@ func readChoice(form url.Values) (c choice, err error) {
 			continue
 		}
 		if count > 0 {
-			c.Lines = append(c.Lines, line{t, count})
-			c.Total += t.Price * count
+			l := line{t, count}
+			c.Lines = append(c.Lines, l)
+			c.Total += l.Sum()
 		}
 	}
 	if c.Total == 0 {

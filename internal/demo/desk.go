@@ -21,6 +21,7 @@ type desk struct {
 	Doubt    bool
 	Open     bool
 	Received holdfast.Decimal
+	Refunded int64 // minor units
 	HoldTime string
 	RefundID string // made with the form, so that a form sent twice asks for one refund
 	Log      []exchange
@@ -50,6 +51,7 @@ func (s *Shop) drawDesk(w http.ResponseWriter, r *http.Request, p *payment, stat
 	view.State, view.Doubt, view.Received, view.Version = p.state, p.doubt, p.received, p.version
 	p.mu.Unlock()
 	view.Open = open(view.State.Status)
+	view.Refunded, _ = view.State.RefundedSum.Minor() // one that cannot be read is not shown here; the log has it
 	view.Log = p.exchanges()
 	s.show(w, status, "payment", page{Tab: "payments", Title: "Payment " + p.ID, Notice: notice, Problem: sentence(problem), Content: view})
 }

@@ -108,15 +108,19 @@ func (x exchange) Brief() string {
 		Error  *int   `json:"error"`
 		Status string `json:"status"`
 		Data   struct {
-			Status string `json:"status"`
+			Status      string `json:"status"`
+			SecondsLeft *int64 `json:"secondsLeft"`
 		} `json:"data"`
 	}
 	if json.Unmarshal(body, &said) != nil {
 		return ""
 	}
 	text := cmp.Or(said.Data.Status, said.Status)
-	if said.Error != nil && *said.Error != 0 {
+	switch {
+	case said.Error != nil && *said.Error != 0:
 		text = fmt.Sprintf("error %d", *said.Error)
+	case said.Data.SecondsLeft != nil:
+		text = fmt.Sprintf("%d seconds left", *said.Data.SecondsLeft)
 	}
 	return text
 }

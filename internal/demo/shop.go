@@ -157,6 +157,9 @@ type line struct {
 	Count int64
 }
 
+// Sum is in minor units.
+func (l line) Sum() int64 { return l.Thing.Price * l.Count }
+
 // What the shop may answer to the notification that money is held.
 const (
 	answerWait    = "wait"    // leave the decision to set_accept

@@ -113,9 +113,7 @@ func (e *endpoints) forget() {
 func newClient(allowPrivate bool) *http.Client {
 	dialer := &net.Dialer{Timeout: connectWithin}
 	if !allowPrivate {
-		dialer.ControlContext = func(_ context.Context, _, address string, _ syscall.RawConn) error {
-			return checkPublic(address)
-		}
+		guard(dialer)
 	}
 	return &http.Client{
 		Transport: &http.Transport{
@@ -127,13 +125,21 @@ func newClient(allowPrivate bool) *http.Client {
 	}
 }
 
+// guard makes a dialer look at the address of each socket before it connects.
+func guard(d *net.Dialer) {
+	d.ControlContext = func(_ context.Context, _, address string, _ syscall.RawConn) error { return checkPublic(address) }
+}
+
 var errPrivate = errors.New("the notify_url leads to a private address, which this gateway does not send to")
+
+// unicast6 is the only part of IPv6 from which public addresses are given out (RFC 4291); what carries an
+// IPv4 address inside, and most of what is reserved, lies outside.
+var unicast6 = netip.MustParsePrefix("2000::/3")
 
 // notPublic is what netip itself does not name: shared address space, documentation and
 // benchmarking ranges, addresses that carry an IPv4 address inside, and reserved ones.
 var notPublic = prefixes("0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15",
-	"198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32",
-	"2002::/16", "3fff::/20", "5f00::/16", "fec0::/10", "::/96")
+	"198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
 
 func prefixes(texts ...string) (list []netip.Prefix) {
 	for _, t := range texts {
@@ -149,7 +155,7 @@ func checkPublic(address string) error {
 		return fmt.Errorf("the notify_url's address cannot be read: %w", err)
 	}
 	ip := at.Addr().Unmap()
-	if !ip.IsGlobalUnicast() || ip.IsPrivate() || ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.Zone() != "" {
+	if !ip.IsGlobalUnicast() || ip.IsPrivate() || ip.IsLoopback() || ip.Zone() != "" || ip.Is6() && !unicast6.Contains(ip) {
 		return errPrivate
 	}
 	for _, p := range notPublic {

@@ -18,7 +18,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -292,9 +291,12 @@ func (n *Notifier) decide(ctx context.Context, p *payment.Payment, taken bool, a
 		return nothing, ""
 	}
 	amount := money.Amount{}
-	if a.Amount != nil && a.Amount.Kind() != 'n' && accept == payment.Capture {
-		text := strings.TrimSpace(strings.Trim(string(a.Amount), `"`))
-		if amount, err = money.Parse(text, p.Terms.Amount.Currency); err != nil {
+	var final holdfast.Decimal // read as set_accept reads it: null and "" mean all that is held
+	if a.Amount != nil && accept == payment.Capture && json.Unmarshal(a.Amount, &final) != nil {
+		return nothing, "the answer's final_amount is not a sum: nothing was decided"
+	}
+	if final != "" {
+		if amount, err = money.Parse(string(final), p.Terms.Amount.Currency); err != nil {
 			return nothing, "the answer's final_amount is " + err.Error() + ": nothing was decided"
 		}
 		if !amount.Positive() {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"holdfast"
 )
@@ -47,7 +48,7 @@ func Server(handler http.Handler, log *slog.Logger) *http.Server {
 type Site struct {
 	API   http.Handler // the merchant API
 	Calls []string     // the first path elements that are the API's
-	Pages http.Handler // everything else: the payer's pages
+	Pages http.Handler // everything else: the payer's pages; nil: there are none
 	Ready func() error // why the gateway cannot take payments now; nil: it can
 	Log   *slog.Logger
 }
@@ -87,11 +88,14 @@ func (s Site) Handler() http.Handler {
 			return
 		}
 		r.Body = http.MaxBytesReader(o, r.Body, BodyBytes)
-		if calls[call] {
+		switch {
+		case calls[call]:
 			s.API.ServeHTTP(o, r)
-			return
+		case s.Pages != nil:
+			s.Pages.ServeHTTP(o, r)
+		default:
+			NotFound(o, r, s.Calls)
 		}
-		s.Pages.ServeHTTP(o, r)
 	})
 }
 
@@ -124,19 +128,29 @@ func (s Site) ready(w http.ResponseWriter) {
 	io.WriteString(w, "ready\n")
 }
 
+// NotFound answers for a path that leads nowhere. calls are those that the developer may have meant.
+func NotFound(w http.ResponseWriter, r *http.Request, calls []string) {
+	Fail(w, http.StatusNotFound, holdfast.Fail(holdfast.CodeNotFound, "No such call: "+r.URL.Path, "The calls are "+strings.Join(calls, ", ")+"."))
+}
+
 // Shed turns a request away that there is no room for.
 func Shed(w http.ResponseWriter) {
-	w.Header().Set("Retry-After", "1")
 	info := holdfast.CodeTooManyRequests.Info()
 	Fail(w, http.StatusServiceUnavailable, holdfast.Fail(info.Code, info.Message, info.Next+"."))
 }
 
 // Fail writes a failed call's envelope with an HTTP status.
-func Fail(w http.ResponseWriter, status int, f holdfast.Failure) { JSON(w, status, f.Error, f) }
+func Fail(w http.ResponseWriter, status int, f holdfast.Failure) {
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	JSON(w, status, f.Error, f)
+}
 
 // JSON writes an answer of the merchant API. code is the error number in it, for the log.
 func JSON(w http.ResponseWriter, status int, code holdfast.Code, answer any) {
-	body, err := json.Marshal(answer)
+	// A message may quote a path, and a path may be any bytes.
+	body, err := json.Marshal(answer, jsontext.AllowInvalidUTF8(true))
 	if err != nil {
 		panic(err) // a bug: every answer of ours can be written
 	}

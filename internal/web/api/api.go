@@ -1,7 +1,7 @@
 // Package api speaks the merchant API: it reads a call, checks it, hands it to the gateway, and
 // writes the stored payment in the words of the wire.
 //
-// The wire types are the public package's. prepare.go, pay.go and accept.go are the calls;
+// The wire types are the public package's. prepare.go, pay.go, accept.go and refund.go are the calls;
 // entity.go writes payments; errors.go is the one table from our reasons to the wire's codes.
 package api
 
@@ -41,7 +41,7 @@ type API struct {
 func New(cfg Config) *API { return &API{cfg: cfg} }
 
 // Calls are the first path elements of the API.
-var Calls = []string{"prepare_payment", "pay", "verificationInfo", "check_sms_key", "check_pan", "set_accept", "callback"}
+var Calls = []string{"prepare_payment", "pay", "verificationInfo", "check_sms_key", "check_pan", "set_accept", "callback", "refund"}
 
 // call is one call's answer: what to write on success, or the failure.
 type call func(a *API, w http.ResponseWriter, r *http.Request, body []byte) (any, error)
@@ -67,13 +67,15 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		do = (*API).setAccept
 	case "callback":
 		do = (*API).callback
+	case "refund":
+		do = (*API).refund
 	}
 	switch {
 	case do == nil || (rest != "") != withID || strings.Contains(rest, "/"):
-		web.Fail(w, http.StatusNotFound, holdfast.Fail(holdfast.CodeNotFound, "No such call: "+r.URL.Path, "The calls are "+strings.Join(Calls, ", ")+"."))
+		web.NotFound(w, r, Calls)
 		return
 	case r.Method != http.MethodPost && (r.Method != http.MethodGet || name != "verificationInfo"):
-		w.Header().Set("Allow", http.MethodPost)
+		w.Header().Set("Allow", map[bool]string{false: "POST", true: "POST, GET"}[name == "verificationInfo"])
 		web.Fail(w, http.StatusMethodNotAllowed, holdfast.Fail(holdfast.CodeDataFormat, "Use POST", "This call takes POST with a JSON body."))
 		return
 	}

@@ -86,8 +86,8 @@ func (a *API) core(p *payment.Payment, refundLocked bool) holdfast.EntityCore {
 // redirectURL is where the payer goes next: the code's page, the 3-D Secure form, or the result.
 func (a *API) redirectURL(p *payment.Payment) string {
 	if p.State == payment.Challenged {
-		if url := p.Attempt.Challenge.URL; url != "" {
-			return url
+		if p.Attempt.ThreeDS {
+			return a.cfg.PayURL + "/3ds/" + p.ID.String()
 		}
 		return a.cfg.PayURL + "/" + string(p.Attempt.Method) + "/sms/" + p.ID.String()
 	}
@@ -141,10 +141,14 @@ func (a *API) extended(p *payment.Payment, settings entitySettings) *holdfast.Ex
 		tsp := holdfast.Integer(p.Terms.TspID)
 		e.TspID = &tsp
 	}
-	if p.State == payment.Captured {
-		e.Fee, e.TransferSum = sum4(p.Fee), sum4(p.Transfer())
-	}
 	if attempt := p.Attempt; attempt != nil {
+		// While the money is only held: what they will be if all of it is captured. They are never null.
+		fee, transfer := p.Fee, p.Transfer()
+		if p.State != payment.Captured {
+			fee = attempt.Fee.Of(p.Terms.Amount)
+			transfer = p.Terms.Amount.Sub(fee)
+		}
+		e.Fee, e.TransferSum = sum4(fee), sum4(transfer)
 		e.SelectedMethod = orNull(string(attempt.Method))
 		e.TariffID = holdfast.Integer(attempt.Fee.TariffID)
 		e.ProvCode = attempt.Processor

@@ -69,6 +69,9 @@ var codes = map[payment.Reason]holdfast.Code{
 	payment.ResendsUsedUp:    holdfast.CodeResendsUsedUp,
 	payment.MethodNotAllowed: holdfast.CodePaymentMethod,
 	payment.NoChallenge:      holdfast.CodeCodeExpired,
+	payment.NotCaptured:      holdfast.CodeStatusFixed,
+	payment.NothingToRefund:  holdfast.CodeNothingToRefund,
+	payment.RefundAmount:     holdfast.CodeRefundAmount,
 }
 
 // refusal is the failure for a reason. detail, which may be empty, is for the developer.

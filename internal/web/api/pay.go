@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -38,8 +39,11 @@ func (a *API) pay(w http.ResponseWriter, r *http.Request, body []byte) (any, err
 	if err != nil {
 		return nil, err
 	}
-	if err := unpaid(&p); err != nil {
-		return nil, err
+	// A code that is on its way stays good after a wrong one was typed: the same card again gets the same answer.
+	if p.State != payment.Challenged || p.Open != nil {
+		if err := unpaid(&p); err != nil {
+			return nil, err
+		}
 	}
 	return holdfast.PayResponse{Data: a.entity(&p, entitySettings{shop.Settings.RefundLocked, shop.Settings.BankCode})}, nil
 }
@@ -57,10 +61,8 @@ func (a *API) card(q *holdfast.PayRequest, p *payment.Payment) (gateway.Card, er
 	case q.Email == "" && p.Terms.User != nil:
 		return gateway.Card{}, fail(holdfast.CodeEmailRequired, "")
 	}
-	for field, text := range map[string]string{"cardHolderName": q.CardHolderName, "email": q.Email} {
-		if err := checkText(field, text, maxShopIDBytes); err != nil {
-			return gateway.Card{}, err
-		}
+	if err := cmp.Or(checkText("cardHolderName", q.CardHolderName, maxShopIDBytes), checkText("email", q.Email, maxShopIDBytes)); err != nil {
+		return gateway.Card{}, err
 	}
 	number, ok := payment.CleanNumber(string(q.PAN))
 	if !ok {
@@ -76,6 +78,8 @@ func (a *API) card(q *holdfast.PayRequest, p *payment.Payment) (gateway.Card, er
 // unpaid is the failure of a payment that a card or a code did not bring forward, or nil.
 func unpaid(p *payment.Payment) error {
 	switch {
+	case p.Open != nil && p.State == payment.Challenged && p.Open.Outcome == payment.ChallengeGiven:
+		return nil // the payer is at his bank
 	case p.Open != nil:
 		return refusal(payment.InDoubt, "")
 	case p.State == payment.Declined:
