@@ -53,7 +53,8 @@ type data struct {
 const about = `A payment gateway for two-stage payments: hold the payer's money, then confirm
 all or part of it, or let it go.
 
-Every flag can also be given as an environment variable HOLDFAST_FLAG_NAME or in the --config file.
+Every flag can also be given as an environment variable HOLDFAST_FLAG_NAME or in the --config file;
+the command line wins over the environment, and the environment over the file.
 
   holdfast demo                                      try everything on this machine
   holdfast sim --listen 127.0.0.1:8090               the processing centre, for development
@@ -214,7 +215,13 @@ func hasFlag(n *kong.Node, name string) bool {
 	return false
 }
 
+// Resolve gives the file's value of a flag, unless the environment has one: it is nearer to the person.
 func (c config) Resolve(ctx *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
+	for _, name := range flag.Envs {
+		if _, set := os.LookupEnv(name); set {
+			return nil, nil
+		}
+	}
 	command, _, _ := strings.Cut(ctx.Command(), " ")
 	if below, ok := c[command].(map[string]any); ok {
 		if value, ok := below[flag.Name]; ok {
