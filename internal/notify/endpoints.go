@@ -17,7 +17,8 @@ import (
 const (
 	places     = 2048 // for endpoints that answer, or are new
 	sickPlaces = 256  // for those that did not answer last time
-	mostEach   = 64   // for one endpoint
+	mostEach   = 256  // for one endpoint
+	growth     = 4    // how many times more places an answer earns
 	keptStates = 20_000
 )
 
@@ -27,7 +28,7 @@ type endpoints struct {
 	states map[string]*endpointState
 	well   int           // deliveries under way to endpoints that answer
 	sick   int           // and to those that do not
-	freed  chan struct{} // holds a token when a place became free after there was none
+	freed  chan struct{} // holds a token when a place became free
 }
 
 type endpointState struct {
@@ -57,11 +58,12 @@ func (e *endpoints) admit(endpoint string) bool {
 		if len(e.states) >= keptStates {
 			e.forget()
 		}
-		s = &endpointState{most: 4}
+		// One place until it has answered: else a thousand dead ones with some events each would take them all.
+		s = &endpointState{most: 1}
 		e.states[endpoint] = s
 	}
 	switch {
-	case s.underWay >= s.most:
+	case s.underWay >= s.most || !s.sick && e.well >= places:
 		return false
 	case s.sick && e.sick >= sickPlaces:
 		return false
@@ -73,6 +75,14 @@ func (e *endpoints) admit(endpoint string) bool {
 	}
 	s.underWay++
 	return true
+}
+
+// answers reports whether an endpoint has a delivery under way whose end will make a place free soon.
+func (e *endpoints) answers(endpoint string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.states[endpoint]
+	return s != nil && !s.sick && s.underWay > 0
 }
 
 // done gives a delivery's place back and learns from it.
@@ -88,7 +98,7 @@ func (e *endpoints) done(endpoint string, answered bool) {
 		e.well--
 	}
 	if answered {
-		s.sick, s.most = false, min(s.most*2, mostEach)
+		s.sick, s.most = false, min(s.most*growth, mostEach)
 	} else {
 		s.sick, s.most = true, 1
 	}

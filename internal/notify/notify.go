@@ -67,6 +67,7 @@ const (
 	lease         = answerWithin + decideWithin + 5*time.Second
 	answerBytes   = 64 << 10
 	recordAtOnce  = 256
+	mostParked    = 1024
 )
 
 // Notifier delivers events. Use New.
@@ -121,34 +122,67 @@ func (n *Notifier) Run(ctx context.Context) {
 		close(n.results)
 		<-recorded
 	}()
-	// At worst an event waits this long after its time; those just made wake the loop at once.
+	fresh := n.cfg.Store.Fresh(lease)
+	var parked []store.Delivery // fresh ones whose endpoint has no place just now
+	send := func(d store.Delivery) {
+		sending.Go(func() {
+			r := n.deliver(detached, d)
+			n.endpoints.done(d.Endpoint, r.Status != 0)
+			n.results <- r
+		})
+	}
+	take := func(d store.Delivery) {
+		switch {
+		case n.endpoints.admit(d.Endpoint):
+			send(d)
+		case len(parked) < mostParked && n.endpoints.answers(d.Endpoint):
+			parked = append(parked, d) // it answers, so a place is free soon
+		default:
+			if err := n.cfg.Store.PutBack(detached, []store.Delivery{d}, n.cfg.Store.Now().Add(time.Second)); err != nil {
+				n.cfg.Log.Error("a notification cannot be put off; it is sent when its lease ends", "error", err)
+			}
+		}
+	}
+	// At worst an event waits this long after its time.
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		claimed := 0
-		if room := n.endpoints.room(); room > 0 {
-			deliveries, err := n.cfg.Store.Claim(ctx, room, lease, n.endpoints.admit)
-			if err != nil && ctx.Err() == nil {
-				n.cfg.Log.Error("notifications cannot be taken from the store", "error", err)
-			}
-			claimed = len(deliveries)
-			for _, d := range deliveries {
-				sending.Go(func() {
-					r := n.deliver(detached, d)
-					n.endpoints.done(d.Endpoint, r.Status != 0)
-					n.results <- r
-				})
-			}
-		}
-		if claimed > 0 {
-			continue // perhaps there is more
-		}
 		select {
 		case <-ctx.Done():
 			return
+		case d := <-fresh:
+			take(d)
+			continue
+		case <-n.endpoints.freed:
+			again := parked
+			parked = nil
+			for _, d := range again {
+				take(d)
+			}
+			continue
 		case <-tick.C:
 		case <-n.cfg.Store.Told():
-		case <-n.endpoints.freed:
+		}
+		n.claim(ctx, send)
+	}
+}
+
+// claim sends what is due, as long as there is room.
+func (n *Notifier) claim(ctx context.Context, send func(store.Delivery)) {
+	for {
+		room := n.endpoints.room()
+		if room <= 0 {
+			return
+		}
+		deliveries, err := n.cfg.Store.Claim(ctx, min(room, recordAtOnce), lease, n.endpoints.admit)
+		if err != nil && ctx.Err() == nil {
+			n.cfg.Log.Error("notifications cannot be taken from the store", "error", err)
+		}
+		for _, d := range deliveries {
+			send(d)
+		}
+		if len(deliveries) == 0 {
+			return
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/go-json-experiment/json"
 	"zombiezen.com/go/sqlite"
@@ -104,8 +103,7 @@ func (a *Audit) violate(invariant int, id payment.ID, format string, args ...any
 // audited is one payment with all its rows.
 type audited struct {
 	row
-	due        time.Time // as stored
-	open       string
+	open       string // as stored
 	operations []payment.Operation
 	entries    []Entry
 	events     []payment.Event
@@ -117,16 +115,13 @@ func (s *Store) auditChunk(conn *sqlite.Conn, a *Audit, from int64) (last int64,
 	var chunk []*audited
 	bySeq := make(map[int64]*audited)
 	last = from
-	err = query(conn, strings.Replace(selectPayment, " FROM", ", due_at, open FROM", 1)+` WHERE seq > ?1 ORDER BY seq LIMIT ?2`,
+	err = query(conn, selectPayment+` WHERE seq > ?1 ORDER BY seq LIMIT ?2`,
 		[]any{from, auditChunk}, func(stmt *sqlite.Stmt) error {
 			r, err := s.scan(stmt)
 			if err != nil {
 				a.violate(7, r.payment.ID, "%v", err)
 			}
 			p := &audited{row: r, open: stmt.ColumnText(18)}
-			if !stmt.ColumnIsNull(17) {
-				p.due = timeAt(stmt.ColumnInt64(17))
-			}
 			last = r.seq
 			bySeq[r.seq] = p
 			if err == nil {
@@ -297,7 +292,7 @@ func (a *Audit) check(r *audited) {
 	}
 
 	// What is in doubt will be asked about.
-	if !r.due.Equal(p.Due()) {
+	if !r.due.Equal(dueAt(p, r.due)) {
 		fail(16, "the payment is due at %s, the store wakes it at %s", p.Due(), r.due)
 	}
 	if r.open != openKind(p) {

@@ -42,6 +42,7 @@ type job struct {
 	row    row            // what was found
 	change payment.Change // what was decided, and what is stored in the end
 	made   bool           // the payment is new
+	fresh  []Delivery     // events that are claimed already, for who delivers them
 	err    error
 	done   chan struct{}
 }
@@ -56,10 +57,13 @@ type committer struct {
 	store *Store
 	queue chan *job
 	ended chan struct{}
+	gate  sync.Mutex // held while a batch is committed, and while the log is cut: SQLite's own lock is never free under load
 
 	mu     sync.RWMutex // held shared while a job is handed in, so that close finds the queue complete
 	closed bool
 	cause  atomic.Pointer[error] // of ErrBroken
+
+	foreign int64 // SQLite's count of other connections' writes, as last seen
 
 	commits, jobs atomic.Uint64
 }
@@ -92,17 +96,13 @@ func (c *committer) do(ctx context.Context, j *job) error {
 	return j.err
 }
 
-func (c *committer) close() error {
+// close takes no more jobs and waits until those handed in are answered.
+func (c *committer) close() {
 	c.mu.Lock()
-	if c.closed {
-		c.mu.Unlock()
-		return nil
-	}
 	c.closed = true
 	close(c.queue)
 	c.mu.Unlock()
 	<-c.ended
-	return c.conn.Close()
 }
 
 func (c *committer) broken() error {
@@ -115,15 +115,24 @@ func (c *committer) broken() error {
 func (c *committer) run() {
 	defer close(c.ended)
 	var held []*job // came in for a payment that the running batch already had
+	idle := time.NewTicker(foreignEvery)
+	defer idle.Stop()
 	for {
 		batch := held
 		held = nil
 		if len(batch) == 0 {
-			j, ok := <-c.queue
-			if !ok {
-				return
+			select {
+			case j, ok := <-c.queue:
+				if !ok {
+					return
+				}
+				batch = append(batch, j)
+			case <-idle.C:
+				if err := c.lookForeign(); err != nil {
+					c.store.cfg.Log.Warn("the store cannot tell whether another process wrote", "error", err)
+				}
+				continue
 			}
-			batch = append(batch, j)
 		}
 	more:
 		for len(batch) < maxBatch {
@@ -150,30 +159,46 @@ func (c *committer) serve(batch []*job) (held []*job) {
 		}
 		return nil
 	}
+	c.gate.Lock()
 	taken, held, err := c.commit(batch)
-	if err != nil && len(taken) > 1 {
-		// One job's write failed; which one does not matter. Each gets a transaction of its own.
+	if err != nil {
+		// One job's write failed; which one does not matter. Each gets a transaction of its own, unless
+		// it is the disk that failed, or another process that does not let us in.
+		oneByOne := len(taken) > 1 && sqlite.ErrCode(err).ToPrimary() != sqlite.ResultBusy
 		for _, j := range taken {
-			_, _, j.err = c.commit([]*job{j})
+			if oneByOne && c.broken() == nil {
+				if _, _, err = c.commit([]*job{j}); err == nil {
+					continue // stored, or refused: j.err says which
+				}
+			}
+			if j.err = c.broken(); j.err == nil {
+				j.err = err
+			}
 		}
-	} else if err != nil {
-		taken[0].err = err
 	}
+	c.gate.Unlock()
 	told, due := false, false
 	now := c.store.Now()
 	for _, j := range taken {
-		if j.err == nil && j.find != nil {
-			told = told || len(j.change.Events) > 0
-			at := j.change.Payment.Due()
-			due = due || !at.IsZero() && !at.After(now)
+		if j.err != nil || j.find == nil || j.change.Empty() {
+			continue
 		}
-		close(j.done)
+		c.store.cache.put(row{seq: j.row.seq, due: j.row.due, payment: j.change.Payment})
+		for _, d := range j.fresh {
+			c.store.fresh <- d // there is room: writeEvent saw to it
+		}
+		told = told || len(j.change.Events) > len(j.fresh)
+		at := j.change.Payment.Due()
+		due = due || !at.IsZero() && !at.After(now)
 	}
 	if told {
 		wake(c.store.events)
 	}
 	if due {
 		wake(c.store.due)
+	}
+	for _, j := range taken {
+		close(j.done)
 	}
 	return held
 }
@@ -184,7 +209,10 @@ func (c *committer) commit(batch []*job) (taken, held []*job, err error) {
 	if err := script1(c.conn, "BEGIN IMMEDIATE"); err != nil {
 		return batch, nil, c.failed(err)
 	}
-	taken, held, err = c.write(batch)
+	taken = batch
+	if err = c.lookForeign(); err == nil {
+		taken, held, err = c.write(batch)
+	}
 	if err == nil {
 		// From here on the outcome is the disk's. If it does not say yes, nobody is told yes.
 		if err = script1(c.conn, "COMMIT"); err == nil {
@@ -200,6 +228,17 @@ func (c *committer) commit(batch []*job) (taken, held []*job, err error) {
 		}
 	}
 	return append(taken, held...), nil, c.failed(err)
+}
+
+// lookForeign empties the cache if another process has written since the last look.
+func (c *committer) lookForeign() error {
+	return query(c.conn, "PRAGMA data_version", nil, func(row *sqlite.Stmt) error {
+		if version := row.ColumnInt64(0); version != c.foreign {
+			c.foreign = version
+			c.store.cache.clear()
+		}
+		return nil
+	})
 }
 
 // failed notes an error that is the disk's and not a job's.
@@ -226,7 +265,7 @@ func (c *committer) write(batch []*job) (taken, held []*job, err error) {
 	seen := make(map[int64]bool, len(batch))
 	created := make(map[shopKey]bool)
 	for _, j := range batch {
-		j.err = nil
+		j.err, j.made, j.fresh = nil, false, nil
 		if j.find == nil {
 			taken = append(taken, j)
 			continue

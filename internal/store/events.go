@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -54,17 +55,72 @@ const (
 	outcomeDecided    = "the payment is decided" // a repeat that is no longer needed
 )
 
-// writeEvent puts an event into the outbox, due at once.
-func writeEvent(conn *sqlite.Conn, seq int64, p *payment.Payment, e *payment.Event) error {
+// freshRoom is how many events may be claimed as they are made and wait to be sent; what comes on
+// top is claimed later, as everything else is.
+const freshRoom = 4096
+
+// Fresh hands over events as they are made, already claimed for the time of lease: the attempt is on
+// the disk with the event itself. Whoever takes them sends them, or gives them back with PutBack.
+func (s *Store) Fresh(lease time.Duration) <-chan Delivery {
+	s.lease.Store(int64(lease))
+	return s.fresh
+}
+
+// writeEvent puts an event into the outbox: claimed for who takes fresh ones, if it is its turn, and
+// else due at once.
+func (s *Store) writeEvent(conn *sqlite.Conn, j *job, e *payment.Event) error {
+	p := &j.change.Payment
 	var nextAt any = micros(e.At)
-	outcome := ""
-	if p.Terms.NotifyURL == "" {
+	leaseUntil, attempts, outcome := int64(0), 0, ""
+	to := endpoint(p.Terms.NotifyURL)
+	switch lease := time.Duration(s.lease.Load()); {
+	case p.Terms.NotifyURL == "":
 		nextAt, outcome = nil, outcomeNowhere
+	case lease > 0 && len(s.fresh) < freshRoom-maxBatch:
+		waits, err := earlierWaits(conn, j.row.seq, e.N)
+		if err != nil {
+			return err
+		}
+		if waits {
+			break
+		}
+		leaseUntil, attempts = micros(e.At.Add(lease)), 1
+		nextAt = leaseUntil
+		j.fresh = append(j.fresh, Delivery{
+			Key: EventKey{j.row.seq, e.N}, Payment: p.ID, Shop: p.Shop, Event: *e, Endpoint: to, Attempt: 1,
+		})
 	}
-	return query(conn, `INSERT INTO events (payment, n, shop, status, at, captured, fee, refunded, endpoint, next_at, lease_until, attempts, accepted, outcome)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, 0, 0, ?11)`,
-		[]any{seq, e.N, p.Shop, string(e.Status), micros(e.At), e.Sums.Captured.Minor, e.Sums.Fee.Minor, e.Sums.Refunded.Minor,
-			endpoint(p.Terms.NotifyURL), nextAt, outcome}, nil)
+	return query(conn, `INSERT INTO events (payment, n, shop, status, at, captured, fee, refunded, endpoint, next_at, lease_until, attempts, accepted, outcome,
+			last_at, took, http_status, note)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0, ?13, 0, 0, 0, '')`,
+		[]any{j.row.seq, e.N, p.Shop, string(e.Status), micros(e.At), e.Sums.Captured.Minor, e.Sums.Fee.Minor, e.Sums.Refunded.Minor,
+			to, nextAt, leaseUntil, attempts, outcome}, nil)
+}
+
+// earlierWaits reports whether an earlier event of the payment is still to be told.
+func earlierWaits(conn *sqlite.Conn, seq int64, n int) (waits bool, err error) {
+	if n == 1 {
+		return false, nil
+	}
+	err = query(conn, `SELECT 1 FROM events WHERE payment = ?1 AND n < ?2 AND next_at IS NOT NULL LIMIT 1`, []any{seq, n}, func(*sqlite.Stmt) error {
+		waits = true
+		return nil
+	})
+	return waits, err
+}
+
+// PutBack gives up claims on events that were not sent; they are due again at the time given.
+func (s *Store) PutBack(ctx context.Context, deliveries []Delivery, until time.Time) error {
+	return s.committer.do(ctx, &job{exec: func(conn *sqlite.Conn, now time.Time) error {
+		for _, d := range deliveries {
+			err := query(conn, `UPDATE events SET next_at = ?3, lease_until = 0, attempts = attempts - 1 WHERE payment = ?1 AND n = ?2`,
+				[]any{d.Key.seq, d.Key.n, micros(until)}, nil)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
 }
 
 // candidates bounds how many due events one Claim looks at.
@@ -104,11 +160,14 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 			if len(claimed) == limit {
 				break
 			}
-			wait, overtaken, err := inOrder(conn, d.Key, now)
+			wait, overtaken, oldNews, err := inOrder(conn, d.Key, now)
 			if err != nil {
 				return err
 			}
 			switch {
+			case oldNews:
+				// A later one was taken while this one was on its way; see Record.
+				err = closeEvent(conn, d.Key, outcomeSuperseded)
 			case overtaken && d.accepted:
 				// The merchant took the request to decide, and has decided since.
 				err = closeEvent(conn, d.Key, outcomeDecided)
@@ -131,13 +190,14 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 	return claimed, err
 }
 
-// inOrder says until when an event must wait for an earlier one of its payment, and whether a
-// later one exists already.
-func inOrder(conn *sqlite.Conn, key EventKey, now time.Time) (wait time.Time, overtaken bool, err error) {
+// inOrder says until when an event must wait for an earlier one of its payment, whether a later
+// one exists already, and whether the merchant took a later one.
+func inOrder(conn *sqlite.Conn, key EventKey, now time.Time) (wait time.Time, overtaken, oldNews bool, err error) {
 	err = query(conn, `SELECT n, next_at, lease_until, attempts, accepted FROM events WHERE payment = ?1 AND (n > ?2 OR n < ?2 AND next_at IS NOT NULL)`,
 		[]any{key.seq, key.n}, func(row *sqlite.Stmt) error {
 			if row.ColumnInt(0) > key.n {
 				overtaken = true
+				oldNews = oldNews || row.ColumnInt(4) != 0
 				return nil
 			}
 			next, lease, attempts, accepted := timeAt(row.ColumnInt64(1)), timeAt(row.ColumnInt64(2)), row.ColumnInt(3), row.ColumnInt(4) != 0
@@ -155,7 +215,7 @@ func inOrder(conn *sqlite.Conn, key EventKey, now time.Time) (wait time.Time, ov
 			}
 			return nil
 		})
-	return wait, overtaken, err
+	return wait, overtaken, oldNews, err
 }
 
 func closeEvent(conn *sqlite.Conn, key EventKey, outcome string) error {
@@ -173,31 +233,24 @@ func (s *Store) Record(ctx context.Context, results []Result) error {
 	err := s.committer.do(ctx, &job{exec: func(conn *sqlite.Conn, now time.Time) error {
 		more = false
 		for _, r := range results {
-			err := query(conn, `UPDATE events SET next_at = ?3, lease_until = 0, accepted = max(accepted, ?4), outcome = ?5 WHERE payment = ?1 AND n = ?2`,
-				[]any{r.Key.seq, r.Key.n, orNull(r.NextAt), r.Accepted, r.Outcome}, nil)
+			err := query(conn, `UPDATE events SET next_at = ?3, lease_until = 0, accepted = max(accepted, ?4), outcome = ?5,
+					last_at = ?6, took = ?7, http_status = ?8, note = ?9 WHERE payment = ?1 AND n = ?2`,
+				[]any{r.Key.seq, r.Key.n, orNull(r.NextAt), r.Accepted, r.Outcome, micros(r.At), r.Took.Microseconds(), r.Status, r.Note}, nil)
 			if err != nil {
 				return err
 			}
-			err = query(conn, `INSERT OR REPLACE INTO deliveries (payment, event, attempt, at, took, status, note) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)`,
-				[]any{r.Key.seq, r.Key.n, r.Attempt, micros(r.At), r.Took.Microseconds(), r.Status, r.Note}, nil)
-			if err != nil {
-				return err
-			}
-			if r.Key.n > 1 && r.Accepted {
-				// What came before is no news any more, and told now it would turn the merchant's state back.
-				err = query(conn, `UPDATE events SET next_at = NULL, outcome = ?3 WHERE payment = ?1 AND n < ?2 AND next_at IS NOT NULL AND lease_until <= ?4`,
-					[]any{r.Key.seq, r.Key.n, outcomeSuperseded, micros(now)}, nil)
+			if !r.NextAt.IsZero() {
+				err = query(conn, `INSERT OR REPLACE INTO deliveries (payment, event, attempt, at, took, status, note) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)`,
+					[]any{r.Key.seq, r.Key.n, r.Attempt, micros(r.At), r.Took.Microseconds(), r.Status, r.Note}, nil)
 				if err != nil {
 					return err
 				}
 			}
-			// The next event of the payment has waited for this one.
-			err = query(conn, `UPDATE events SET next_at = ?3 WHERE payment = ?1 AND n = ?2 AND next_at > ?3 AND attempts = 0`,
-				[]any{r.Key.seq, r.Key.n + 1, micros(now)}, nil)
+			woke, err := neighbours(conn, r, now)
 			if err != nil {
 				return err
 			}
-			more = more || conn.Changes() > 0
+			more = more || woke
 		}
 		return nil
 	}})
@@ -205,6 +258,30 @@ func (s *Store) Record(ctx context.Context, results []Result) error {
 		wake(s.events)
 	}
 	return err
+}
+
+// neighbours does to the payment's other events what a result means for them: those before it are no
+// news any more once it was taken, and told now they would turn the merchant's state back; the one
+// after it has waited for it.
+func neighbours(conn *sqlite.Conn, r Result, now time.Time) (woke bool, err error) {
+	var old, next []EventKey
+	err = query(conn, `SELECT n, next_at, lease_until, attempts FROM events WHERE payment = ?1 AND n <> ?2 AND next_at IS NOT NULL`,
+		[]any{r.Key.seq, r.Key.n}, func(row *sqlite.Stmt) error {
+			switch n := row.ColumnInt(0); {
+			case n < r.Key.n && r.Accepted && row.ColumnInt64(2) <= micros(now):
+				old = append(old, EventKey{r.Key.seq, n})
+			case n == r.Key.n+1 && row.ColumnInt(3) == 0 && row.ColumnInt64(1) > micros(now):
+				next = append(next, EventKey{r.Key.seq, n})
+			}
+			return nil
+		})
+	for _, key := range old {
+		err = errors.Join(err, closeEvent(conn, key, outcomeSuperseded))
+	}
+	for _, key := range next {
+		err = errors.Join(err, putOff(conn, key, now))
+	}
+	return len(next) > 0, err
 }
 
 // NextEvent is when the next event is due; false: none waits.
@@ -228,7 +305,9 @@ func (s *Store) ReleaseLeases(ctx context.Context) error {
 
 func eventRecords(conn *sqlite.Conn, r row) (events []EventRecord, err error) {
 	currency := r.payment.Terms.Amount.Currency
-	err = query(conn, `SELECT n, status, at, captured, fee, refunded, next_at, attempts, outcome FROM events WHERE payment = ?1 ORDER BY n`,
+	last := make(map[int]DeliveryRecord)
+	err = query(conn, `SELECT n, status, at, captured, fee, refunded, next_at, attempts, outcome, last_at, took, http_status, note
+		FROM events WHERE payment = ?1 ORDER BY n`,
 		[]any{r.seq}, func(row *sqlite.Stmt) error {
 			sum := func(column int) money.Amount { return money.New(row.ColumnInt64(column), currency) }
 			e := EventRecord{Event: payment.Event{
@@ -237,6 +316,12 @@ func eventRecords(conn *sqlite.Conn, r row) (events []EventRecord, err error) {
 			}, Attempts: row.ColumnInt(7), Outcome: row.ColumnText(8)}
 			if !row.ColumnIsNull(6) {
 				e.NextAt = timeAt(row.ColumnInt64(6))
+			}
+			if row.ColumnInt64(9) > 0 && row.ColumnIsNull(6) {
+				last[e.N] = DeliveryRecord{
+					Attempt: e.Attempts, At: timeAt(row.ColumnInt64(9)), Took: time.Duration(row.ColumnInt64(10)) * time.Microsecond,
+					Status: row.ColumnInt(11), Note: row.ColumnText(12),
+				}
 			}
 			events = append(events, e)
 			return nil
@@ -256,5 +341,12 @@ func eventRecords(conn *sqlite.Conn, r row) (events []EventRecord, err error) {
 			}
 			return nil
 		})
+	for i := range events {
+		e := &events[i]
+		// An event that was closed otherwise than by its last attempt has that attempt on record already.
+		if r, ok := last[e.N]; ok && (len(e.Deliveries) == 0 || e.Deliveries[len(e.Deliveries)-1].Attempt < r.Attempt) {
+			e.Deliveries = append(e.Deliveries, r)
+		}
+	}
 	return events, err
 }

@@ -19,6 +19,7 @@ import (
 type row struct {
 	seq     int64 // 0 where there is none yet
 	key     shopKey
+	due     time.Time // due_at as stored
 	payment payment.Payment
 }
 
@@ -42,22 +43,32 @@ func (s *Store) Create(ctx context.Context, shop int64, shopPaymentID string, cr
 		r.key = key
 		return r, err
 	}}
-	err = s.committer.do(ctx, j)
-	return j.change.Payment, j.made, err
+	if err := s.committer.do(ctx, j); err != nil {
+		return payment.Payment{}, false, err
+	}
+	return j.change.Payment, j.made, nil
 }
 
 // Update lets decide look at the payment and stores what it decided, durably, before it returns.
 // The Change is as stored. decide's own error is returned as it is, and then nothing was written.
 func (s *Store) Update(ctx context.Context, id payment.ID, decide Decide) (payment.Change, error) {
 	j := &job{decide: decide, find: func(conn *sqlite.Conn) (row, error) {
+		if r, ok := s.cache.byID(id); ok {
+			return r, nil
+		}
 		return s.load(conn, paymentByID, id[:])
 	}}
-	err := s.committer.do(ctx, j)
-	return j.change, err
+	if err := s.committer.do(ctx, j); err != nil {
+		return payment.Change{}, err // what was decided is not stored
+	}
+	return j.change, nil
 }
 
 // Payment finds a payment by its id.
 func (s *Store) Payment(ctx context.Context, id payment.ID) (payment.Payment, error) {
+	if r, ok := s.cache.byID(id); ok {
+		return r.payment, nil
+	}
 	return s.find(ctx, paymentByID, id[:])
 }
 
@@ -66,6 +77,9 @@ func (s *Store) PaymentByNumber(ctx context.Context, number int64) (payment.Paym
 	seq, ok := s.seqOf(number)
 	if !ok {
 		return payment.Payment{}, ErrNotFound
+	}
+	if r, ok := s.cache.bySeqOf(seq); ok {
+		return r.payment, nil
 	}
 	return s.find(ctx, paymentBySeq, seq)
 }
@@ -153,7 +167,7 @@ func (s *Store) List(ctx context.Context, f Filter) (list []payment.Payment, err
 }
 
 const selectPayment = `SELECT seq, id, shop, shop_payment_id, version, state, created_at, updated_at,
-	currency, amount, held, captured, released, refunded, fee, terms, progress FROM payments`
+	currency, amount, held, captured, released, refunded, fee, terms, progress, due_at, open FROM payments`
 
 const (
 	paymentByID   = selectPayment + ` WHERE id = ?1`
@@ -194,7 +208,22 @@ func (s *Store) scan(stmt *sqlite.Stmt) (row, error) {
 	if err := json.Unmarshal(blob(stmt, 16), &p.Progress); err != nil {
 		return r, fmt.Errorf("payment %s: its progress cannot be read: %w", p.ID, err)
 	}
+	if !stmt.ColumnIsNull(17) {
+		r.due = timeAt(stmt.ColumnInt64(17))
+	}
 	return r, nil
+}
+
+const updatePayment = `version = ?3, state = ?4, updated_at = ?5, open = ?6,
+	held = ?7, captured = ?8, released = ?9, refunded = ?10, fee = ?11, progress = ?12`
+
+// dueAt is what due_at says of a payment from now on. A question that is being asked has an answer
+// soon, or a process that died and is recovered: so due_at, which is indexed, is then left as it is.
+func dueAt(p *payment.Payment, stored time.Time) time.Time {
+	if p.Open != nil && p.Open.Outcome == "" && !stored.IsZero() {
+		return stored
+	}
+	return p.Due()
 }
 
 // writeChange stores what was decided. What can refuse comes first: the claim, then the version.
@@ -216,6 +245,7 @@ func (s *Store) writeChange(conn *sqlite.Conn, j *job) error {
 		return fmt.Errorf("payment %s: its progress cannot be written: %w", p.ID, err)
 	}
 	p.Version++
+	due := dueAt(p, j.row.due)
 	if j.made {
 		terms, err := json.Marshal(&p.Terms)
 		if err != nil {
@@ -225,17 +255,19 @@ func (s *Store) writeChange(conn *sqlite.Conn, j *job) error {
 				currency, amount, held, captured, released, refunded, fee, terms, progress)
 			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)`,
 			[]any{j.row.seq, p.ID[:], p.Shop, p.Terms.ShopPaymentID, p.Version, p.State.String(), micros(p.CreatedAt), micros(p.UpdatedAt),
-				orNull(p.Due()), openKind(p), string(p.Terms.Amount.Currency), p.Terms.Amount.Minor, p.Held.Minor, p.Captured.Minor,
+				orNull(due), openKind(p), string(p.Terms.Amount.Currency), p.Terms.Amount.Minor, p.Held.Minor, p.Captured.Minor,
 				p.Released.Minor, p.Refunded.Minor, p.Fee.Minor, string(terms), string(progress)}, nil)
 		if err != nil {
 			return err
 		}
 	} else {
-		err = query(conn, `UPDATE payments SET version = ?3, state = ?4, updated_at = ?5, due_at = ?6, open = ?7,
-				held = ?8, captured = ?9, released = ?10, refunded = ?11, fee = ?12, progress = ?13
-			WHERE seq = ?1 AND version = ?2`,
-			[]any{j.row.seq, p.Version - 1, p.Version, p.State.String(), micros(p.UpdatedAt), orNull(p.Due()), openKind(p),
-				p.Held.Minor, p.Captured.Minor, p.Released.Minor, p.Refunded.Minor, p.Fee.Minor, string(progress)}, nil)
+		args := []any{j.row.seq, p.Version - 1, p.Version, p.State.String(), micros(p.UpdatedAt), openKind(p),
+			p.Held.Minor, p.Captured.Minor, p.Released.Minor, p.Refunded.Minor, p.Fee.Minor, string(progress)}
+		if due.Equal(j.row.due) {
+			err = query(conn, `UPDATE payments SET `+updatePayment+` WHERE seq = ?1 AND version = ?2`, args, nil)
+		} else {
+			err = query(conn, `UPDATE payments SET `+updatePayment+`, due_at = ?13 WHERE seq = ?1 AND version = ?2`, append(args, orNull(due)), nil)
+		}
 		if err != nil {
 			return err
 		}
@@ -243,6 +275,7 @@ func (s *Store) writeChange(conn *sqlite.Conn, j *job) error {
 			return fmt.Errorf("payment %s is no longer at version %d", p.ID, p.Version-1)
 		}
 	}
+	j.row.due = due
 	for i := range c.Closed {
 		op := &c.Closed[i]
 		record, err := json.Marshal(op)
@@ -265,7 +298,7 @@ func (s *Store) writeChange(conn *sqlite.Conn, j *job) error {
 		}
 	}
 	for i := range c.Events {
-		if err := writeEvent(conn, j.row.seq, p, &c.Events[i]); err != nil {
+		if err := s.writeEvent(conn, j, &c.Events[i]); err != nil {
 			return err
 		}
 	}

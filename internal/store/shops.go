@@ -78,10 +78,11 @@ func (s *Store) Shop(ctx context.Context, id int64) (merchant.Shop, error) {
 	s.shops.mu.RLock()
 	c, ok := s.shops.shops[id]
 	s.shops.mu.RUnlock()
-	if ok && time.Since(c.at) < shopFresh {
+	now := s.cfg.Now()
+	if age := now.Sub(c.at); ok && 0 <= age && age < shopFresh {
 		return c.shop, c.err
 	}
-	c = cachedShop{at: time.Now()}
+	c = cachedShop{at: now}
 	err := s.read(ctx, func(conn *sqlite.Conn) error {
 		c.shop, c.err = shopByID(conn, id)
 		return nil

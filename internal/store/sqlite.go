@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -117,7 +118,11 @@ func migrate(conn *sqlite.Conn, path string) (numberKey []byte, err error) {
 			if err != nil {
 				return nil, explain(err, path)
 			}
-			return hex.DecodeString(text)
+			key, err := hex.DecodeString(text)
+			if err != nil {
+				return nil, fmt.Errorf("the store %s has no usable number key: %w", path, err)
+			}
+			return key, nil
 		}
 		if err := migrateTo(conn, at+1); err != nil {
 			return nil, explain(err, path)
@@ -132,7 +137,7 @@ func migrateTo(conn *sqlite.Conn, version int) (err error) {
 	}
 	defer end(&err)
 	// Another process may have been faster.
-	if now, err := meta(conn, "schema"); err != nil || now >= strconv.Itoa(version) {
+	if now, err := meta(conn, "schema"); err != nil || now == strconv.Itoa(version) {
 		return err
 	}
 	sql, err := fs.ReadFile(schemas, "schema/"+strconv.Itoa(version)+".sql")
@@ -166,18 +171,28 @@ func setMeta(conn *sqlite.Conn, name, value string) error {
 
 const (
 	checkpointEvery = 200 * time.Millisecond
-	walCap          = 64 << 20 // bytes; past it a checkpoint makes writers wait and starts the log over
+	cutTimeout      = 50 * time.Millisecond // how long commits wait at most for readers of a log that is to be cut
 )
 
+// walCap is the bytes past which the log is cut. Only a test changes it.
+var walCap int64 = 64 << 20
+
 // checkpoint moves committed pages from the log into the file, in the background, until ctx ends.
-func checkpoint(ctx context.Context, path string, log *slog.Logger) {
+// Under load it never catches up, and the log grows; past walCap it cuts the log, and then holds gate, so
+// that nobody commits meanwhile. What it must move then is only what came in since the last look.
+func checkpoint(ctx context.Context, path string, gate sync.Locker, log *slog.Logger) {
 	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenWAL)
 	if err != nil {
 		log.Error("the store's log cannot be moved into its file; it will grow", "error", err)
 		return
 	}
 	defer conn.Close()
-	conn.SetBusyTimeout(time.Second)
+	conn.SetBusyTimeout(cutTimeout)
+	move := func(mode string) {
+		if err := set(conn, "wal_checkpoint("+mode+")"); err != nil && sqlite.ErrCode(err).ToPrimary() != sqlite.ResultBusy {
+			log.Warn("checkpoint", "error", err)
+		}
+	}
 	tick := time.NewTicker(checkpointEvery)
 	defer tick.Stop()
 	var seen int64
@@ -191,15 +206,16 @@ func checkpoint(ctx context.Context, path string, log *slog.Logger) {
 		if err != nil || info.Size() == 0 {
 			continue
 		}
-		mode := "PASSIVE"
-		if info.Size() > walCap {
-			mode = "TRUNCATE"
-		} else if info.ModTime().UnixNano() == seen {
+		tooLong := info.Size() > walCap
+		if !tooLong && info.ModTime().UnixNano() == seen {
 			continue // nothing was written since
 		}
 		seen = info.ModTime().UnixNano()
-		if err := set(conn, "wal_checkpoint("+mode+")"); err != nil && sqlite.ErrCode(err).ToPrimary() != sqlite.ResultBusy {
-			log.Warn("checkpoint", "error", err)
+		move("PASSIVE")
+		if tooLong {
+			gate.Lock()
+			move("TRUNCATE")
+			gate.Unlock()
 		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -50,11 +51,15 @@ type Store struct {
 	committer *committer
 	readers   *sqlitex.Pool
 	shops     shopCache
+	cache     *cache       // nil unless serving
 	numbers   cipher.Block // permutes payment numbers
 	lastSeq   atomic.Int64 // of the payments, as far as this process knows
 	lock      *os.File     // held while serving
+	closing   sync.Once
 	stop      context.CancelFunc
 	done      chan struct{}
+	fresh     chan Delivery // events claimed as they are made
+	lease     atomic.Int64  // of fresh events, in nanoseconds; 0: nobody takes them
 	events    chan struct{} // holds a token when a commit made something to tell
 	due       chan struct{} // holds a token when a commit made a payment due soon
 }
@@ -71,13 +76,15 @@ func Open(cfg Config) (*Store, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the data directory cannot be made: %w", err)
 	}
-	s := &Store{cfg: cfg, done: make(chan struct{}), events: make(chan struct{}, 1), due: make(chan struct{}, 1)}
+	s := &Store{cfg: cfg, done: make(chan struct{}), events: make(chan struct{}, 1), due: make(chan struct{}, 1),
+		fresh: make(chan Delivery, freshRoom)}
 	if cfg.Serve {
 		held, err := lock(cfg.Dir)
 		if err != nil {
 			return nil, err
 		}
 		s.lock = held
+		s.cache = newCache()
 	}
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.unlock())
@@ -110,17 +117,21 @@ func (s *Store) open() error {
 	s.stop = stop
 	go func() {
 		defer close(s.done)
-		checkpoint(ctx, path, s.cfg.Log)
+		checkpoint(ctx, path, &s.committer.gate, s.cfg.Log)
 	}()
 	return nil
 }
 
-// Close finishes what was handed in and closes the store.
-func (s *Store) Close() error {
-	err := s.committer.close()
-	s.stop()
-	<-s.done
-	return errors.Join(err, s.readers.Close(), s.unlock())
+// Close finishes what was handed in and closes the store. Closing it again does nothing.
+func (s *Store) Close() (err error) {
+	s.closing.Do(func() {
+		s.committer.close()
+		s.stop()
+		<-s.done
+		// The writer goes last: SQLite then moves all of its log into the file, which readers may not.
+		err = errors.Join(s.readers.Close(), s.committer.conn.Close(), s.unlock())
+	})
+	return err
 }
 
 func (s *Store) unlock() error {

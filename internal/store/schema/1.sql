@@ -19,7 +19,7 @@ CREATE TABLE payments (
   state           TEXT    NOT NULL,
   created_at      INTEGER NOT NULL,
   updated_at      INTEGER NOT NULL,
-  due_at          INTEGER,             -- when the payment wants attention; null: never
+  due_at          INTEGER,             -- when the payment wants attention, or earlier; null: never
   open            TEXT    NOT NULL,    -- the kind of the open question, or ''
   currency        TEXT    NOT NULL,
   amount          INTEGER NOT NULL,
@@ -75,11 +75,15 @@ CREATE TABLE events (
   attempts    INTEGER NOT NULL,
   accepted    INTEGER NOT NULL,
   outcome     TEXT    NOT NULL,
+  last_at     INTEGER NOT NULL,        -- the last attempt whose result is known
+  took        INTEGER NOT NULL,
+  http_status INTEGER NOT NULL,
+  note        TEXT    NOT NULL,
   PRIMARY KEY (payment, n)
 ) WITHOUT ROWID;
 CREATE INDEX events_due ON events (next_at) WHERE next_at IS NOT NULL;
 
--- Each attempt to tell, written when its result is known.
+-- Each attempt to tell that was not the last one of its event.
 CREATE TABLE deliveries (
   payment INTEGER NOT NULL,
   event   INTEGER NOT NULL,

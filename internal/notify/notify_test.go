@@ -1,0 +1,524 @@
+package notify_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/money"
+	"holdfast/internal/notify"
+	"holdfast/internal/payment"
+	"holdfast/internal/store"
+	"holdfast/internal/web"
+	"holdfast/internal/web/api"
+)
+
+// allowed are the only keys that a notification may have; the first five it always has (contract §6).
+var allowed = strings.Fields(`shop_transaction_id octo_payment_UUID status signature hash_key
+	total_sum transfer_sum refunded_sum card_country maskedPan rrn riskLevel payed_time card_type is_physical_card currency card_vendor`)
+
+// Every change of status is told, in order, with these keys and no others, signed in both ways (the
+// merchant's server verifies them with the public package).
+func TestStatuses(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	for _, c := range []struct {
+		name string
+		play func(url string) payment.Payment
+		want []string
+	}{
+		{"two stages, captured", func(url string) payment.Payment { return w.decide(w.hold(w.prepare(url, false)), payment.Capture) },
+			[]string{"wait_user_action", "waiting_for_capture", "succeeded"}},
+		{"two stages, canceled", func(url string) payment.Payment { return w.decide(w.hold(w.prepare(url, false)), payment.Cancel) },
+			[]string{"wait_user_action", "waiting_for_capture", "canceled"}},
+		{"one stage", func(url string) payment.Payment { return w.hold(w.prepare(url, true)) },
+			[]string{"wait_user_action", "succeeded"}},
+		{"canceled before it was paid", func(url string) payment.Payment { return w.decide(w.prepare(url, true), payment.Cancel) },
+			[]string{"canceled"}},
+	} {
+		s := w.newShopServer(nil)
+		p := c.play(s.url)
+		w.deliver()
+		if got := s.statuses(); !slices.Equal(got, c.want) {
+			t.Errorf("%s: told %v, want %v", c.name, got, c.want)
+		}
+		hashes := make(map[string]bool)
+		for i, n := range s.all() {
+			var keys map[string]json.RawMessage
+			check(t, json.Unmarshal(n.body, &keys))
+			for key := range keys {
+				if !slices.Contains(allowed, key) {
+					t.Errorf("%s: the key %s may not be there: %s", c.name, key, n.body)
+				}
+			}
+			for _, key := range allowed[:5] {
+				if _, ok := keys[key]; !ok {
+					t.Errorf("%s: %s is missing: %s", c.name, key, n.body)
+				}
+			}
+			if n.ShopTransactionID != p.Terms.ShopPaymentID || n.PaymentUUID != p.ID.String() || n.TotalSum != "1000.00" || n.Currency != "UZS" || n.RefundedSum != "0.00" {
+				t.Errorf("%s: %s", c.name, n.body)
+			}
+			if !regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString(n.HashKey) || hashes[n.HashKey] {
+				t.Errorf("%s: hash_key is %s, want a fresh UUID", c.name, n.HashKey)
+			}
+			hashes[n.HashKey] = true
+			if p.Attempt != nil && (n.MaskedPAN != "860031** **** 1293" || n.CardType != "uzcard" || n.CardCountry != "UZ" || n.RiskLevel == nil || *n.RiskLevel != 0) {
+				t.Errorf("%s: %s", c.name, n.body)
+			}
+			paid := n.Status == "succeeded"
+			if paid != (n.TransferSum == "980.00") || paid != (n.PayedTime == "2026-11-23 09:17:00") {
+				t.Errorf("%s: %s", c.name, n.body)
+			}
+			if want := fmt.Sprintf("%s.%d", p.ID, i+1); n.header.Get(holdfast.HeaderWebhookID) != want || notify.WebhookID(p.ID, i+1) != want {
+				t.Errorf("%s: webhook-id is %s, want %s", c.name, n.header.Get(holdfast.HeaderWebhookID), want)
+			}
+			if n.header.Get("Holdfast-Attempt") != "1" || !strings.HasPrefix(n.header.Get("Content-Type"), "application/json") {
+				t.Errorf("%s: %v", c.name, n.header)
+			}
+		}
+	}
+	w.audit()
+}
+
+// gaps refuses or ignores an event until nothing more is sent, and returns the pauses between the attempts.
+func (w *world) gaps(s *shopServer) (pauses []time.Duration) {
+	w.t.Helper()
+	for range 400 {
+		before := len(s.all())
+		n, err := w.notifier.Step(context.Background())
+		check(w.t, err)
+		if n != 1 || len(s.all()) != before+1 {
+			w.t.Fatalf("%d events were sent after %v", n, pauses)
+		}
+		pause, waits := w.next()
+		if !waits {
+			return pauses
+		}
+		pauses = append(pauses, pause)
+	}
+	return pauses
+}
+
+// The schedules, as published. They are written once more here, so that a change is meant.
+func TestSchedule(t *testing.T) {
+	t.Parallel()
+	backoff := []time.Duration{5e9, 15e9, 60e9, 120e9, 300e9, 900e9, 1800e9, 3600e9, 7200e9, 14400e9, 21600e9}
+	ask := []time.Duration{50e9, 50e9, 50e9, 50e9, 50e9, 50e9, 120e9, 120e9, 120e9, 120e9, 600e9}
+	if !slices.Equal(notify.Backoff, backoff) || !slices.Equal(notify.Ask, ask) || notify.GiveUp != 72*time.Hour {
+		t.Error("the published schedule has changed: change this test with it, and run make docs")
+	}
+
+	// A status that is refused: the pauses of Backoff, the last one repeating, for three days.
+	w := newWorld(t, false)
+	s := w.newShopServer(always(500, ""))
+	p := w.decide(w.prepare(s.url, true), payment.Cancel)
+	begun := w.now()
+	pauses := w.gaps(s)
+	var sum time.Duration
+	for i, pause := range pauses {
+		sum += pause
+		if want := notify.Backoff[min(i, len(notify.Backoff)-1)]; pause != want {
+			t.Errorf("pause %d is %v, want %v", i+1, pause, want)
+		}
+	}
+	if last := notify.Backoff[len(notify.Backoff)-1]; sum > notify.GiveUp || sum+last <= notify.GiveUp {
+		t.Errorf("it was tried for %v", sum)
+	}
+	e := w.events(p.ID)[0]
+	if e.Outcome != "gave up" || e.Attempts != len(pauses)+1 || len(e.Deliveries) != e.Attempts {
+		t.Errorf("the event ended as %q after %d attempts (%d on record)", e.Outcome, e.Attempts, len(e.Deliveries))
+	}
+	ids := make(map[string]bool)
+	for i, n := range s.all() {
+		ids[n.header.Get(holdfast.HeaderWebhookID)] = true
+		if n.header.Get("Holdfast-Attempt") != fmt.Sprint(i+1) || n.header.Get(holdfast.HeaderWebhookTimestamp) != fmt.Sprint(n.at.Unix()) {
+			t.Errorf("attempt %d: %v", i+1, n.header)
+		}
+	}
+	if len(ids) != 1 {
+		t.Errorf("the repeats have different ids: %v", ids)
+	}
+	if !s.all()[0].at.Equal(begun) {
+		t.Errorf("the first attempt came %v late", s.all()[0].at.Sub(begun))
+	}
+
+	// A request for a decision that gets none: the pauses of Ask, until the deadline. Any 2xx accepts it;
+	// it repeats all the same.
+	w = newWorld(t, false)
+	quiet := w.newShopServer(nil)
+	p = w.prepare(quiet.url, false)
+	w.challenge(p)
+	w.deliver()
+	p = w.hold(p)
+	quiet.told = nil
+	for i := range 2 * len(notify.Ask) {
+		if n, err := w.notifier.Step(t.Context()); n != 1 || err != nil {
+			t.Fatalf("repeat %d: %d events were sent, %v", i, n, err)
+		}
+		pause, _ := w.next()
+		if want := notify.Ask[min(i, len(notify.Ask)-1)]; pause != want {
+			t.Errorf("repeat %d comes after %v, want %v", i+1, pause, want)
+		}
+	}
+	if got := w.payment(p.ID); got.State != payment.Held || got.Decision != nil {
+		t.Errorf("the payment is %s, %v", got.State, got.Decision)
+	}
+	// At the deadline the gateway decides; the request ends and the last word is told.
+	w.offset.add(w.payment(p.ID).HoldDeadline.Sub(w.now()))
+	_, err := w.gateway.Step(t.Context())
+	check(t, err)
+	before := len(quiet.all())
+	w.deliver()
+	if got := quiet.statuses()[before:]; !slices.Equal(got, []string{"canceled"}) {
+		t.Errorf("after the deadline %v was told, want canceled", got)
+	}
+	if _, waits, _ := w.store.NextEvent(t.Context()); waits {
+		t.Error("something still waits to be told")
+	}
+	w.audit()
+}
+
+// What the merchant's answer decides while money is held, exactly as set_accept would.
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	const nothing, stops = "", "stops"
+	long := strings.Repeat(" ", 65<<10)
+	for _, c := range []struct {
+		status int
+		body   string
+		want   string // capture SUM, cancel, stops (no repeats), or nothing
+	}{
+		{200, `{"accept_status":"capture"}`, "capture 1000.00"},
+		{200, `{"accept_status":"capture","final_amount":1000.00}`, "capture 1000.00"},
+		{200, `{"accept_status":"capture","final_amount":400.5}`, "capture 400.50"},
+		{200, `{"accept_status":"capture","final_amount":"400.50"}`, "capture 400.50"},
+		{200, `{"accept_status":"capture","final_amount":" 400.5000 "}`, "capture 400.50"},
+		{200, `{"accept_status":"capture","final_amount":4e2}`, "capture 400.00"},
+		{200, `{"accept_status":"capture","final_amount":"\u0034\u0030"}`, "capture 40.00"},
+		{200, `{"accept_status":"capture","final_amount":null}`, "capture 1000.00"},
+		{200, `{"accept_status":"capture","final_amount":""}`, "capture 1000.00"},
+		{201, `{"accept_status":"capture","extra":[1,{}],"final_amount":1}`, "capture 1.00"},
+		{200, `{"accept_status":"\u0063apture"}`, "capture 1000.00"},
+		{200, `{"accept_status":"cancel"}`, "cancel"},
+		{200, `{"accept_status":"cancel","final_amount":5}`, "cancel"},
+		{299, `{"accept_status":"cancel"}`, "cancel"},
+		{200, `{"accept_status":"wait_user_action"}`, stops},
+		{200, `{"accept_status":"waiting_user_action","final_amount":7}`, stops},
+
+		{200, `{}`, nothing}, {200, ``, nothing}, {204, ``, nothing}, {200, `{"status":"ok"}`, nothing}, {200, `null`, nothing}, {200, `[]`, nothing}, {200, `"capture"`, nothing},
+		{200, `capture`, nothing}, {200, `OK`, nothing}, {200, `<html>capture</html>`, nothing},
+		{200, `{"accept_status":"completed"}`, nothing}, {200, `{"accept_status":"CAPTURE"}`, nothing}, {200, `{"accept_status":" capture"}`, nothing},
+		{200, `{"accept_status":null}`, nothing}, {200, `{"accept_status":true}`, nothing}, {200, `{"accept_status":["capture"]}`, nothing}, {200, `{"Accept_Status":"capture"}`, nothing},
+		{200, `{"data":{"accept_status":"capture"}}`, nothing}, {200, `{"accept_status":"capture"`, nothing}, {200, `{"accept_status":"capture"}{}`, nothing},
+		{200, `{"accept_status":"capture","accept_status":"cancel"}`, nothing}, {200, "{\"accept_status\":\"capture\",\"x\":\"\xff\"}", nothing},
+		{200, `{"accept_status":"capture","final_amount":1000.01}`, nothing}, {200, `{"accept_status":"capture","final_amount":0}`, nothing},
+		{200, `{"accept_status":"capture","final_amount":-5}`, nothing}, {200, `{"accept_status":"capture","final_amount":1.001}`, nothing},
+		{200, `{"accept_status":"capture","final_amount":"all"}`, nothing}, {200, `{"accept_status":"capture","final_amount":[5]}`, nothing},
+		{200, `{"accept_status":"capture","final_amount":true}`, nothing}, {200, `{"accept_status":"capture","final_amount":1e400}`, nothing},
+		{200, `{"accept_status":"capture"}` + long, nothing}, // more than is read of an answer
+		{400, `{"accept_status":"capture"}`, nothing}, {404, `{"accept_status":"cancel"}`, nothing}, {500, `{"accept_status":"capture"}`, nothing},
+		{302, `{"accept_status":"capture"}`, nothing}, {401, ``, nothing},
+	} {
+		s := w.newShopServer(func(n told) (int, string) {
+			if n.Status != "waiting_for_capture" {
+				return 200, `{"accept_status":"cancel"}` // decides nothing at any other time
+			}
+			return c.status, c.body
+		})
+		p := w.hold(w.prepare(s.url, false))
+		w.deliver()
+		name := fmt.Sprintf("HTTP %d %.80s", c.status, c.body)
+		asked := slices.Index(s.statuses(), "waiting_for_capture")
+		if asked < 0 {
+			t.Fatalf("%s: no decision was asked for: %v", name, s.statuses())
+		}
+		p = w.payment(p.ID)
+		got := nothing
+		if d := p.Decision; d != nil {
+			if got = string(d.Accept); d.Accept == payment.Capture {
+				got += " " + d.Amount.Decimal()
+			}
+			if d.By != payment.ByNotification || !p.State.Terminal() {
+				t.Errorf("%s: decided by %s, the state is %s", name, d.By, p.State)
+			}
+		}
+		_, repeats := w.next()
+		if got == nothing && !repeats {
+			got = stops
+		}
+		if got != c.want {
+			t.Errorf("%s: got %q, want %q (%+v)", name, got, c.want, w.events(p.ID))
+		}
+		if want := map[bool]string{true: "succeeded", false: "canceled"}[p.State == payment.Captured]; p.Decision != nil && !slices.Contains(s.statuses(), want) {
+			t.Errorf("%s: %v was told, and not %s", name, s.statuses(), want)
+		}
+		if p.Decision == nil {
+			// set_accept decides later, whatever the answers said; then nothing waits any more.
+			w.decide(p, payment.Cancel)
+			for range 10 {
+				w.deliver()
+				if _, waits := w.next(); !waits {
+					break
+				}
+			}
+			if _, waits := w.next(); waits {
+				t.Errorf("%s: something still waits to be told after the decision: %+v", name, w.events(p.ID))
+			}
+		}
+	}
+	w.audit()
+}
+
+// The merchant may call set_accept about the payment while our notification is still open; and then his answer
+// says the same or the opposite.
+func TestSetAcceptWithinNotification(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, true)
+	quiet := slog.New(slog.DiscardHandler)
+	site := web.Site{API: api.New(api.Config{Gateway: w.gateway, Store: w.store, PayURL: "https://pay.example", Log: quiet}), Calls: api.Calls, Ready: w.store.Err, Log: quiet}
+	server := httptest.NewServer(site.Handler())
+	defer server.Close()
+	client := holdfast.Client{BaseURL: server.URL, ShopID: w.shop.ID, Secret: holdfast.Secret(w.secret)}
+	for _, answer := range []string{`{}`, `{"accept_status":"capture"}`, `{"accept_status":"capture","final_amount":300}`, `{"accept_status":"cancel"}`, `{"accept_status":"wait_user_action"}`} {
+		var failed atomic.Value
+		s := w.newShopServer(func(n told) (int, string) {
+			if n.Status != "waiting_for_capture" {
+				return 200, ""
+			}
+			state, err := client.Accept(context.Background(), holdfast.AcceptRequest{PaymentUUID: n.PaymentUUID, AcceptStatus: holdfast.AcceptCapture, FinalAmount: "300"})
+			if err != nil || state.Status != "succeeded" {
+				failed.Store(fmt.Sprint(state, err))
+			}
+			return 200, answer
+		})
+		p := w.hold(w.prepare(s.url, false))
+		w.deliver()
+		if failed.Load() != nil {
+			t.Errorf("set_accept within the notification: %v", failed.Load())
+		}
+		p = w.payment(p.ID)
+		if p.Captured != money.New(30_000, money.UZS) || p.Decision.By != payment.ByMerchant {
+			t.Errorf("answered %s: captured is %s by %s", answer, p.Captured, p.Decision.By)
+		}
+		if got := s.statuses(); got[len(got)-1] != "succeeded" {
+			t.Errorf("answered %s: told %v", answer, got)
+		}
+	}
+	w.audit()
+}
+
+// A merchant who refuses one status for ever still gets the later ones, in their order.
+func TestRefusedStatus(t *testing.T) {
+	t.Parallel()
+	for _, refused := range []string{"wait_user_action", "waiting_for_capture"} {
+		w := newWorld(t, false)
+		s := w.newShopServer(func(n told) (int, string) {
+			if n.Status == refused {
+				return 500, ""
+			}
+			return 200, ""
+		})
+		p := w.decide(w.hold(w.prepare(s.url, false)), payment.Capture)
+		for range 50 {
+			w.deliver()
+			if _, waits := w.next(); !waits {
+				break
+			}
+		}
+		var taken []string
+		for _, n := range s.all() {
+			if n.Status != refused {
+				taken = append(taken, n.Status)
+			}
+		}
+		want := slices.DeleteFunc([]string{"wait_user_action", "waiting_for_capture", "succeeded"}, func(s string) bool { return s == refused })
+		if !slices.Equal(taken, want) {
+			t.Errorf("%s is refused for ever: %v was taken, want %v", refused, taken, want)
+		}
+		if n := len(s.all()) - len(taken); n != store.Patience {
+			t.Errorf("%s was tried %d times before the next was told, want %d", refused, n, store.Patience)
+		}
+		// It was overtaken: told now it would turn the merchant's state back.
+		for _, e := range w.events(p.ID) {
+			if string(e.Status) == refused && (!e.NextAt.IsZero() || e.Outcome == "") {
+				t.Errorf("%s still waits to be told: %+v", refused, e)
+			}
+		}
+		w.audit()
+	}
+}
+
+// Events of one payment are told one after another: the next one waits for the answer to the one before.
+func TestOrder(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, true)
+	var underWay, most atomic.Int32
+	s := w.newShopServer(func(told) (int, string) {
+		most.Store(max(most.Load(), underWay.Add(1)))
+		time.Sleep(20 * time.Millisecond) // a merchant takes his time; what came beside it would be seen
+		underWay.Add(-1)
+		return 200, ""
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	ran := make(chan struct{})
+	go func() { defer close(ran); w.notifier.Run(ctx) }()
+	for range 5 {
+		p := w.decide(w.hold(w.prepare(s.url, false)), payment.Capture)
+		eventually(t, "all is told", func() bool {
+			events := w.events(p.ID)
+			return len(events) == 3 && !slices.ContainsFunc(events, func(e store.EventRecord) bool { return !e.NextAt.IsZero() })
+		})
+	}
+	stop()
+	<-ran
+	want := slices.Repeat([]string{"wait_user_action", "waiting_for_capture", "succeeded"}, 5)
+	// A waiting_for_capture whose decision came before it was sent is told once, or not at all where a later one was faster.
+	if got := s.statuses(); !slices.Equal(got, want) {
+		t.Errorf("told %v", got)
+	}
+	if most.Load() != 1 {
+		t.Errorf("%d were told of at once", most.Load())
+	}
+	w.audit()
+}
+
+// An attempt is on disk before it is sent: what a process that died had claimed is sent again, under the same id.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	s := w.newShopServer(nil)
+	p := w.decide(w.prepare(s.url, true), payment.Cancel)
+	claim := func() []store.Delivery {
+		t.Helper()
+		claimed, err := w.store.Claim(t.Context(), 10, time.Minute, func(string) bool { return true })
+		check(t, err)
+		return claimed
+	}
+	lost := claim() // and here the process dies, before or after it sent
+	if len(lost) != 1 || lost[0].Attempt != 1 || w.events(p.ID)[0].Attempts != 1 {
+		t.Fatalf("claimed %+v, on record %+v", lost, w.events(p.ID))
+	}
+	if again := claim(); len(again) != 0 {
+		t.Errorf("what is being sent was claimed again: %+v", again)
+	}
+	w.deliver()
+	if len(s.all()) != 0 {
+		t.Error("what another sender has claimed was sent")
+	}
+	check(t, w.store.ReleaseLeases(t.Context())) // the next process begins
+	w.deliver()
+	got := s.all()
+	if len(got) != 1 || got[0].header.Get(holdfast.HeaderWebhookID) != notify.WebhookID(p.ID, 1) || got[0].header.Get("Holdfast-Attempt") != "2" {
+		t.Errorf("told %+v", got)
+	}
+	// Without a restart the lease ends by itself.
+	p = w.decide(w.prepare(s.url, true), payment.Cancel)
+	claim()
+	w.offset.add(time.Minute)
+	w.deliver()
+	if got := s.all(); len(got) != 2 || got[1].PaymentUUID != p.ID.String() {
+		t.Errorf("told %d", len(got))
+	}
+	w.audit()
+}
+
+// A redirect is an answer like any other, and not followed: a signed notification is for one address.
+func TestRedirect(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	elsewhere := w.newShopServer(nil)
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		s := httptest.NewServer(http.RedirectHandler(elsewhere.url, status))
+		defer s.Close()
+		p := w.decide(w.prepare(s.URL, true), payment.Cancel)
+		w.deliver()
+		e := w.events(p.ID)[0]
+		if len(e.Deliveries) != 1 || e.Deliveries[0].Status != status || e.NextAt.IsZero() {
+			t.Errorf("HTTP %d: %+v", status, e)
+		}
+	}
+	if n := len(elsewhere.all()); n != 0 {
+		t.Errorf("%d redirects were followed", n)
+	}
+}
+
+// An answer of 10 MB is not read to its end. It was taken all the same, and decides nothing.
+func TestHugeAnswer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	var written atomic.Int64
+	done := make(chan struct{}, 10)
+	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		defer func() { done <- struct{}{} }()
+		fmt.Fprint(rw, `{"accept_status":"capture","x":"`)
+		for range 10 << 10 {
+			n, err := rw.Write(make([]byte, 1<<10))
+			written.Add(int64(n))
+			if err != nil {
+				return
+			}
+		}
+	}))
+	defer s.Close()
+	p := w.decide(w.prepare(s.URL, true), payment.Cancel)
+	w.deliver()
+	<-done
+	if n := written.Load(); n >= 10<<20 {
+		t.Errorf("all %d bytes were taken", n)
+	}
+	if e := w.events(p.ID)[0]; e.Outcome != "delivered" || e.Deliveries[0].Status != 200 {
+		t.Errorf("%+v", e)
+	}
+	held := w.hold(w.prepare(s.URL, false))
+	w.deliver()
+	if got := w.payment(held.ID); got.Decision != nil {
+		t.Errorf("half an answer has decided: %+v", got.Decision)
+	}
+}
+
+// Without an address nothing is sent, and that is on record.
+func TestNowhere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	p := w.hold(w.prepare("", true))
+	w.deliver()
+	for _, e := range w.events(p.ID) {
+		if e.Attempts != 0 || e.Outcome == "" || !e.NextAt.IsZero() {
+			t.Errorf("%+v", e)
+		}
+	}
+}
+
+// The body of every status, key by key: keys never vary by chance.
+func TestBodyKeys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	s := w.newShopServer(nil)
+	w.decide(w.hold(w.prepare(s.url, false)), payment.Capture)
+	w.deliver()
+	want := map[string]string{
+		"wait_user_action":    "card_country card_type currency hash_key maskedPan octo_payment_UUID refunded_sum riskLevel rrn shop_transaction_id signature status total_sum",
+		"waiting_for_capture": "card_country card_type currency hash_key maskedPan octo_payment_UUID refunded_sum riskLevel rrn shop_transaction_id signature status total_sum",
+		"succeeded":           "card_country card_type currency hash_key maskedPan octo_payment_UUID payed_time refunded_sum riskLevel rrn shop_transaction_id signature status total_sum transfer_sum",
+	}
+	for _, n := range s.all() {
+		var keys map[string]json.RawMessage
+		check(t, json.Unmarshal(n.body, &keys))
+		if got := strings.Join(slices.Sorted(maps.Keys(keys)), " "); got != want[n.Status] {
+			t.Errorf("%s has the keys %s\nwant %s", n.Status, got, want[n.Status])
+		}
+	}
+}

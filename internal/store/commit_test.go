@@ -1,0 +1,217 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"holdfast/internal/payment"
+	"holdfast/internal/store"
+)
+
+func commitCases() []storeCase {
+	return []storeCase{
+		{"commit: what waits together shares one", func(t *testing.T, w *world) {
+			const callers = 100
+			blocker := w.create(terms("blocker"))
+			release := w.block(blocker.ID)
+			before := w.Stats()
+			errs := make(chan error, callers)
+			for i := range callers {
+				go func() {
+					_, _, err := w.Create(t.Context(), shop, fmt.Sprint("order-", i), maker(terms(fmt.Sprint("order-", i))))
+					errs <- err
+				}()
+			}
+			w.waiting(callers)
+			release()
+			for range callers {
+				if err := <-errs; err != nil {
+					t.Error(err)
+				}
+			}
+			// One commit for the job that blocked, one for the hundred.
+			if after := w.Stats(); after.Commits != before.Commits+2 || after.Jobs != before.Jobs+callers+1 {
+				t.Errorf("%d jobs took %d commits", after.Jobs-before.Jobs, after.Commits-before.Commits)
+			}
+		}},
+		{"commit: jobs of one payment take their turns, and others do not wait for them", func(t *testing.T, w *world) {
+			blocker, p := w.create(terms("blocker")), w.asking(terms("order-1"))
+			release := w.block(blocker.ID)
+			before := w.Stats()
+			errs := make(chan error, 5)
+			for range 5 {
+				go func() {
+					_, err := w.Update(t.Context(), p.ID, func(p payment.Payment, now time.Time) (payment.Change, error) {
+						return payment.Begin(p, payment.Resume{Orphan: true}, now)
+					})
+					errs <- err
+				}()
+			}
+			w.waiting(5)
+			release()
+			for range 5 {
+				if err := <-errs; err != nil {
+					t.Error(err)
+				}
+			}
+			if got := w.Stats().Commits - before.Commits; got != 6 {
+				t.Errorf("%d commits, want one for the blocker and five for the turns", got)
+			}
+		}},
+		{"commit: one job's failing write takes no other down", func(t *testing.T, w *world) {
+			blocker := w.create(terms("blocker"))
+			one, two, three := w.asking(terms("one")), w.asking(terms("two")), w.asking(terms("three"))
+			same := payment.NewID(t0, randomTen())
+			release := w.block(blocker.ID)
+			type result struct {
+				name    string
+				p       payment.Payment
+				created bool
+				err     error
+			}
+			results := make(chan result, 14)
+			handedIn := 0
+			create := func(name string, id ...payment.ID) {
+				go func() {
+					p, created, err := w.Create(t.Context(), shop, name, maker(terms(name), id...))
+					results <- result{name, p, created, err}
+				}()
+				handedIn++
+				w.waiting(handedIn)
+			}
+			for i := range 5 {
+				create(fmt.Sprint("before-", i))
+			}
+			// Two payments with one ID: the second's row cannot be written.
+			create("twin-1", same)
+			create("twin-2", same)
+			go func() {
+				change, err := w.Update(t.Context(), one.ID, answering(payment.Answer{Outcome: payment.Approved, Claim: "1"}))
+				results <- result{"one", change.Payment, true, err}
+			}()
+			handedIn++
+			w.waiting(handedIn)
+			// A refusal stays a refusal, although its neighbour's trouble makes the store run it twice.
+			no := errors.New("no")
+			go func() {
+				_, err := w.Update(t.Context(), two.ID, func(payment.Payment, time.Time) (payment.Change, error) { return payment.Change{}, no })
+				results <- result{"refused", payment.Payment{}, false, err}
+			}()
+			handedIn++
+			w.waiting(handedIn)
+			go func() {
+				_, err := w.Update(t.Context(), three.ID, answering(payment.Answer{Outcome: payment.Approved, Claim: "1"}))
+				results <- result{"claimed", payment.Payment{}, false, err}
+			}()
+			handedIn++
+			w.waiting(handedIn)
+			for i := range 4 {
+				create(fmt.Sprint("after-", i))
+			}
+			release()
+			for range 14 {
+				r := <-results
+				switch {
+				case r.name == "refused":
+					if r.err != no {
+						t.Errorf("the refused one got %v", r.err)
+					}
+				case r.name == "claimed":
+					if !errors.Is(r.err, store.ErrClaimed) {
+						t.Errorf("the second owner of a hold got %v", r.err)
+					}
+				case r.name == "twin-2":
+					if r.err == nil || r.created || r.p.Version != 0 {
+						t.Errorf("%s: created %v, version %d, %v", r.name, r.created, r.p.Version, r.err)
+					}
+				case r.err != nil || !r.created:
+					t.Errorf("%s: created %v, %v", r.name, r.created, r.err)
+				default:
+					w.unchanged(r.p) // what it was told is what is stored
+				}
+			}
+			if err := w.Err(); err != nil {
+				t.Errorf("the store thinks that the disk failed: %v", err)
+			}
+			// The store goes on, and the name that failed is free.
+			w.create(terms("twin-2"))
+			w.clean()
+		}},
+		{"commit: text that cannot be stored is its own caller's trouble", func(t *testing.T, w *world) {
+			bad := terms("order-1")
+			bad.Description = "\xff\xfe"
+			if _, created, err := w.Create(t.Context(), shop, "order-1", maker(bad)); err == nil || created {
+				t.Errorf("created %v, %v", created, err)
+			}
+			w.create(terms("order-1"))
+		}},
+		{"commit: a caller who has gone before is not let in, one who goes meanwhile learns the outcome", func(t *testing.T, w *world) {
+			p, blocker := w.create(terms("order-1")), w.create(terms("blocker"))
+			release := w.block(blocker.ID)
+			ctx, cancel := context.WithCancel(t.Context())
+			got := make(chan error, 1)
+			go func() {
+				_, err := w.Update(ctx, p.ID, func(p payment.Payment, now time.Time) (payment.Change, error) { return payment.Begin(p, pay(), now) })
+				got <- err
+			}()
+			w.waiting(1)
+			cancel()
+			release()
+			if err := <-got; err != nil {
+				t.Errorf("his change is stored, and he is told %v", err)
+			}
+			if now, _ := w.Payment(t.Context(), p.ID); now.Open == nil {
+				t.Error("the change is lost")
+			}
+			// Whether one who comes with a dead context is let in or not: what he is told is so.
+			for i := range 20 {
+				name := fmt.Sprint("late-", i)
+				_, _, err := w.Create(ctx, shop, name, maker(terms(name)))
+				_, found := w.PaymentByShop(t.Context(), shop, name)
+				if (err == nil) != (found == nil) {
+					t.Errorf("told %v, found %v", err, found)
+				}
+			}
+		}},
+		{"close: finishes what was handed in and takes nothing more", func(t *testing.T, w *world) {
+			s := w.openAgain(false) // a store of its own, for the world's is closed by the test's end
+			p := w.create(terms("order-1"))
+			inside, let := make(chan struct{}), make(chan struct{})
+			got, closed := make(chan error, 1), make(chan error, 1)
+			go func() {
+				_, err := s.Update(t.Context(), p.ID, func(p payment.Payment, now time.Time) (payment.Change, error) {
+					close(inside)
+					<-let
+					return payment.Begin(p, pay(), now)
+				})
+				got <- err
+			}()
+			<-inside
+			go func() { closed <- s.Close() }()
+			close(let)
+			if err := <-got; err != nil {
+				t.Errorf("handed in before: %v", err)
+			}
+			if err := <-closed; err != nil {
+				t.Errorf("close: %v", err)
+			}
+			if _, err := s.Update(t.Context(), p.ID, answering(payment.Answer{})); !errors.Is(err, store.ErrClosed) {
+				t.Errorf("after: %v", err)
+			}
+			// The serving store notices another one's write, if not at once.
+			for end := time.Now().Add(10 * time.Second); ; {
+				if got, err := w.Payment(t.Context(), p.ID); err == nil && got.Open != nil {
+					break
+				} else if err != nil || time.Now().After(end) {
+					t.Fatalf("the change is lost: %v", err)
+				}
+			}
+			if err := s.Close(); err != nil {
+				t.Errorf("closing twice: %v", err)
+			}
+		}},
+	}
+}

@@ -1,0 +1,289 @@
+package store_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"holdfast/internal/payment"
+	"holdfast/internal/store"
+)
+
+const lease = 30 * time.Second
+
+func anywhere(string) bool { return true }
+
+// take claims what is due and names it: "order-1/2 try 1".
+func (w *world) take(limit int, admit func(string) bool) (names []string, taken []store.Delivery) {
+	w.t.Helper()
+	taken, err := w.Claim(w.t.Context(), limit, lease, admit)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, d := range taken {
+		p, err := w.Payment(w.t.Context(), d.Payment)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		names = append(names, fmt.Sprintf("%s/%d try %d", p.Terms.ShopPaymentID, d.Event.N, d.Attempt))
+	}
+	return names, taken
+}
+
+// takes claims what is due and expects exactly this.
+func (w *world) takes(want ...string) []store.Delivery {
+	w.t.Helper()
+	names, taken := w.take(100, anywhere)
+	if diff := cmp.Diff(want, names); diff != "" {
+		w.t.Fatalf("claimed (-want +got):\n%s", diff)
+	}
+	return taken
+}
+
+func (w *world) record(results ...store.Result) {
+	w.t.Helper()
+	for i := range results {
+		results[i].At = w.Now()
+		results[i].Took = time.Millisecond
+	}
+	if err := w.Record(w.t.Context(), results); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func delivered(d store.Delivery) store.Result {
+	return store.Result{Delivery: d, Status: 200, Accepted: true, Outcome: "delivered"}
+}
+
+// failed is to be sent again after a while.
+func (w *world) failed(d store.Delivery, after time.Duration) store.Result {
+	return store.Result{Delivery: d, Status: 500, Note: "internal error", NextAt: w.Now().Add(after)}
+}
+
+// outcomes is how the events of a payment stand.
+func (w *world) outcomes(p payment.Payment) (all []string) {
+	w.t.Helper()
+	line, err := w.Timeline(w.t.Context(), p.ID)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, e := range line.Events {
+		state := e.Outcome
+		if !e.NextAt.IsZero() {
+			state = "due " + e.NextAt.Sub(t0).String()
+		}
+		all = append(all, fmt.Sprintf("%d %s: %s", e.N, e.Status, state))
+	}
+	return all
+}
+
+func (w *world) outcomesAre(p payment.Payment, want ...string) {
+	w.t.Helper()
+	if diff := cmp.Diff(want, w.outcomes(p)); diff != "" {
+		w.t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
+
+func eventCases() []storeCase {
+	return []storeCase{
+		{"events: claimed once, sent again when the lease ends", func(t *testing.T, w *world) {
+			w.held(terms("order-1")) // events 1 and 2
+			first := w.takes("order-1/1 try 1")
+			want := store.Delivery{
+				Key: first[0].Key, Payment: first[0].Payment, Shop: shop, Endpoint: "https://shop.example", Attempt: 1,
+				Event: payment.Event{
+					N: 1, Status: payment.StatusWaitUserAction, At: t0,
+					Sums: payment.Sums{Captured: uzs(0), Fee: uzs(0), Refunded: uzs(0)},
+				},
+			}
+			if diff := cmp.Diff(want, first[0], cmp.AllowUnexported(store.EventKey{})); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			w.takes()
+			w.later(lease - time.Microsecond)
+			w.takes()
+			w.later(time.Microsecond)
+			w.takes("order-1/1 try 2")
+		}},
+		{"events: a restart makes what was being sent due at once", func(t *testing.T, w *world) {
+			w.held(terms("order-1"))
+			w.takes("order-1/1 try 1")
+			if err := w.ReleaseLeases(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			w.takes("order-1/1 try 2")
+		}},
+		{"events: in order, the next as soon as the one before is taken", func(t *testing.T, w *world) {
+			p := w.captured(terms("order-1"), total)
+			token(w.Told())
+			d := w.takes("order-1/1 try 1")
+			w.record(delivered(d[0]))
+			if !token(w.Told()) {
+				t.Error("the next event waits, and nobody is woken")
+			}
+			d = w.takes("order-1/2 try 1")
+			w.record(delivered(d[0]))
+			d = w.takes("order-1/3 try 1")
+			if d[0].Event.Sums.Captured != uzs(total) || d[0].Event.Sums.Fee != uzs(2000) {
+				t.Errorf("told of %v, fee %v", d[0].Event.Sums.Captured, d[0].Event.Sums.Fee)
+			}
+			w.record(delivered(d[0]))
+			w.takes()
+			w.outcomesAre(p, "1 wait_user_action: delivered", "2 waiting_for_capture: delivered", "3 succeeded: delivered")
+			if _, waits, err := w.NextEvent(t.Context()); waits || err != nil {
+				t.Errorf("something is still due: %v", err)
+			}
+			line, _ := w.Timeline(t.Context(), p.ID)
+			want := []store.DeliveryRecord{{Attempt: 1, At: t0, Took: time.Millisecond, Status: 200}}
+			if diff := cmp.Diff(want, line.Events[2].Deliveries); diff != "" {
+				t.Errorf("deliveries (-want +got):\n%s", diff)
+			}
+			w.clean()
+		}},
+		{"events: the limit, and the endpoint without room", func(t *testing.T, w *world) {
+			busy := terms("busy")
+			busy.NotifyURL = "http://busy.example:8080/x"
+			w.asking(busy)
+			for i := range 3 {
+				w.later(time.Millisecond)
+				w.asking(terms(fmt.Sprint("order-", i)))
+			}
+			free := func(endpoint string) bool { return endpoint != "http://busy.example:8080" }
+			if names, _ := w.take(2, free); cmp.Diff([]string{"order-0/1 try 1", "order-1/1 try 1"}, names) != "" {
+				t.Errorf("claimed %v", names)
+			}
+			if names, _ := w.take(2, free); cmp.Diff([]string{"order-2/1 try 1"}, names) != "" {
+				t.Errorf("claimed %v", names)
+			}
+			if at, waits, err := w.NextEvent(t.Context()); !waits || err != nil || !at.Equal(w.Now().Add(time.Second)) {
+				t.Errorf("the busy endpoint's event is due at %s, %v; it is %s", at, err, w.Now())
+			}
+			w.takes()
+			w.later(time.Second)
+			w.takes("busy/1 try 1")
+		}},
+		{"events: a failing one holds up the later ones only for so long", func(t *testing.T, w *world) {
+			p := w.held(terms("order-1"))
+			for try := 1; try <= store.Patience; try++ {
+				d := w.takes(fmt.Sprintf("order-1/1 try %d", try))
+				w.record(w.failed(d[0], time.Minute))
+				if try < store.Patience {
+					w.later(time.Minute - time.Microsecond)
+					w.takes() // the second event waits with the first
+					w.later(time.Microsecond)
+				}
+			}
+			d := w.takes("order-1/2 try 1")
+			w.outcomesAre(p, "1 wait_user_action: due 3m0s", "2 waiting_for_capture: due 2m30s")
+			// Taken, it makes the first old news.
+			w.record(delivered(d[0]))
+			w.outcomesAre(p, "1 wait_user_action: a later one was taken", "2 waiting_for_capture: delivered")
+			w.later(time.Hour)
+			w.takes()
+		}},
+		{"events: old news is not sent again although its own attempt ends later", func(t *testing.T, w *world) {
+			for _, firstHangs := range []time.Duration{lease / 2, 10 * lease} { // within its lease, and past it
+				name := fmt.Sprint("order-", firstHangs)
+				p := w.held(terms(name))
+				for try := 1; try <= store.Patience; try++ {
+					w.record(w.failed(w.takes(fmt.Sprintf("%s/1 try %d", name, try))[0], time.Minute))
+					if try < store.Patience {
+						w.later(time.Minute)
+					}
+				}
+				// The second goes while the first waits for its next try; both are on their way then.
+				second, err := w.Claim(t.Context(), 1, time.Hour, anywhere)
+				if err != nil || len(second) != 1 || second[0].Event.N != 2 {
+					t.Fatalf("%v, %v", second, err)
+				}
+				w.later(time.Minute)
+				first := w.takes(name + "/1 try 4")
+				w.later(firstHangs)
+				w.record(delivered(second[0]))
+				w.record(w.failed(first[0], time.Minute))
+				w.later(time.Hour)
+				w.takes()
+				w.outcomesAre(p, "1 wait_user_action: a later one was taken", "2 waiting_for_capture: delivered")
+			}
+		}},
+		{"events: a merchant who took the request and decided is not asked again", func(t *testing.T, w *world) {
+			p := w.held(terms("order-1"))
+			w.record(delivered(w.takes("order-1/1 try 1")[0]))
+			d := w.takes("order-1/2 try 1")
+			// Accepted, but without a decision: it is repeated until there is one.
+			r := w.failed(d[0], time.Minute)
+			r.Accepted, r.Status, r.Note = true, 200, "no decision"
+			w.record(r)
+			w.begin(p.ID, payment.Decide{Accept: payment.Cancel, By: payment.ByMerchant})
+			w.mustSettle(p.ID, payment.Answer{Outcome: payment.Approved})
+			// The news need not wait for a merchant who has the request.
+			d = w.takes("order-1/3 try 1")
+			w.record(w.failed(d[0], time.Hour))
+			w.later(time.Minute)
+			w.takes()
+			w.outcomesAre(p, "1 wait_user_action: delivered", "2 waiting_for_capture: the payment is decided", "3 canceled: due 1h0m0s")
+		}},
+		{"events: nowhere to send", func(t *testing.T, w *world) {
+			quiet := terms("order-1")
+			quiet.NotifyURL = ""
+			p := w.held(quiet)
+			w.takes()
+			w.outcomesAre(p, "1 wait_user_action: nowhere to send", "2 waiting_for_capture: nowhere to send")
+			w.clean()
+		}},
+		{"events: a commit wakes whoever sends, one without news does not", func(t *testing.T, w *world) {
+			p := w.create(terms("order-1"))
+			w.begin(p.ID, pay())
+			if token(w.Told()) {
+				t.Error("woken for nothing")
+			}
+			w.mustSettle(p.ID, payment.Answer{Outcome: payment.ChallengeGiven})
+			if !token(w.Told()) {
+				t.Error("not woken")
+			}
+		}},
+		{"events: many takers, each event once", func(t *testing.T, w *world) {
+			const n = 60
+			together(n, func(i int) {
+				name := fmt.Sprint("order-", i)
+				p, _, err := w.Create(t.Context(), shop, name, maker(terms(name)))
+				if err == nil {
+					_, err = w.Update(t.Context(), p.ID, func(p payment.Payment, now time.Time) (payment.Change, error) { return payment.Begin(p, pay(), now) })
+				}
+				if err == nil {
+					_, err = w.settle(p.ID, payment.Answer{Outcome: payment.ChallengeGiven})
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
+			taken := make(chan store.Delivery, 10*n)
+			together(8, func(int) {
+				for range n {
+					got, err := w.Claim(t.Context(), 3, lease, anywhere)
+					if err != nil {
+						t.Error(err)
+					}
+					for _, d := range got {
+						taken <- d
+					}
+				}
+			})
+			close(taken)
+			seen := make(map[payment.ID]int)
+			for d := range taken {
+				seen[d.Payment]++
+			}
+			if len(seen) != n {
+				t.Errorf("%d of %d events were taken", len(seen), n)
+			}
+			for id, times := range seen {
+				if times != 1 {
+					t.Errorf("the event of %s was taken %d times", id, times)
+				}
+			}
+		}},
+	}
+}

@@ -1,0 +1,512 @@
+package store_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"holdfast/internal/payment"
+	"holdfast/internal/store"
+)
+
+// These tests start the test binary once more, as a process that can be killed, limited or run as
+// somebody else.
+
+const (
+	childRole  = "HOLDFAST_TEST_CHILD"
+	childDir   = "HOLDFAST_TEST_DIR"
+	childLimit = "HOLDFAST_TEST_LIMIT" // bytes that one file may have
+)
+
+// child is what such a process does. It prints a line for each payment whose storing the store has
+// acknowledged: "id version".
+func child(role string) int {
+	dir := os.Getenv(childDir)
+	if role == "write as nobody" && os.Getuid() == 0 {
+		// Permissions do not bind root.
+		const nobody = 65534
+		if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(nobody), syscall.Setuid(nobody)); err != nil {
+			fmt.Println("cannot become nobody:", err)
+			return 2
+		}
+	}
+	var limit uint64
+	if _, err := fmt.Sscan(os.Getenv(childLimit), &limit); err == nil {
+		signal.Ignore(syscall.SIGXFSZ) // so that a write past the limit is an error and not the end
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
+			fmt.Println("cannot be limited:", err)
+			return 2
+		}
+	}
+	s, err := store.Open(store.Config{Dir: dir, Serve: true, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		fmt.Println("open:", err)
+		return 1
+	}
+	var printing sync.Mutex
+	acknowledged := func(p payment.Payment) {
+		printing.Lock()
+		defer printing.Unlock()
+		fmt.Println(p.ID, p.Version)
+	}
+	big := strings.Repeat("x", 4096)
+	failure := make(chan error, 1)
+	const writers = 8
+	for n := range writers {
+		go func() {
+			for i := 0; ; i++ {
+				name := fmt.Sprint(os.Getpid(), "-", n, "-", i)
+				t := terms(name)
+				t.Description = big
+				p, _, err := s.Create(context.Background(), shop, name, maker(t))
+				if err == nil {
+					acknowledged(p)
+					var change payment.Change
+					change, err = s.Update(context.Background(), p.ID, func(p payment.Payment, now time.Time) (payment.Change, error) {
+						return payment.Begin(p, pay(), now)
+					})
+					if err == nil {
+						acknowledged(change.Payment)
+					}
+				}
+				if err != nil {
+					select {
+					case failure <- err:
+					default:
+					}
+					return
+				}
+			}
+		}()
+	}
+	err = <-failure
+	// After a failure nothing more is acknowledged, and the store says why.
+	_, _, after := s.Create(context.Background(), shop, "after", maker(terms("after")))
+	fmt.Println("failed:", err)
+	fmt.Println("after:", after)
+	fmt.Println("err:", s.Err())
+	return 3
+}
+
+// acknowledgements reads what a child acknowledged, and hands every other line to other.
+func acknowledgements(t *testing.T, r io.Reader, last map[payment.ID]int64, each func(n int), other func(line string)) {
+	t.Helper()
+	n := 0
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		name, version, _ := strings.Cut(lines.Text(), " ")
+		id, err := payment.ParseID(name)
+		var v int64
+		if err == nil {
+			_, err = fmt.Sscan(version, &v)
+		}
+		if err != nil {
+			other(lines.Text())
+			continue
+		}
+		last[id] = max(last[id], v)
+		n++
+		each(n)
+	}
+	if err := lines.Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+func self(t *testing.T, role, dir string, env ...string) *exec.Cmd {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path)
+	cmd.Env = append(os.Environ(), append(env, childRole+"="+role, childDir+"="+dir)...)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// allThere fails the test where something acknowledged is missing.
+func (w *world) allThere(last map[payment.ID]int64) {
+	w.t.Helper()
+	for id, version := range last {
+		if p, err := w.Payment(w.t.Context(), id); err != nil || p.Version < version {
+			w.t.Errorf("payment %s was acknowledged at version %d; now %d, %v", id, version, p.Version, err)
+		}
+	}
+	w.clean()
+}
+
+func TestKilledProcessLosesNothing(t *testing.T) {
+	dir := t.TempDir()
+	last := make(map[payment.ID]int64)
+	rounds := 5
+	if underRace {
+		rounds = 2
+	}
+	for round := range rounds {
+		cmd := self(t, "write", dir)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		before := len(last)
+		acknowledgements(t, out, last, func(n int) {
+			if n == 20+60*round { // in the middle of whatever it is doing then
+				if err := cmd.Process.Kill(); err != nil {
+					t.Error(err)
+				}
+			}
+		}, func(line string) { t.Error(line) })
+		if err := cmd.Wait(); err == nil {
+			t.Error("it ended by itself")
+		}
+		if len(last) == before {
+			t.Fatal("nothing was acknowledged")
+		}
+		s, err := store.Open(store.Config{Dir: dir, Serve: true})
+		if err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		(&world{Store: s, t: t, dir: dir}).allThere(last)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// fills runs a child until its disk is full, and looks at what it said and at what is there.
+func fills(t *testing.T, dir, mustSay string, env ...string) {
+	t.Helper()
+	cmd := self(t, "write", dir, env...)
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	var exit *exec.ExitError
+	if err := cmd.Run(); !errors.As(err, &exit) || exit.ExitCode() != 3 {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	last := make(map[payment.ID]int64)
+	said := ""
+	acknowledgements(t, &out, last, func(int) {}, func(line string) { said += line + "\n" })
+	if len(last) < 10 {
+		t.Errorf("it failed before it had begun: %d payments", len(last))
+	}
+	for _, want := range []string{"failed: " + store.ErrBroken.Error(), "after: " + store.ErrBroken.Error(), "err: " + store.ErrBroken.Error(), mustSay} {
+		if !strings.Contains(said, want) {
+			t.Errorf("it does not say %q, but:\n%s", want, said)
+		}
+	}
+	s, err := store.Open(store.Config{Dir: dir, Serve: true})
+	if err != nil {
+		t.Fatalf("with room again it does not open: %v", err)
+	}
+	w := &world{Store: s, t: t, dir: dir}
+	w.allThere(last)
+	w.create(terms("room again"))
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDiskThatTakesNoMore(t *testing.T) {
+	fills(t, t.TempDir(), "the disk of ", childLimit+"=3000000")
+}
+
+func TestFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
+		// A file system of our own takes rights that not every machine gives. What a full disk does to
+		// the store is what TestDiskThatTakesNoMore does, under another number.
+		t.Logf("no small disk can be made here (%v): TestDiskThatTakesNoMore must do", err)
+		return
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	// Room again is a larger disk.
+	full := self(t, "write", dir)
+	var out bytes.Buffer
+	full.Stdout = &out
+	var exit *exec.ExitError
+	if err := full.Run(); !errors.As(err, &exit) || exit.ExitCode() != 3 {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	last := make(map[payment.ID]int64)
+	said := ""
+	acknowledgements(t, &out, last, func(int) {}, func(line string) { said += line + "\n" })
+	for _, want := range []string{"failed: ", "is full", "after: " + store.ErrBroken.Error(), "err: " + store.ErrBroken.Error()} {
+		if !strings.Contains(said, want) {
+			t.Errorf("it does not say %q, but:\n%s", want, said)
+		}
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size=64m"); err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(store.Config{Dir: dir, Serve: true})
+	if err != nil {
+		t.Fatalf("with room again it does not open: %v", err)
+	}
+	(&world{Store: s, t: t, dir: dir}).allThere(last)
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReadOnlyStoreIsRefusedWithASentence(t *testing.T) {
+	for name, forbid := range map[string]func(dir string) error{
+		"the file": func(dir string) error {
+			// The lock and the directory are nobody's own, the file is not.
+			return errors.Join(os.Chmod(dir, 0o777), os.Chmod(filepath.Join(dir, store.File), 0o444), os.Chmod(filepath.Join(dir, "holdfast.lock"), 0o666))
+		},
+		"the directory": func(dir string) error { return os.Chmod(dir, 0o555) },
+		"all of it": func(dir string) error {
+			return errors.Join(os.Chmod(filepath.Join(dir, store.File), 0o444), os.Chmod(filepath.Join(dir, "holdfast.lock"), 0o666), os.Chmod(dir, 0o555))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, err := os.MkdirTemp("", "holdfast-readonly-") // t.TempDir lies in a directory that nobody else may enter
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := errors.Join(os.Chmod(dir, 0o700), os.RemoveAll(dir)); err != nil {
+					t.Error(err)
+				}
+			})
+			s, err := store.Open(store.Config{Dir: dir, Serve: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(s.Close(), forbid(dir)); err != nil {
+				t.Fatal(err)
+			}
+			cmd := self(t, "write as nobody", dir)
+			var out bytes.Buffer
+			cmd.Stdout = &out
+			var exit *exec.ExitError
+			if err := cmd.Run(); !errors.As(err, &exit) || exit.ExitCode() != 1 {
+				t.Fatalf("%v, want a refusal to open:\n%s", err, &out)
+			}
+			said := out.String()
+			if strings.Count(said, "\n") != 1 || !strings.Contains(said, dir) ||
+				!slices.ContainsFunc([]string{"is read-only", "cannot be opened", "cannot be used", "cannot be made private"}, func(why string) bool { return strings.Contains(said, why) }) {
+				t.Errorf("it says %q", said)
+			}
+		})
+	}
+}
+
+func TestDamagedStoreIsRefusedWithASentence(t *testing.T) {
+	whole := everythingFile(t)
+	sql := func(statement string) func(path string) error {
+		return func(path string) error {
+			conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
+			if err != nil {
+				return err
+			}
+			return errors.Join(sqlitex.ExecScript(conn, statement), conn.Close())
+		}
+	}
+	write := func(b []byte) func(path string) error {
+		return func(path string) error { return os.WriteFile(path, b, 0o600) }
+	}
+	garbled := bytes.Clone(whole)
+	for i := 20; i < 4096; i++ {
+		garbled[i] ^= 0x5a
+	}
+	for _, c := range []struct {
+		name  string
+		spoil func(path string) error
+		says  string
+	}{
+		{"garbage", write(bytes.Repeat([]byte("this is no store. "), 1000)), "damaged or not a store"},
+		{"cut short", write(whole[:4096*3+100]), "damaged or not a store"},
+		{"its first page is garbled", write(garbled), "damaged or not a store"},
+		{"a directory", func(path string) error { return os.Mkdir(path, 0o700) }, "cannot be opened"},
+		{"written by a newer holdfast", func(path string) error {
+			return errors.Join(os.WriteFile(path, whole, 0o600), sql(`UPDATE meta SET value = '999' WHERE name = 'schema'`)(path))
+		}, "written by a newer holdfast (schema 999, this program knows 1)"},
+		{"of another program, which calls its schema otherwise", func(path string) error {
+			return sql(`CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT); INSERT INTO meta VALUES ('schema', 'v2-beta')`)(path)
+		}, "not a store of holdfast"},
+		{"without its number key", func(path string) error {
+			return errors.Join(os.WriteFile(path, whole, 0o600), sql(`DELETE FROM meta WHERE name = 'number_key'`)(path))
+		}, "number key"},
+		{"with a number key that is none", func(path string) error {
+			return errors.Join(os.WriteFile(path, whole, 0o600), sql(`UPDATE meta SET value = 'xyz' WHERE name = 'number_key'`)(path))
+		}, "number key"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, store.File)
+			if err := c.spoil(path); err != nil {
+				t.Fatal(err)
+			}
+			before, _ := os.ReadFile(path)
+			s, err := store.Open(store.Config{Dir: dir, Serve: true})
+			if err == nil {
+				t.Fatalf("it opens: %v", s.Close())
+			}
+			if !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), path) {
+				t.Errorf("it says %q, want %q and the path", err, c.says)
+			}
+			// SQLite notes in the header of a file that it has a log now; nothing else may change.
+			const header = 100
+			if after, _ := os.ReadFile(path); len(after) != len(before) || len(after) > header && !bytes.Equal(before[header:], after[header:]) {
+				t.Error("what could not be opened was changed")
+			}
+			// The refusal lets go of everything: put right, it opens.
+			if err := errors.Join(os.RemoveAll(path), os.RemoveAll(path+"-wal"), os.RemoveAll(path+"-shm")); err != nil {
+				t.Fatal(err)
+			}
+			if s, err = store.Open(store.Config{Dir: dir, Serve: true}); err != nil {
+				t.Fatalf("put right: %v", err)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestOneProcessServes(t *testing.T) {
+	w := newWorld(t, store.Open)
+	p := w.create(terms("order-1"))
+	if _, err := store.Open(store.Config{Dir: w.dir, Serve: true}); err == nil || !strings.Contains(err.Error(), w.dir) {
+		t.Fatalf("a second one serves: %v", err)
+	}
+	// Beside it others may look, and write what makes no payment.
+	beside := w.openAgain(false)
+	if got, err := beside.Payment(t.Context(), p.ID); err != nil || got.Number != p.Number {
+		t.Errorf("beside it the payment is %d, %v; want %d", got.Number, err, p.Number)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	next := &world{t: t, open: store.Open, dir: w.dir, now: t0}
+	next.Store = next.openAgain(true)
+	if got, err := next.PaymentByNumber(t.Context(), p.Number); err != nil || got.ID != p.ID {
+		t.Errorf("the number leads elsewhere after a restart: %v", err)
+	}
+	if q := next.create(terms("order-2")); q.Number == p.Number {
+		t.Error("a number was given twice")
+	}
+}
+
+func TestManyOpenANewStoreAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	stores := make([]*store.Store, 6)
+	together(len(stores), func(i int) {
+		var err error
+		if stores[i], err = store.Open(store.Config{Dir: dir, Serve: i == 0}); err != nil {
+			t.Error(err)
+		}
+	})
+	if t.Failed() {
+		t.FailNow()
+	}
+	// All have the same key: a number means the same payment to each.
+	p, _, err := stores[0].Create(t.Context(), shop, "order-1", maker(terms("order-1")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range stores {
+		if got, err := s.PaymentByNumber(t.Context(), p.Number); err != nil || got.ID != p.ID {
+			t.Errorf("store %d: %v", i, err)
+		}
+	}
+	for _, s := range stores {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestFilesAreTheirOwnersAlone(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new", "data")
+	s, err := store.Open(store.Config{Dir: dir, Serve: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.CreateShop(t.Context(), shopNamed("one")); err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) < 3 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	for _, f := range append(files, dirEntry{dir}) {
+		if info, err := f.Info(); err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s is %v, %v", f.Name(), info.Mode(), err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// dirEntry is a directory by its own path.
+type dirEntry struct{ path string }
+
+func (d dirEntry) Name() string               { return d.path }
+func (d dirEntry) IsDir() bool                { return true }
+func (d dirEntry) Type() os.FileMode          { return os.ModeDir }
+func (d dirEntry) Info() (os.FileInfo, error) { return os.Stat(d.path) }
+
+// The log is cut under load: it does not grow with what is written.
+func TestLogStaysBounded(t *testing.T) {
+	const most = 1 << 20
+	t.Cleanup(store.CapLog(most)) // after the store is closed
+	w := newWorld(t, store.Open)
+	writes, size := int64(1500), int64(20_000) // 30 MB in all
+	if underRace {
+		writes = 500
+	}
+	big := strings.Repeat("x", int(size))
+	var next, longest atomic.Int64
+	together(32, func(int) {
+		for {
+			i := next.Add(1)
+			if i > writes {
+				return
+			}
+			name := fmt.Sprint("order-", i)
+			terms := terms(name)
+			terms.Description = big
+			if _, _, err := w.Create(context.Background(), shop, name, maker(terms)); err != nil {
+				t.Error(err)
+				return
+			}
+			if info, err := os.Stat(filepath.Join(w.dir, store.File) + "-wal"); err == nil && info.Size() > longest.Load() {
+				longest.Store(info.Size())
+			}
+		}
+	})
+	// It is looked at every 200 ms: what comes in between two looks is added.
+	t.Logf("the log had %d MB at most, of %d MB written", longest.Load()>>20, writes*size>>20)
+	if longest.Load() > writes*size/2 {
+		t.Errorf("the log grew to %d MB", longest.Load()>>20)
+	}
+}
