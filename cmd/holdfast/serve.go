@@ -24,6 +24,7 @@ import (
 	"holdfast/internal/vault"
 	"holdfast/internal/web"
 	"holdfast/internal/web/api"
+	"holdfast/internal/web/pages"
 )
 
 type serveCmd struct {
@@ -206,7 +207,8 @@ func (g *running) serve(c *serveCmd, live, test gateway.Centres, log *slog.Logge
 	site := web.Site{
 		API:   api.New(api.Config{Gateway: g.gateway, Store: g.store, PayURL: g.payURL, Log: log}),
 		Calls: api.Calls,
-		Pages: http.NotFoundHandler(),
+		Pages: pages.New(pages.Config{Gateway: g.gateway, Store: g.store, BaseURL: g.payURL, Log: log}),
+		Paths: pages.Paths,
 		Ready: g.store.Err,
 		Log:   log,
 	}

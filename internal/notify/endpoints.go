@@ -26,9 +26,8 @@ const (
 type endpoints struct {
 	mu     sync.Mutex
 	states map[string]*endpointState
-	well   int           // deliveries under way to endpoints that answer
-	sick   int           // and to those that do not
-	freed  chan struct{} // holds a token when a place became free
+	well   int // deliveries under way to endpoints that answer
+	sick   int // and to those that do not
 }
 
 type endpointState struct {
@@ -39,7 +38,7 @@ type endpointState struct {
 }
 
 func newEndpoints() *endpoints {
-	return &endpoints{states: make(map[string]*endpointState), freed: make(chan struct{}, 1)}
+	return &endpoints{states: make(map[string]*endpointState)}
 }
 
 // room is how many more deliveries may begin.
@@ -101,10 +100,6 @@ func (e *endpoints) done(endpoint string, answered bool) {
 		s.sick, s.most = false, min(s.most*growth, mostEach)
 	} else {
 		s.sick, s.most = true, 1
-	}
-	select {
-	case e.freed <- struct{}{}:
-	default:
 	}
 }
 

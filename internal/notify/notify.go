@@ -110,76 +110,153 @@ func (n *Notifier) Step(ctx context.Context) (int, error) {
 
 // Run delivers until ctx ends, and then waits for what is under way.
 func (n *Notifier) Run(ctx context.Context) {
-	detached := context.WithoutCancel(ctx)
-	var sending sync.WaitGroup
+	r := &round{
+		n: n, ctx: context.WithoutCancel(ctx), fresh: n.cfg.Store.Fresh(lease),
+		behind: make(map[payment.ID][]store.Delivery), parked: make(map[string][]store.Delivery), finished: make(chan store.Result, recordAtOnce),
+	}
 	recorded := make(chan struct{})
 	go func() {
 		defer close(recorded)
-		n.record(detached)
+		n.record(r.ctx)
 	}()
-	defer func() {
-		sending.Wait()
-		close(n.results)
-		<-recorded
-	}()
-	fresh := n.cfg.Store.Fresh(lease)
-	var parked []store.Delivery // fresh ones whose endpoint has no place just now
-	send := func(d store.Delivery) {
-		sending.Go(func() {
-			r := n.deliver(detached, d)
-			n.endpoints.done(d.Endpoint, r.Status != 0)
-			n.results <- r
-		})
-	}
-	take := func(d store.Delivery) {
-		switch {
-		case n.endpoints.admit(d.Endpoint):
-			send(d)
-		case len(parked) < mostParked && n.endpoints.answers(d.Endpoint):
-			parked = append(parked, d) // it answers, so a place is free soon
-		default:
-			if err := n.cfg.Store.PutBack(detached, []store.Delivery{d}, n.cfg.Store.Now().Add(time.Second)); err != nil {
-				n.cfg.Log.Error("a notification cannot be put off; it is sent when its lease ends", "error", err)
-			}
-		}
-	}
 	// At worst an event waits this long after its time.
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
-	for {
+	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-			return
-		case d := <-fresh:
-			take(d)
-			continue
-		case <-n.endpoints.freed:
-			again := parked
-			parked = nil
-			for _, d := range again {
-				take(d)
-			}
-			continue
+		case d := <-r.fresh:
+			r.take(d)
+		case result := <-r.finished:
+			r.finish(result)
 		case <-tick.C:
+			r.claim(ctx)
 		case <-n.cfg.Store.Told():
+			r.claim(ctx)
 		}
-		n.claim(ctx, send)
+	}
+	for r.sending > 0 {
+		n.results <- <-r.finished
+		r.sending--
+	}
+	close(n.results)
+	<-recorded
+}
+
+// round is what Run keeps in mind. Only its loop touches it.
+type round struct {
+	n        *Notifier
+	ctx      context.Context
+	fresh    <-chan store.Delivery
+	finished chan store.Result
+	sending  int
+	behind   map[payment.ID][]store.Delivery // for each payment an event is under way of: those that come after it
+	parked   map[string][]store.Delivery     // by endpoint, those that have no place there just now
+	waiting  int                             // how many are parked
+}
+
+// take sends a fresh event when it is its turn.
+func (r *round) take(d store.Delivery) {
+	if queue, busy := r.behind[d.Payment]; busy {
+		r.behind[d.Payment] = append(queue, d)
+		return
+	}
+	r.begin(d)
+}
+
+// begin sends an event whose turn it is, if its endpoint has a place for it.
+func (r *round) begin(d store.Delivery) {
+	switch {
+	case r.n.endpoints.admit(d.Endpoint):
+		r.send(d)
+	case r.waiting < mostParked && r.n.endpoints.answers(d.Endpoint):
+		r.occupy(d.Payment)
+		r.parked[d.Endpoint] = append(r.parked[d.Endpoint], d)
+		r.waiting++
+	default:
+		r.putBack(d, r.n.cfg.Store.Now().Add(time.Second))
 	}
 }
 
-// claim sends what is due, as long as there is room.
-func (n *Notifier) claim(ctx context.Context, send func(store.Delivery)) {
+// occupy makes later events of a payment wait behind the one that is its turn.
+func (r *round) occupy(id payment.ID) {
+	if _, taken := r.behind[id]; !taken {
+		r.behind[id] = nil
+	}
+}
+
+func (r *round) send(d store.Delivery) {
+	r.occupy(d.Payment)
+	r.sending++
+	go func() {
+		result := r.n.deliver(r.ctx, d)
+		r.n.endpoints.done(d.Endpoint, result.Status != 0)
+		r.finished <- result
+	}()
+}
+
+// finish has a result recorded, and goes on with what waited for it.
+func (r *round) finish(result store.Result) {
+	r.sending--
+	r.n.results <- result
+	queue := r.behind[result.Payment]
+	delete(r.behind, result.Payment)
+	switch {
+	case len(queue) == 0:
+	case result.Accepted || result.NextAt.IsZero():
+		r.behind[result.Payment] = queue[1:]
+		r.begin(queue[0])
+	default: // it is sent again first
+		r.behind[result.Payment] = queue[1:]
+		r.putBack(queue[0], result.NextAt)
+	}
+	r.unpark(result.Endpoint)
+}
+
+// unpark gives the places that an endpoint has now to those that wait for one.
+func (r *round) unpark(endpoint string) {
+	list := r.parked[endpoint]
+	for len(list) > 0 && r.n.endpoints.admit(endpoint) {
+		r.send(list[0])
+		list = list[1:]
+		r.waiting--
+	}
+	if len(list) > 0 && !r.n.endpoints.answers(endpoint) {
+		for _, d := range list {
+			r.putBack(d, r.n.cfg.Store.Now().Add(time.Second))
+		}
+		r.waiting -= len(list)
+		list = nil
+	}
+	if len(list) == 0 {
+		delete(r.parked, endpoint)
+		return
+	}
+	r.parked[endpoint] = list
+}
+
+// putBack gives an event back to the store, with those of its payment that come after it.
+func (r *round) putBack(d store.Delivery, until time.Time) {
+	all := append([]store.Delivery{d}, r.behind[d.Payment]...)
+	delete(r.behind, d.Payment)
+	if err := r.n.cfg.Store.PutBack(r.ctx, all, until); err != nil {
+		r.n.cfg.Log.Error("notifications cannot be put off; they are sent when their leases end", "error", err)
+	}
+}
+
+// claim sends what is due in the store, as long as there is room.
+func (r *round) claim(ctx context.Context) {
 	for {
-		room := n.endpoints.room()
+		room := r.n.endpoints.room()
 		if room <= 0 {
 			return
 		}
-		deliveries, err := n.cfg.Store.Claim(ctx, min(room, recordAtOnce), lease, n.endpoints.admit)
+		deliveries, err := r.n.cfg.Store.Claim(ctx, min(room, recordAtOnce), lease, r.n.endpoints.admit)
 		if err != nil && ctx.Err() == nil {
-			n.cfg.Log.Error("notifications cannot be taken from the store", "error", err)
+			r.n.cfg.Log.Error("notifications cannot be taken from the store", "error", err)
 		}
 		for _, d := range deliveries {
-			send(d)
+			r.send(d)
 		}
 		if len(deliveries) == 0 {
 			return

@@ -61,6 +61,30 @@ func commitCases() []storeCase {
 				t.Errorf("%d commits, want one for the blocker and five for the turns", got)
 			}
 		}},
+		{"commit: a name that two want at once costs its neighbours nothing", func(t *testing.T, w *world) {
+			blocker := w.create(terms("blocker"))
+			release := w.block(blocker.ID)
+			before := w.Stats()
+			errs := make(chan error, 6)
+			for i := range 6 {
+				name := fmt.Sprint("order-", i/2)
+				go func() {
+					_, _, err := w.Create(t.Context(), shop, name, maker(terms(name)))
+					errs <- err
+				}()
+				w.waiting(i + 1)
+			}
+			release()
+			for range 6 {
+				if err := <-errs; err != nil {
+					t.Error(err)
+				}
+			}
+			// The blocker's, one for the three who make, one for the three who find.
+			if got := w.Stats().Commits - before.Commits; got != 3 {
+				t.Errorf("%d commits, want 3", got)
+			}
+		}},
 		{"commit: one job's failing write takes no other down", func(t *testing.T, w *world) {
 			blocker := w.create(terms("blocker"))
 			one, two, three := w.asking(terms("one")), w.asking(terms("two")), w.asking(terms("three"))

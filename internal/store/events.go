@@ -60,7 +60,8 @@ const (
 const freshRoom = 4096
 
 // Fresh hands over events as they are made, already claimed for the time of lease: the attempt is on
-// the disk with the event itself. Whoever takes them sends them, or gives them back with PutBack.
+// the disk with the event itself. Whoever takes them sends them, those of one payment one after
+// another, or gives them back with PutBack.
 func (s *Store) Fresh(lease time.Duration) <-chan Delivery {
 	s.lease.Store(int64(lease))
 	return s.fresh
@@ -77,7 +78,7 @@ func (s *Store) writeEvent(conn *sqlite.Conn, j *job, e *payment.Event) error {
 	case p.Terms.NotifyURL == "":
 		nextAt, outcome = nil, outcomeNowhere
 	case lease > 0 && len(s.fresh) < freshRoom-maxBatch:
-		waits, err := earlierWaits(conn, j.row.seq, e.N)
+		waits, err := earlierWaits(conn, j.row.seq, e)
 		if err != nil {
 			return err
 		}
@@ -97,15 +98,17 @@ func (s *Store) writeEvent(conn *sqlite.Conn, j *job, e *payment.Event) error {
 			to, nextAt, leaseUntil, attempts, outcome}, nil)
 }
 
-// earlierWaits reports whether an earlier event of the payment is still to be told.
-func earlierWaits(conn *sqlite.Conn, seq int64, n int) (waits bool, err error) {
-	if n == 1 {
+// earlierWaits reports whether an earlier event of the payment waits to be told (again). One that is
+// being told right now does not: who takes fresh events keeps their order.
+func earlierWaits(conn *sqlite.Conn, seq int64, e *payment.Event) (waits bool, err error) {
+	if e.N == 1 {
 		return false, nil
 	}
-	err = query(conn, `SELECT 1 FROM events WHERE payment = ?1 AND n < ?2 AND next_at IS NOT NULL LIMIT 1`, []any{seq, n}, func(*sqlite.Stmt) error {
-		waits = true
-		return nil
-	})
+	err = query(conn, `SELECT 1 FROM events WHERE payment = ?1 AND n < ?2 AND next_at IS NOT NULL AND lease_until <= ?3 LIMIT 1`,
+		[]any{seq, e.N, micros(e.At)}, func(*sqlite.Stmt) error {
+			waits = true
+			return nil
+		})
 	return waits, err
 }
 

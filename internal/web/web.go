@@ -48,16 +48,22 @@ func Server(handler http.Handler, log *slog.Logger) *http.Server {
 type Site struct {
 	API   http.Handler // the merchant API
 	Calls []string     // the first path elements that are the API's
-	Pages http.Handler // everything else: the payer's pages; nil: there are none
-	Ready func() error // why the gateway cannot take payments now; nil: it can
-	Log   *slog.Logger
+	Pages http.Handler // the payer's pages, and the answer to a browser that is lost; nil: there are none
+	Paths []string     // the first path elements that are the pages'; of /pay they have GET
+	// Others answer what comes under other first path elements: news from processing centres.
+	Others map[string]http.Handler
+	Ready  func() error // why the gateway cannot take payments now; nil: it can
+	Log    *slog.Logger
 }
 
 // Handler is the whole site.
 func (s Site) Handler() http.Handler {
-	calls := make(map[string]bool)
+	calls, paths := make(map[string]bool), make(map[string]bool)
 	for _, c := range s.Calls {
 		calls[c] = true
+	}
+	for _, p := range s.Paths {
+		paths[p] = true
 	}
 	underWay := make(chan struct{}, AtOnce)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -88,10 +94,16 @@ func (s Site) Handler() http.Handler {
 			return
 		}
 		r.Body = http.MaxBytesReader(o, r.Body, BodyBytes)
+		looks := r.Method == http.MethodGet || r.Method == http.MethodHead
+		lost := looks && strings.Contains(r.Header.Get("Accept"), "text/html") // a person, and not a shop's program
 		switch {
+		case s.Pages != nil && paths[call] && (looks || !calls[call]):
+			s.Pages.ServeHTTP(o, r)
 		case calls[call]:
 			s.API.ServeHTTP(o, r)
-		case s.Pages != nil:
+		case s.Others[call] != nil:
+			s.Others[call].ServeHTTP(o, r)
+		case s.Pages != nil && lost:
 			s.Pages.ServeHTTP(o, r)
 		default:
 			NotFound(o, r, s.Calls)

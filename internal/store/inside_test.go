@@ -1,0 +1,75 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// A disk that fails once is not believed again: those who shared the commit are told so too, and
+// are not tried one by one, although by then the disk would take it.
+func TestFailureOfTheDiskEndsEverything(t *testing.T) {
+	s, err := Open(Config{Dir: t.TempDir(), Serve: true, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	inside, let := make(chan struct{}), make(chan struct{})
+	jobs := []*job{
+		{exec: func(*sqlite.Conn, time.Time) error { close(inside); <-let; return nil }}, // while it runs, the others gather
+		{exec: func(conn *sqlite.Conn, _ time.Time) error { return setMeta(conn, "before", "1") }},
+		{exec: func(*sqlite.Conn, time.Time) error { return sqlite.ResultIOErrWrite.ToError() }},
+		{exec: func(conn *sqlite.Conn, _ time.Time) error { return setMeta(conn, "after", "1") }},
+	}
+	results := make([]chan error, len(jobs))
+	for i, j := range jobs {
+		results[i] = make(chan error, 1)
+		go func() { results[i] <- s.committer.do(context.Background(), j) }()
+		if i == 0 {
+			<-inside
+			continue
+		}
+		for end := time.Now().Add(30 * time.Second); s.Stats().Waiting < i; {
+			if time.Now().After(end) {
+				t.Fatal("the job is not handed in")
+			}
+		}
+	}
+	close(let)
+	if err := <-results[0]; err != nil {
+		t.Errorf("the batch before: %v", err)
+	}
+	for i, result := range results[1:] {
+		if err := <-result; !errors.Is(err, ErrBroken) {
+			t.Errorf("job %d of the batch that failed is told %v", i+1, err)
+		}
+	}
+	if err := s.committer.do(context.Background(), &job{exec: func(*sqlite.Conn, time.Time) error {
+		t.Error("something is still tried")
+		return nil
+	}}); !errors.Is(err, ErrBroken) {
+		t.Errorf("later it is told %v", err)
+	}
+	if err := s.Err(); !errors.Is(err, ErrBroken) || sqlite.ErrCode(err) != sqlite.ResultIOErrWrite {
+		t.Errorf("the store says %v", err)
+	}
+	err = s.read(t.Context(), func(conn *sqlite.Conn) error {
+		for _, name := range []string{"before", "after"} {
+			if value, err := meta(conn, name); value != "" || err != nil {
+				t.Errorf("%s is stored although nobody was told so: %q, %v", name, value, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,109 @@
+package pages
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/payment"
+)
+
+func record(h http.Handler, method, path string) *httptest.ResponseRecorder {
+	recorder := httptest.NewRecorder()
+	h.ServeHTTP(recorder, httptest.NewRequest(method, path, nil))
+	return recorder
+}
+
+// What people type, paste and have filled in.
+func TestReadCard(t *testing.T) {
+	now := time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
+	const good = "8600495473316478"
+	all := payment.Methods
+	for _, c := range []struct {
+		name             string
+		pan, exp, cvc    string
+		holder           string
+		methods          []payment.Method
+		want             []string
+		method           payment.Method
+		number, wantYYMM string
+	}{
+		{name: "as printed", pan: "8600 4954 7331 6478", exp: "08/29", number: good, wantYYMM: "2908", method: payment.Uzcard},
+		{name: "with dashes", pan: "8600-4954-7331-6478", exp: "0829", number: good, wantYYMM: "2908"},
+		{name: "with odd spaces and dashes", pan: "\u20668600\u202f4954\u2009\u20117331\u20136478\u2069\n", exp: "8 / 2029", number: good, wantYYMM: "2908"},
+		{name: "full-width digits", pan: "８６００　４９５４　７３３１　６４７８", exp: "０８／２９", number: good, wantYYMM: "2908"},
+		{name: "Arabic digits", pan: "٨٦٠٠ ٤٩٥٤ ٧٣٣١ ٦٤٧٨", exp: "٠٨/٢٩", number: good, wantYYMM: "2908"},
+		{name: "Persian digits", pan: "۸۶۰۰ ۴۹۵۴ ۷۳۳۱ ۶۴۷۸", exp: "۰۸/۲۰۲۹", number: good, wantYYMM: "2908"},
+		{name: "zero-width characters", pan: "8600\u200b4954\ufeff73316478", exp: "08.29", number: good, wantYYMM: "2908"},
+		{name: "other digits", pan: "८६००४९५४७३३१६४७८", exp: "08/29", want: []string{panDigits}},
+		{name: "junk", pan: "my card is 8600", exp: "08/29", want: []string{panDigits}},
+		{name: "emoji", pan: "💳💳💳💳", exp: "08/29", want: []string{panDigits}},
+		{name: "invalid UTF-8", pan: "8600\xff4954", exp: "08/29", want: []string{panDigits}},
+		{name: "nothing", want: []string{panEmpty}},
+		{name: "spaces", pan: " \t ", exp: "08/29", want: []string{panEmpty}},
+		{name: "mistyped", pan: "8600 4954 7331 6479", exp: "08/29", want: []string{panWrong}},
+		{name: "too short", pan: "8600 4954 7331", exp: "08/29", want: []string{panWrong}},
+		{name: "too long", pan: good + "00", exp: "08/29", want: []string{panWrong}},
+		{name: "no scheme", pan: "3530111333300000", exp: "08/29", want: []string{panWrong}},
+		{name: "another method", pan: visa, exp: "08/29", cvc: "123", methods: []payment.Method{payment.Uzcard}, want: []string{panMethod}},
+		{name: "no expiry", pan: good, want: []string{expWrong}},
+		{name: "13th month", pan: good, exp: "13/29", want: []string{expWrong}},
+		{name: "year first", pan: good, exp: "2029/08", want: []string{expWrong}},
+		{name: "three digits", pan: good, exp: "829", want: []string{expWrong}},
+		{name: "last month", pan: good, exp: "10/26", want: []string{expExpired}},
+		{name: "this month", pan: good, exp: "11/26", number: good, wantYYMM: "2611"},
+		{name: "Visa", pan: visa, exp: "08/29", cvc: " １２３", holder: "  Alisher   NAVOIY ", number: "4111111111111111", wantYYMM: "2908", method: payment.BankCard},
+		{name: "Visa without CVC", pan: visa, exp: "08/29", want: []string{cvcWrong}},
+		{name: "four digits of CVC", pan: visa, exp: "08/29", cvc: "1234", want: []string{cvcWrong}},
+		{name: "emoji name", pan: visa, exp: "08/29", cvc: "123", holder: "Ali 😀", want: []string{nameWrong}},
+		{name: "Cyrillic name", pan: visa, exp: "08/29", cvc: "123", holder: "АЛИШЕР", want: []string{nameWrong}},
+		{name: "long name", pan: visa, exp: "08/29", cvc: "123", holder: strings.Repeat("A", 65), want: []string{nameWrong}},
+		{name: "several", pan: visa, exp: "08/20", holder: "😀", want: []string{expExpired, nameWrong}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			methods := c.methods
+			if methods == nil {
+				methods = all
+			}
+			form := map[string][]string{"pan": {c.pan}, "exp": {c.exp}, "cvc2": {c.cvc}, "holder": {c.holder}, "method": {"humo"}}
+			card, method, found := readCard(form, methods, now)
+			if !slices.Equal(found, c.want) {
+				t.Fatalf("found %v, want %v", found, c.want)
+			}
+			if c.want == nil && (card.Number != c.number || card.Expiry != c.wantYYMM || c.method != "" && method != c.method) {
+				t.Errorf("read %s %s by %s, want %s %s by %s", card.Number, card.Expiry, method, c.number, c.wantYYMM, c.method)
+			}
+			if method != payment.BankCard && card.CVC+card.Holder != "" {
+				t.Error("a card that needs none kept its CVC or name")
+			}
+		})
+	}
+}
+
+func TestReadEmail(t *testing.T) {
+	for typed, want := range map[string]bool{
+		"guest@example.uz": true, " guest@example.uz ": true, "a.b+c@x.co": true, "guest@почта.рф": true,
+		"": false, "guest": false, "guest@": false, "guest@localhost": false, "a b@example.uz": false, "Ali <a@example.uz>": false,
+		"a@example.uz, b@example.uz": false, "💌": false, "a@.uz": false, strings.Repeat("a", 250) + "@x.uz": false,
+	} {
+		if _, ok := readEmail(typed); ok != want {
+			t.Errorf("%q: %v, want %v", typed, ok, want)
+		}
+	}
+}
+
+func TestReadCode(t *testing.T) {
+	for typed, want := range map[string]string{"123456": "123456", " 123 456 ": "123456", "１２３４": "1234", "٠١٢٣٤٥": "012345"} {
+		if code, ok := readCode(typed); !ok || string(code) != want {
+			t.Errorf("%q: %s, %v", typed, string(code), ok)
+		}
+	}
+	for _, typed := range []string{"", "123", "123456789", "abcdef", "12345é"} {
+		if _, ok := readCode(typed); ok {
+			t.Errorf("%q is taken for a code", typed)
+		}
+	}
+}

@@ -1,0 +1,386 @@
+package pages
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"holdfast/internal/gateway"
+	"holdfast/internal/merchant"
+	"holdfast/internal/money"
+	"holdfast/internal/payment"
+	"holdfast/internal/processor/svgate"
+	"holdfast/internal/sim"
+	"holdfast/internal/store"
+	"holdfast/internal/web"
+)
+
+// world is the real thing in one process: store, gateway, connector, and the simulator as the centre.
+type world struct {
+	t       testing.TB
+	sim     *sim.Sim
+	dir     string
+	store   *store.Store
+	gateway *gateway.Gateway
+	shop    merchant.Shop
+	bank    *bank
+	url     string // of the pages
+	back    string // return_url: the shop
+	log     *logged
+	ahead   atomic.Int64 // how far the clock is ahead
+	cards   int          // given out so far
+	slow    atomic.Int64 // nanoseconds for which the centre keeps a call waiting
+}
+
+// logged is everything that was logged.
+type logged struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	w := &world{t: t, log: new(logged), dir: t.TempDir(), bank: newBank(t)}
+	log := slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	w.sim = sim.New(sim.Config{Now: w.now, Seed: 1})
+	centre := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		time.Sleep(time.Duration(w.slow.Load()))
+		w.sim.Handler().ServeHTTP(rw, r)
+	}))
+	t.Cleanup(centre.Close)
+	uzcard, err := svgate.New(svgate.Config{
+		Endpoint: centre.URL + "/svgate", Login: "holdfast", Password: "holdfast", MerchantID: "90050017182", TerminalID: "91419475", Port: 16050,
+		Answer: 3 * time.Second, Now: w.now, Log: log,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.store, err = store.Open(store.Config{Dir: w.dir, Serve: true, Now: w.now, Log: log}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.store.Close() })
+	w.gateway = gateway.New(gateway.Config{
+		Store: w.store, Log: log,
+		Test: gateway.Centres{payment.Uzcard: uzcard, payment.Humo: w.bank, payment.BankCard: w.bank},
+	})
+	secret := merchant.NewSecret()
+	if w.shop, err = w.store.CreateShop(context.Background(), merchant.Shop{Name: "Ipak Yoʻli bozori", SecretHash: secret.Hash(), UniqueKey: []byte("key")}); err != nil {
+		t.Fatal(err)
+	}
+	shop := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Content-Type", "text/html")
+		io.WriteString(rw, "<!doctype html><title>The shop</title><h1 id=shop>Thank you</h1>")
+	}))
+	t.Cleanup(shop.Close)
+	w.back = shop.URL + "/return?cart=7"
+	served := httptest.NewUnstartedServer(nil)
+	w.url = "http://" + served.Listener.Addr().String()
+	w.bank.pages = w.url
+	served.Config.Handler = web.Site{
+		Pages: New(Config{Gateway: w.gateway, Store: w.store, BaseURL: w.url, Log: log}), Ready: func() error { return nil }, Log: log,
+	}.Handler()
+	served.Start()
+	t.Cleanup(served.Close)
+	return w
+}
+
+func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
+
+func (w *world) pass(d time.Duration) { w.ahead.Add(int64(d)) }
+
+// prepare makes a payment in a language; change may edit its terms.
+func (w *world) prepare(language string, change ...func(*payment.Terms)) payment.Payment {
+	w.t.Helper()
+	terms := payment.Terms{
+		ShopPaymentID: "order-" + strconv.FormatInt(time.Now().UnixNano(), 36), Amount: money.New(12_345_000_00, money.UZS), AutoCapture: true, Test: true,
+		Methods: []payment.Method{payment.Uzcard, payment.Humo, payment.BankCard}, Description: "Ipak roʻmol × 2, choynak", ReturnURL: w.back, Language: language,
+		User: &payment.User{ID: "guest", Email: "guest@example.uz"},
+	}
+	for _, c := range change {
+		c(&terms)
+	}
+	p, _, err := w.gateway.Prepare(context.Background(), w.shop, terms, 15*time.Minute)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return p
+}
+
+func twoStage(t *payment.Terms)  { t.AutoCapture = false }
+func anonymous(t *payment.Terms) { t.User = nil }
+
+func only(methods ...payment.Method) func(*payment.Terms) {
+	return func(t *payment.Terms) { t.Methods = methods }
+}
+
+func (w *world) payment(id payment.ID) payment.Payment {
+	w.t.Helper()
+	p, err := w.store.Payment(context.Background(), id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return p
+}
+
+// card gives a Uzcard that nobody used yet and that behaves so.
+func (w *world) card(behaviour string) sim.Card {
+	w.t.Helper()
+	w.cards++
+	n := 0
+	for _, c := range w.sim.Cards() {
+		if c.Scheme == "uzcard" && c.Behaviour == behaviour {
+			if n++; behaviour != "ok" || n == w.cards {
+				return c
+			}
+		}
+	}
+	w.t.Fatalf("the simulator has no further card that is %s", behaviour)
+	return sim.Card{}
+}
+
+// expiry is a card's, as it is printed.
+func expiry(c sim.Card) string { return c.Exp[2:] + "/" + c.Exp[:2] }
+
+func spaced(number string) string {
+	return number[:4] + " " + number[4:8] + "-" + number[8:12] + "\u00a0" + number[12:]
+}
+
+// code is the newest one sent to the card's phone.
+func (w *world) code(c sim.Card) string {
+	w.t.Helper()
+	messages := w.sim.SMS(c.Phone)
+	if len(messages) == 0 {
+		w.t.Fatal("no SMS was sent")
+	}
+	return messages[0].Code
+}
+
+func wrong(code string) string {
+	n, _ := strconv.Atoi(code)
+	return fmt.Sprintf("%06d", (n+1)%1_000_000)
+}
+
+// visitor is a payer without a browser.
+type visitor struct {
+	w    *world
+	http *http.Client
+	last page
+}
+
+type page struct {
+	status int
+	path   string // with its query, after redirects
+	header http.Header
+	body   string
+}
+
+func (w *world) visitor() *visitor {
+	jar, _ := cookiejar.New(nil)
+	return &visitor{w: w, http: &http.Client{Jar: jar, Timeout: 20 * time.Second}}
+}
+
+func (v *visitor) do(request *http.Request) page {
+	v.w.t.Helper()
+	response, err := v.http.Do(request)
+	if err != nil {
+		v.w.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		v.w.t.Fatal(err)
+	}
+	v.last = page{response.StatusCode, response.Request.URL.RequestURI(), response.Header, string(body)}
+	return v.last
+}
+
+func (v *visitor) get(path string) page {
+	v.w.t.Helper()
+	request, err := http.NewRequest("GET", v.w.url+path, nil)
+	if err != nil {
+		v.w.t.Fatal(err)
+	}
+	return v.do(request)
+}
+
+func (v *visitor) post(path string, fields ...string) page {
+	v.w.t.Helper()
+	form := url.Values{}
+	for i := 0; i+1 < len(fields); i += 2 {
+		form.Add(fields[i], fields[i+1])
+	}
+	request, err := http.NewRequest("POST", v.w.url+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		v.w.t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.Header.Set("Sec-Fetch-Site", "same-origin")
+	return v.do(request)
+}
+
+func (v *visitor) pay(p payment.Payment, c sim.Card) page {
+	v.w.t.Helper()
+	return v.post("/card/"+p.ID.String()+"?language="+p.Terms.Language, "pan", spaced(c.PAN), "exp", expiry(c), "email", "guest@example.uz")
+}
+
+func (v *visitor) enter(p payment.Payment, code string) page {
+	v.w.t.Helper()
+	stored := v.w.payment(p.ID)
+	verify := int64(0)
+	if stored.Attempt != nil && stored.Attempt.Challenge != nil {
+		verify = stored.Attempt.Challenge.VerifyID
+	}
+	return v.post("/uzcard/sms/"+p.ID.String()+"?language="+p.Terms.Language, "code", code, "verify", strconv.FormatInt(verify, 10))
+}
+
+// scene is a payment in a state, and the page that shows it.
+type scene struct {
+	name string
+	make func(w *world, language string) (path string)
+}
+
+// scenes are all pages there are.
+var scenes = []scene{
+	{"card", func(w *world, l string) string { return "/pay/" + w.prepare(l).ID.String() }},
+	{"card of one method", func(w *world, l string) string {
+		return "/pay/" + w.prepare(l, only(payment.Uzcard), anonymous).ID.String()
+	}},
+	{"card with problems", func(w *world, l string) string {
+		return "/pay/" + w.prepare(l).ID.String() + "?problem=" + strings.Join(problems, "&problem=")
+	}},
+	{"card refused", func(w *world, l string) string {
+		p := w.prepare(l)
+		w.visitor().pay(p, w.card("blocked"))
+		return "/pay/" + p.ID.String()
+	}},
+	{"card again", func(w *world, l string) string {
+		p := w.prepare(l)
+		w.visitor().pay(p, w.card("ok"))
+		return "/pay/" + p.ID.String()
+	}},
+	{"code", func(w *world, l string) string {
+		p := w.prepare(l)
+		w.visitor().pay(p, w.card("ok"))
+		return "/uzcard/sms/" + p.ID.String()
+	}},
+	{"code wrong", func(w *world, l string) string {
+		p, c := w.prepare(l), w.card("ok")
+		v := w.visitor()
+		v.pay(p, c)
+		v.enter(p, wrong(w.code(c)))
+		return "/uzcard/sms/" + p.ID.String()
+	}},
+	{"code expired", func(w *world, l string) string {
+		p := w.prepare(l)
+		w.visitor().pay(p, w.card("ok"))
+		w.pass(6 * time.Minute)
+		return "/uzcard/sms/" + p.ID.String()
+	}},
+	{"code problems", func(w *world, l string) string {
+		p := w.prepare(l)
+		w.visitor().pay(p, w.card("ok"))
+		return "/uzcard/sms/" + p.ID.String() + "?problem=" + strings.Join(problems, "&problem=")
+	}},
+	{"paid", func(w *world, l string) string { return "/status/" + w.paid(l).ID.String() }},
+	{"held", func(w *world, l string) string { return "/status/" + w.paid(l, twoStage).ID.String() }},
+	{"captured in part", func(w *world, l string) string {
+		p := w.paid(l, twoStage)
+		w.decide(p, payment.Capture, money.New(100_00, money.UZS))
+		return "/status/" + p.ID.String()
+	}},
+	{"hold let go", func(w *world, l string) string {
+		p := w.paid(l, twoStage)
+		w.decide(p, payment.Cancel, money.Amount{})
+		return "/status/" + p.ID.String()
+	}},
+	{"cancelled", func(w *world, l string) string {
+		p := w.prepare(l)
+		w.decide(p, payment.Cancel, money.Amount{})
+		return "/status/" + p.ID.String()
+	}},
+	{"declined", func(w *world, l string) string {
+		p, c := w.prepare(l), w.card("ok")
+		v := w.visitor()
+		v.pay(p, c)
+		for range payment.MaxWrongCodes {
+			v.enter(p, wrong(w.code(c)))
+		}
+		return "/status/" + p.ID.String()
+	}},
+	{"expired", func(w *world, l string) string {
+		p := w.prepare(l)
+		w.pass(16 * time.Minute)
+		return "/pay/" + p.ID.String()
+	}},
+	{"in doubt", func(w *world, l string) string {
+		p, c := w.prepare(l), w.card("unknown_then_done")
+		w.sim.AddFault(sim.Fault{Method: "*", Name: "answer_lost", Times: 1, After: 2, PAN: c.PAN})
+		v := w.visitor()
+		v.pay(p, c)
+		v.enter(p, w.code(c))
+		return "/status/" + p.ID.String()
+	}},
+	{"bank looks", func(w *world, l string) string {
+		p := w.prepare(l)
+		w.visitor().post("/card/"+p.ID.String(), "pan", visa, "exp", "12/30", "cvc2", "123", "email", "a@example.uz")
+		return "/3ds/" + p.ID.String()
+	}},
+	{"bank asks", func(w *world, l string) string {
+		p := w.prepare(l)
+		v := w.visitor()
+		v.post("/card/"+p.ID.String(), "pan", visa, "exp", "12/30", "cvc2", "123", "email", "a@example.uz")
+		v.post("/3ds/"+p.ID.String(), "step", "method")
+		return "/3ds/" + p.ID.String() + "?again=1"
+	}},
+	{"unknown", func(*world, string) string { return "/pay/01a0b6d4-0000-7000-8000-000000000000" }},
+	{"no uuid", func(*world, string) string { return "/pay/x" }},
+	{"nothing", func(*world, string) string { return "/basket" }},
+}
+
+const visa = "4111 1111 1111 1111"
+
+// paid is a payment that went well.
+func (w *world) paid(language string, change ...func(*payment.Terms)) payment.Payment {
+	w.t.Helper()
+	p, c := w.prepare(language, change...), w.card("ok")
+	v := w.visitor()
+	v.pay(p, c)
+	v.enter(p, w.code(c))
+	if p = w.payment(p.ID); p.State != payment.Captured && p.State != payment.Held {
+		w.t.Fatalf("the payment is %s and not paid; the last page was %d %s", p.State, v.last.status, v.last.path)
+	}
+	return p
+}
+
+func (w *world) decide(p payment.Payment, accept payment.Accept, amount money.Amount) {
+	w.t.Helper()
+	if _, err := w.gateway.Decide(context.Background(), p.ID, accept, amount, payment.ByMerchant); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func formatInt(n int64) string { return strconv.FormatInt(n, 10) }

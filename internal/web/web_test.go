@@ -1,0 +1,202 @@
+package web_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"holdfast"
+	"holdfast/internal/web"
+)
+
+// The server around the merchant API, looked at from outside; the API itself and the limits on bodies, time and
+// requests at once are examined in web/api.
+
+func serve(t *testing.T, site web.Site) (url string, log *logs) {
+	t.Helper()
+	log = new(logs)
+	site.Log = slog.New(slog.NewJSONHandler(log, nil))
+	if site.Ready == nil {
+		site.Ready = func() error { return nil }
+	}
+	server := httptest.NewUnstartedServer(nil)
+	server.Config = web.Server(site.Handler(), site.Log)
+	server.Start()
+	t.Cleanup(server.Close)
+	return server.URL, log
+}
+
+func get(t *testing.T, url string) (*http.Response, []byte) {
+	t.Helper()
+	res, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res, body
+}
+
+// logs keeps what is logged, a line for each request.
+type logs struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// A bug of ours answers 500 with the envelope and the request's id, and logs what happened; the client learns nothing
+// of the inside, and the server lives on.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	buggy := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/late") {
+			web.Fail(w, http.StatusOK, holdfast.Fail(holdfast.CodeNotFound, "said before", ""))
+		}
+		panic("the inside")
+	})
+	url, log := serve(t, web.Site{API: buggy, Calls: []string{"call"}, Pages: buggy})
+	for range 3 {
+		res, body := get(t, url+"/call")
+		var f holdfast.Failure
+		if err := json.Unmarshal(body, &f); err != nil || res.StatusCode != 500 || f.Error != holdfast.CodeInternal || f.ErrMessage == "" || f.ErrMessage != f.ErrorMessage {
+			t.Errorf("HTTP %d %s (%v)", res.StatusCode, body, err)
+		}
+		id := res.Header.Get("X-Request-Id")
+		if id == "" || !strings.Contains(f.Developer, id) || bytes.Contains(body, []byte("the inside")) {
+			t.Errorf("request %q: %s", id, body)
+		}
+		if !strings.Contains(log.String(), id) || !strings.Contains(log.String(), "the inside") || !strings.Contains(log.String(), "web_test.go") {
+			t.Errorf("the log does not say what happened: %s", log)
+		}
+	}
+	// What was said before the panic stands.
+	if res, body := get(t, url+"/call/late"); res.StatusCode != 200 || !json.Valid(body) {
+		t.Errorf("HTTP %d %s", res.StatusCode, body)
+	}
+}
+
+// Each request has an id and a line in the log that names it.
+func TestRequestLine(t *testing.T) {
+	t.Parallel()
+	api := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		web.Note(w, "the payment")
+		web.JSON(w, http.StatusOK, holdfast.CodeBusy, map[string]int{})
+	})
+	url, log := serve(t, web.Site{API: api, Calls: []string{"call"}})
+	ids := make(map[string]bool)
+	for range 10 {
+		res, _ := get(t, url+"//call/?secret=in-the-query")
+		ids[res.Header.Get("X-Request-Id")] = true
+		if res.Header.Get("X-Content-Type-Options") != "nosniff" || res.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%v", res.Header)
+		}
+	}
+	if len(ids) != 10 {
+		t.Errorf("%d ids for 10 requests", len(ids))
+	}
+	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+	for _, line := range lines {
+		var l struct {
+			ID, Method, Path, Payment string
+			Status, Error             int
+		}
+		if err := json.Unmarshal([]byte(line), &l); err != nil || !ids[l.ID] || l.Method != "GET" || l.Path != "/call" || l.Status != 200 || l.Error != int(holdfast.CodeBusy) || l.Payment != "the payment" {
+			t.Errorf("%s (%v)", line, err)
+		}
+	}
+	if len(lines) != 10 || strings.Contains(log.String(), "in-the-query") {
+		t.Errorf("%d lines for 10 requests: %s", len(lines), log)
+	}
+}
+
+// Health is a matter of the process, readiness one of the store.
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var broken error
+	url, _ := serve(t, web.Site{API: http.NotFoundHandler(), Ready: func() error { mu.Lock(); defer mu.Unlock(); return broken }})
+	for _, path := range []string{"/healthz", "/healthz/", "//healthz", "/readyz"} {
+		if res, body := get(t, url+path); res.StatusCode != 200 {
+			t.Errorf("%s: HTTP %d %s", path, res.StatusCode, body)
+		}
+	}
+	mu.Lock()
+	broken = errors.New("the disk is full")
+	mu.Unlock()
+	if res, _ := get(t, url+"/healthz"); res.StatusCode != 200 {
+		t.Errorf("healthz: HTTP %d", res.StatusCode)
+	}
+	if res, body := get(t, url+"/readyz"); res.StatusCode != 503 || res.Header.Get("Retry-After") == "" || !strings.Contains(string(body), "the disk is full") {
+		t.Errorf("readyz: HTTP %d %v %s", res.StatusCode, res.Header, body)
+	}
+}
+
+// Each path goes to whose it is; a path that is nobody's is not there, and a person is told so by a
+// page, a program by the envelope.
+func TestPages(t *testing.T) {
+	t.Parallel()
+	named := func(name string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, name+" "+r.URL.Path) })
+	}
+	api := named("api")
+	url, _ := serve(t, web.Site{
+		API: api, Calls: []string{"call", "both"}, Pages: named("page"), Paths: []string{"page", "both"},
+		Others: map[string]http.Handler{"news": named("other")},
+	})
+	for _, c := range []struct{ method, path, accept, want string }{
+		{"POST", "/call", "", "api /call"}, {"GET", "/call/a//b/", "", "api /call/a/b"},
+		{"GET", "//page//", "", "page /page"}, {"POST", "/page/x", "", "page /page/x"},
+		{"GET", "/both/x", "", "page /both/x"}, {"HEAD", "/both/x", "", ""}, {"POST", "/both/x", "text/html", "api /both/x"},
+		{"POST", "/news/x", "", "other /news/x"},
+		{"GET", "/nobody", "text/html,*/*", "page /nobody"}, {"GET", "/", "text/html", "page /"},
+	} {
+		req, err := http.NewRequest(c.method, url+c.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Accept", c.accept)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil || res.StatusCode != 200 || string(body) != c.want {
+			t.Errorf("%s %s: HTTP %d %q, want %q (%v)", c.method, c.path, res.StatusCode, body, c.want, err)
+		}
+	}
+	for _, path := range []string{"/", "/callx", "/x/call"} {
+		if res, _ := get(t, url+path); res.StatusCode != 404 || res.Header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s: HTTP %d %s", path, res.StatusCode, res.Header.Get("Content-Type"))
+		}
+	}
+	url, _ = serve(t, web.Site{API: api, Calls: []string{"call"}})
+	for _, path := range []string{"/", "/x", "/%ff%fe", "/%00"} {
+		res, body := get(t, url+path)
+		var f holdfast.Failure
+		if err := json.Unmarshal(body, &f); err != nil || res.StatusCode != 404 || f.Error != holdfast.CodeNotFound || res.Header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s: HTTP %d %s (%v)", path, res.StatusCode, body, err)
+		}
+	}
+}
