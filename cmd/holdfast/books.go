@@ -39,30 +39,33 @@ func compareBooks(ctx context.Context, s *store.Store, simURL string, since time
 		return nil, err
 	}
 	r := &booksResult{Operations: len(books.Operations), Differences: []string{}}
-	// A hold is known by the centre's id of it, everything else by our reference.
 	theirs := make(map[string]*sim.Operation, len(books.Operations))
 	for i := range books.Operations {
 		op := &books.Operations[i]
-		key := op.Kind + " " + op.Reference
-		if theirs[key] != nil && op.Kind != "void" && op.Kind != "lapse" {
+		if op.Kind == "void" || op.Kind == "lapse" {
+			continue // seen in the state of the hold
+		}
+		key := centreOf(op) + " " + op.Kind + " " + op.Reference
+		if theirs[key] != nil {
 			r.Doubled++
 			r.differ("the centre has two of %s", key)
 		}
 		theirs[key] = op
 	}
 	doubt := make(map[string]int) // open questions by what the centre may have done
-	find := func(p *payment.Payment, key string, minor int64) *sim.Operation {
-		op := theirs[key]
-		if op == nil {
+	find := func(p *payment.Payment, op *payment.Operation, reference string) *sim.Operation {
+		key := p.Attempt.Processor + " " + string(op.Kind) + " " + reference
+		found := theirs[key]
+		if found == nil {
 			r.Lost++
 			r.differ("payment %s: the centre does not have %s", p.ID, key)
 			return nil
 		}
 		delete(theirs, key)
-		if op.Amount != minor {
-			r.differ("payment %s: %s is %d here and %d at the centre", p.ID, key, minor, op.Amount)
+		if found.Amount != op.Amount.Minor {
+			r.differ("payment %s: %s is %d here and %d at the centre", p.ID, key, op.Amount.Minor, found.Amount)
 		}
-		return op
+		return found
 	}
 	err = s.Each(ctx, func(t *store.Timeline) error {
 		p := &t.Payment
@@ -70,19 +73,24 @@ func compareBooks(ctx context.Context, s *store.Store, simURL string, since time
 			return nil
 		}
 		if p.Open != nil && p.Open.Kind.MovesMoney() {
-			doubt[fmt.Sprintf("%s %d", p.Open.Kind, p.Open.Amount.Minor)]++
+			doubt[fmt.Sprintf("%s %s %d", p.Attempt.Processor, p.Open.Kind, p.Open.Amount.Minor)]++
 		}
-		for _, op := range t.Operations {
+		begun := "" // what the payment's money is called at the centre, by our own reference
+		for i := range t.Operations {
+			op := &t.Operations[i]
 			if op.Outcome != payment.Approved || !op.Kind.MovesMoney() {
 				continue
 			}
-			switch op.Kind {
+			if op.Kind == payment.OpHold || op.Kind == payment.OpCharge {
+				begun = op.Ref
+			}
+			switch reference := referenceAt(p.Attempt.Processor, op, begun); op.Kind {
 			case payment.OpHold:
-				if hold := find(p, "hold "+op.Centre.Hold, op.Amount.Minor); hold != nil {
+				if hold := find(p, op, reference); hold != nil {
 					r.compareHold(p, hold)
 				}
-			case payment.OpCharge, payment.OpCapture:
-				find(p, string(op.Kind)+" "+op.Ref, op.Amount.Minor)
+			case payment.OpCharge, payment.OpCapture, payment.OpRefund:
+				find(p, op, reference)
 			}
 		}
 		return nil
@@ -91,10 +99,7 @@ func compareBooks(ctx context.Context, s *store.Store, simURL string, since time
 		return nil, err
 	}
 	for key, op := range theirs {
-		if op.Kind == "void" || op.Kind == "lapse" {
-			continue // seen in the state of the hold
-		}
-		if open := fmt.Sprintf("%s %d", op.Kind, op.Amount); doubt[open] > 0 {
+		if open := fmt.Sprintf("%s %s %d", centreOf(op), op.Kind, op.Amount); doubt[open] > 0 {
 			doubt[open]--
 			r.InDoubt++
 			continue
@@ -103,6 +108,26 @@ func compareBooks(ctx context.Context, s *store.Store, simURL string, since time
 		r.differ("the centre did %s of %d, and no payment says so", key, op.Amount)
 	}
 	return r, nil
+}
+
+// centreOf is what the gateway calls the centre that did an operation of the books.
+func centreOf(op *sim.Operation) string {
+	if op.Scheme == "visa" || op.Scheme == "mastercard" {
+		return string(payment.BankCard)
+	}
+	return op.Scheme
+}
+
+// referenceAt is what a centre's books call an operation (see sim.Operation): a centre that takes no
+// reference of ours for it has its own, or that of the operation which the payment's money began with.
+func referenceAt(centre string, op *payment.Operation, begun string) string {
+	switch {
+	case centre == string(payment.Uzcard) && op.Kind == payment.OpHold:
+		return op.Centre.Hold
+	case centre == string(payment.Humo), centre == string(payment.BankCard) && op.Kind == payment.OpCapture:
+		return begun
+	}
+	return op.Ref
 }
 
 // compareHold matches what became of a hold.

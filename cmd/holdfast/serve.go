@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	_ "net/http/pprof" // on --debug-listen, and nowhere else
-	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -18,8 +17,6 @@ import (
 	"holdfast/internal/gateway"
 	"holdfast/internal/merchant"
 	"holdfast/internal/notify"
-	"holdfast/internal/payment"
-	"holdfast/internal/processor/svgate"
 	"holdfast/internal/store"
 	"holdfast/internal/vault"
 	"holdfast/internal/web"
@@ -40,18 +37,8 @@ type serveCmd struct {
 	DebugListen string        `help:"Loopback address for profiles of the running process (net/http/pprof); default: none." placeholder:"ADDRESS"`
 	JSON        bool          `help:"Say where it serves as one line of JSON, once it is ready."`
 
-	Uzcard svgateFlags `embed:"" prefix:"uzcard-" group:"Uzcard (SVGate)"`
+	centreFlags
 	logging
-}
-
-// svgateFlags is the contract with Uzcard's processing centre.
-type svgateFlags struct {
-	URL      string        `help:"SVGate's address." placeholder:"URL"`
-	Login    string        `help:"Login at SVGate." placeholder:"NAME"`
-	Password svgate.Secret `help:"Password at SVGate; better given as HOLDFAST_UZCARD_PASSWORD." placeholder:"SECRET"`
-	Merchant string        `help:"Merchant id at SVGate." placeholder:"ID"`
-	Terminal string        `help:"Terminal id at SVGate." placeholder:"ID"`
-	Port     int           `help:"Port of the terminal at SVGate." default:"1"`
 }
 
 func (c *serveCmd) Help() string {
@@ -66,52 +53,6 @@ func (c *serveCmd) Help() string {
 
 GET /healthz says that it runs, GET /readyz that it can take payments.`
 }
-
-// What the simulator is told; it takes any merchant and terminal.
-const (
-	simLogin    = "holdfast"
-	simMerchant = "90000001"
-	simTerminal = "91000001"
-)
-
-// centres connects the processing centres that the flags name.
-func (c *serveCmd) centres(log *slog.Logger) (live, test gateway.Centres, err error) {
-	live, test = gateway.Centres{}, gateway.Centres{}
-	if c.Sim != "" {
-		base, err := url.Parse(c.Sim)
-		if err != nil || base.Host == "" {
-			return nil, nil, fmt.Errorf("--sim %q is not a complete address such as http://127.0.0.1:8090", c.Sim)
-		}
-		uzcard, err := svgate.New(svgate.Config{
-			Endpoint: base.JoinPath("svgate").String(), Login: simLogin, Password: simLogin,
-			MerchantID: simMerchant, TerminalID: simTerminal, Port: 1, Shown: c.Doubt, Log: log,
-		})
-		if err != nil {
-			return nil, nil, fmt.Errorf("--sim: %w", err)
-		}
-		test[payment.Uzcard] = uzcard
-	}
-	if c.Uzcard.URL != "" {
-		uzcard, err := svgate.New(svgate.Config{
-			Endpoint: c.Uzcard.URL, Login: c.Uzcard.Login, Password: c.Uzcard.Password, MerchantID: c.Uzcard.Merchant,
-			TerminalID: c.Uzcard.Terminal, Port: c.Uzcard.Port, Shown: c.Doubt, Log: log,
-		})
-		if err != nil {
-			return nil, nil, fmt.Errorf("--uzcard-…: %w", err)
-		}
-		live[payment.Uzcard] = uzcard
-	}
-	switch {
-	case len(live) == 0 && len(test) == 0:
-		return nil, nil, errors.New("no processing centre is set: use --sim URL for development (start one with holdfast sim), or --uzcard-url")
-	case len(live) == 0:
-		live = test // nothing real is connected, so nothing real can happen
-	}
-	return live, test, nil
-}
-
-// simulated reports that every payment goes to a simulator.
-func (c *serveCmd) simulated() bool { return c.Uzcard.URL == "" }
 
 func (c *serveCmd) Run(ctx context.Context, p program) error {
 	g, err := c.start(c.logger(p.stderr))
@@ -151,8 +92,7 @@ type running struct {
 
 // start opens the store, takes up what an earlier process left, and serves.
 func (c *serveCmd) start(log *slog.Logger) (*running, error) {
-	live, test, err := c.centres(log)
-	if err != nil {
+	if err := c.check(c.Sim); err != nil {
 		return nil, err
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
@@ -163,13 +103,13 @@ func (c *serveCmd) start(log *slog.Logger) (*running, error) {
 		return nil, err
 	}
 	g := &running{store: s, failed: make(chan error, 1)}
-	if err := g.serve(c, live, test, log); err != nil {
+	if err := g.serve(c, log); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return g, nil
 }
 
-func (g *running) serve(c *serveCmd, live, test gateway.Centres, log *slog.Logger) (err error) {
+func (g *running) serve(c *serveCmd, log *slog.Logger) (err error) {
 	if g.vault, err = openVault(c.Data); err != nil {
 		return err
 	}
@@ -183,9 +123,13 @@ func (g *running) serve(c *serveCmd, live, test gateway.Centres, log *slog.Logge
 	}
 	base := scheme + "://" + listener.Addr().String()
 	g.apiURL, g.payURL = orElse(c.APIURL, base), orElse(c.PayURL, base)
-	g.gateway = gateway.New(gateway.Config{Store: g.store, Live: live, Test: test, HoldFor: c.HoldTimeout, Log: log})
+	centres, err := c.connect(connecting{sim: c.Sim, doubt: c.Doubt, apiURL: g.apiURL, payURL: g.payURL, vault: g.vault, log: log})
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	g.gateway = gateway.New(gateway.Config{Store: g.store, Live: centres.live, Test: centres.test, HoldFor: c.HoldTimeout, Log: log})
 	notifier := notify.New(notify.Config{
-		Store: g.store, Decide: g.gateway.Decide, AllowPrivate: c.simulated(), Log: log,
+		Store: g.store, Decide: g.gateway.Decide, AllowPrivate: centres.simulated, Log: log,
 		UniqueKey: func(shop merchant.Shop) (string, error) { return uniqueKey(g.vault, shop) },
 	})
 	// Nobody else serves from this store: what is open was left by a process that is gone.
@@ -209,6 +153,9 @@ func (g *running) serve(c *serveCmd, live, test gateway.Centres, log *slog.Logge
 		Calls: api.Calls,
 		Pages: pages.New(pages.Config{Gateway: g.gateway, Store: g.store, BaseURL: g.payURL, Log: log}),
 		Paths: pages.Paths,
+		Others: map[string]http.Handler{
+			callbackElement: acquirerCallback(g.gateway, g.store, centres.callbackKeys, log),
+		},
 		Ready: g.store.Err,
 		Log:   log,
 	}

@@ -158,6 +158,177 @@ func TestBooksAlwaysBalance(t *testing.T) {
 	}
 }
 
+// TestOtherBooksAlwaysBalance is the same at Humo and RBS, with a bank that lets a hold be taken in several parts or one that
+// does not: what the callers were told is what the cards have.
+func TestOtherBooksAlwaysBalance(t *testing.T) {
+	for seed := range uint64(40) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		c := &clock{now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)}
+		s := New(Config{Now: c.Now, Seed: seed + 1, HumoHold: time.Hour, RBSHold: time.Hour, SeveralDeposits: seed%2 == 1})
+		defer s.Close()
+		type payment struct {
+			card             *account
+			held, left       int64 // left to be taken
+			taken, given     int64
+			until            time.Time
+			order, ref       string
+			single, finished bool
+		}
+		var payments []*payment
+		moved, held := map[*account]int64{}, map[*account]int64{}
+		var cards []*account
+		for _, a := range s.cards {
+			if a.scheme == humo && a.behaviour.name == "ok" && len(cards) < 2 || a.behaviour.name == "no_3ds" {
+				a.opening, a.balance = 10_000, 10_000 // a poor card meets its limits within a few operations
+				cards = append(cards, a)
+			}
+		}
+		soap := func(message string) bool {
+			payload, why := parseSOAP([]byte(envelope(message)))
+			if why != "" {
+				t.Fatal(why)
+			}
+			m := readHumo(&payload)
+			_, answer := s.humo(&m)
+			return answer.status == 200
+		}
+		rbs := func(call string, pairs ...string) (rbsResult, bool) {
+			form := fields(append(pairs, "token", "holdfast")...)
+			_, answer, _ := s.rbs(rbsWork[call].method, rbsWork[call].work, &rbsCall{fields: form, base: "http://sim.example"})
+			var r rbsResult
+			if err := json.Unmarshal(answer, &r); err != nil {
+				t.Fatal(err)
+			}
+			return r, (r.ErrorCode == nil || r.ErrorCode == float64(0)) && r.Error == ""
+		}
+		free := func(p *payment) {
+			held[p.card] -= p.left
+			p.left, p.finished = 0, true
+		}
+		for n := range 400 {
+			amount := random.Int64N(4000) - 100
+			var p *payment
+			if len(payments) > 0 {
+				p = payments[random.IntN(len(payments))]
+			}
+			switch what := random.IntN(8); {
+			case what < 3 || p == nil:
+				a := cards[random.IntN(len(cards))]
+				single := random.IntN(4) == 0
+				p := &payment{card: a, ref: fmt.Sprint("p", random.IntN(300)), until: c.now.Add(time.Hour), single: single}
+				if a.scheme == humo {
+					if !soap(humoPayment(a, map[bool]string{true: "SOAP_SMS", false: "SOAP_DMS"}[single], p.ref, amount)) {
+						continue
+					}
+				} else {
+					r, ok := rbs(map[bool]string{true: "register.do", false: "registerPreAuth.do"}[single], "orderNumber", p.ref, "amount", fmt.Sprint(amount), "returnUrl", "https://x.example")
+					if !ok {
+						continue
+					}
+					form := cardForm(a, r.OrderID)
+					var pairs []string
+					for name := range form {
+						pairs = append(pairs, name, form.Get(name))
+					}
+					if _, ok := rbs("paymentorder.do", pairs...); !ok {
+						continue
+					}
+					p.order = r.OrderID
+				}
+				payments = append(payments, p)
+				if single {
+					p.finished, p.taken = true, amount
+					moved[a] -= amount
+				} else {
+					p.held, p.left = amount, amount
+					held[a] += amount
+				}
+			case what < 5:
+				last := true
+				if p.card.scheme == humo {
+					if amount == 0 || !soap(humoConfirmation(p.ref, amount)) {
+						continue
+					}
+				} else {
+					if _, ok := rbs("deposit.do", "orderId", p.order, "amount", fmt.Sprint(amount)); !ok {
+						continue
+					}
+					if amount == 0 {
+						amount = p.left
+					}
+					last = seed%2 == 0 || amount == p.left
+				}
+				p.taken += amount
+				p.left -= amount
+				held[p.card] -= amount
+				moved[p.card] -= amount
+				if last {
+					free(p)
+				}
+			case what == 5:
+				ok := p.card.scheme == humo && soap(humoAbout("CancelRequest", p.ref))
+				if p.card.scheme != humo {
+					_, ok = rbs("reverse.do", "orderId", p.order)
+				}
+				if ok {
+					free(p)
+				}
+			case what == 6:
+				if p.card.scheme == humo {
+					if amount = p.taken; !soap(humoAbout("ReturnPayment", p.ref)) {
+						continue
+					}
+				} else {
+					if _, ok := rbs("refund.do", "orderId", p.order, "amount", fmt.Sprint(amount), "externalRefundId", fmt.Sprint("r", n)); !ok {
+						continue
+					}
+					if amount == 0 {
+						amount = p.taken - p.given
+					}
+				}
+				p.given += amount
+				moved[p.card] += amount
+			case what == 7:
+				c.move(time.Duration(random.IntN(900)) * time.Second)
+				for _, p := range payments {
+					if !p.finished && !c.now.Before(p.until) {
+						free(p)
+					}
+				}
+			}
+			s.mu.Lock()
+			s.clock()
+			for _, a := range cards {
+				if a.balance-a.opening != moved[a] || a.held != held[a] {
+					t.Errorf("card %s has %+d and %d held, its caller was told %+d and %d", a.pan, a.balance-a.opening, a.held, moved[a], held[a])
+				}
+			}
+			s.mu.Unlock()
+			for _, p := range payments {
+				if p.taken > max(p.held, p.taken*b2i(p.single)) || p.given > p.taken || p.left < 0 {
+					t.Errorf("%+v", p)
+				}
+			}
+			if n%50 == 49 {
+				checkBooks(t, s.Books())
+			}
+			if t.Failed() {
+				t.Fatalf("seed %d, operation %d", seed, n)
+			}
+		}
+		if s.count < 50 {
+			t.Errorf("seed %d: only %d operations", seed, s.count)
+		}
+	}
+}
+
+func b2i(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // TestConcurrentPayers pays from many goroutines on one card over HTTP, captures each hold from two sides at once, and
 // counts afterwards.
 func TestConcurrentPayers(t *testing.T) {

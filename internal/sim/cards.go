@@ -35,19 +35,31 @@ type step uint8
 
 const (
 	never     step = iota
-	atOTP          // cards.new.otp
-	atVerify       // cards.new.verify
-	atHold         // hold.create and trans.pay.purpose
-	atCapture      // hold.dismiss.charge
-	atVoid         // hold.dismiss
-	atRefund       // trans.reverse and trans.reverse.partial
+	atOTP          // the code is asked for
+	atVerify       // the code is entered
+	atHold         // the hold, or the charge at once
+	atCapture      // the capture
+	atVoid         // the hold is given back
+	atRefund       // the refund
+	at3DS          // 3-D Secure: the directory, the method, the challenge
 )
 
-var stepWord = [...]string{never: "never", atOTP: "otp", atVerify: "verify", atHold: "hold", atCapture: "capture", atVoid: "void", atRefund: "refund"}
+var stepWord = [...]string{never: "never", atOTP: "otp", atVerify: "verify", atHold: "hold", atCapture: "capture", atVoid: "void", atRefund: "refund", at3DS: "3ds"}
 
-var stepMethods = [...]string{
-	atOTP: "cards.new.otp", atVerify: "cards.new.verify", atHold: "hold.create and trans.pay.purpose",
-	atCapture: "hold.dismiss.charge", atVoid: "hold.dismiss", atRefund: "trans.reverse and trans.reverse.partial",
+// stepMethods are the calls of a step, by scheme; what visa has, mastercard has too.
+var stepMethods = map[string][]string{
+	uzcard: {
+		atOTP: "cards.new.otp", atVerify: "cards.new.verify", atHold: "hold.create and trans.pay.purpose",
+		atCapture: "hold.dismiss.charge", atVoid: "hold.dismiss", atRefund: "trans.reverse and trans.reverse.partial",
+	},
+	humo: {
+		atOTP: "otp/send", atVerify: "otp/verify", atHold: "Payment",
+		atCapture: "Payment confirmed", atVoid: "CancelRequest", atRefund: "ReturnPayment",
+	},
+	visa: {
+		at3DS: "paymentorder.do and 3ds/continue.do", atHold: "The authorisation, at the end of 3-D Secure",
+		atCapture: "deposit.do", atVoid: "reverse.do", atRefund: "refund.do",
+	},
 }
 
 // behaviour is what a card does: at one step it answers an error code, having done the work or not.
@@ -55,11 +67,42 @@ type behaviour struct {
 	name     string
 	meaning  string
 	at       step
-	code     int  // SVGate error code (negative), or declined: see below
+	code     int  // SVGate's error code (below zero, or declined: see below), an action code, or RBS's errorCode
 	done     bool // the work is done and booked although the code is answered
 	holdOnly bool // at atHold: hold.create only, a charge at once works
-	status   int  // SVGate card status (§1.2); other than 0 the card can be verified but not charged
+	// status is SVGate's card status (§1.2), other than 0 the card can be verified but not charged; or the action code
+	// that Humo's middleware shows as the card's (§2.1).
+	status    int
+	smsState  string // Humo's mb.state if it is not "on"
+	pinTries  int    // Humo's pinTryCount
+	secure    secure // visa and mastercard: what 3-D Secure makes of the card
+	undecided uint8  // visa and mastercard: the issuer does not answer at first; one of the constants below
+	partial   bool   // visa and mastercard: half of the sum is held
 }
+
+// secure is what directory and ACS do with a card.
+type secure uint8
+
+const (
+	challenged      secure = iota // the payer is asked for a code; the right one passes
+	frictionless                  // authenticated without a question (Y)
+	challengeFails                // the right code does not pass either
+	attempted                     // the issuer takes no part, the attempt is proven (A)
+	unavailable                   // nobody could tell (U)
+	rejected                      // the issuer refuses (R)
+	unauthenticated               // the issuer says that it is not the holder (N)
+	methodSilent                  // challenged, but the method page never answers
+	methodless                    // challenged, and there is no method page
+	abandoned                     // challenged, but the payer never comes back
+	notEnrolled                   // no 3-D Secure at all
+)
+
+// The ways in which an issuer is down: undecidedTime later it has answered all the same.
+const (
+	pendingThenHeld     uint8 = iota + 1 // orderStatus 7 meanwhile
+	pendingThenDeclined                  // orderStatus 7 meanwhile
+	silentThenHeld                       // orderStatus 0 meanwhile, as if nobody had paid
+)
 
 // declined is the behaviour code of a refusal that comes as a result and not as an error: status "ERR" (or "RER" for a
 // reversal), resp 51 and a refNum of zeros. Clients that only look for "error" take it for money.
@@ -118,10 +161,10 @@ func validLuhn(pan string) bool { return len(pan) > 1 && luhn(pan[:len(pan)-1]) 
 //
 //	860014  S  V  0000  NNN  L
 //
-// S is the step (1 cards.new.otp, 2 cards.new.verify, 3 hold or charge, 4 capture, 5 void, 6 refund, 0 a card that is
-// simply ok, 9 the behaviours that have no code of their own); V is 1 if the work is done although the error is answered,
-// 2 for the same code in a second form; NNN is the error code without its minus; L is the Luhn digit. Other schemes use
-// their test range in place of 860014.
+// S is the step (1 the code is asked for, 2 the code is entered, 3 hold or charge, 4 capture, 5 void, 6 refund, 7 3-D
+// Secure, 0 a card that is simply ok, 9 the behaviours that have no code of their own); V is 1 if the work is done
+// although the error is answered, 2 for the same code in a second form; NNN is the error code without its minus (at step
+// 7 and 9 a number of its own); L is the Luhn digit. In place of 860014 humo has 986014, visa 400000, mastercard 555555.
 func magicPAN(bin string, s, v, nnn int) string {
 	return luhn(fmt.Sprintf("%s%d%d0000%03d", bin, s, v, nnn))
 }
@@ -210,7 +253,7 @@ func magicBehaviours() []behaviour {
 				name += "_done"
 			}
 		}
-		methods := stepMethods[b.at]
+		methods := stepMethods[uzcard][b.at]
 		if b.holdOnly {
 			methods = "hold.create"
 		}
@@ -227,6 +270,192 @@ func magicBehaviours() []behaviour {
 		b.name = name // last: magicName is looked up without it
 	}
 	return all
+}
+
+// magicCard is a behaviour with its place in the rule of magicPAN.
+type magicCard struct {
+	behaviour
+	s, v, nnn int
+	exp       string // "" is a good one
+}
+
+const longExpired = "2012" // December 2020
+
+// uzcardMagic is every misbehaving Uzcard card.
+func uzcardMagic() []magicCard {
+	cards := []magicCard{
+		{s: 9, nnn: 6, behaviour: behaviour{name: "lost", status: 6,
+			meaning: "The OTP works, but cards.new.verify shows card status 6 (lost); hold.create and trans.pay.purpose answer -204."}},
+		{s: 9, nnn: 7, behaviour: behaviour{name: "stolen", status: 7,
+			meaning: "The OTP works, but cards.new.verify shows card status 7 (stolen); hold.create and trans.pay.purpose answer -204."}},
+	}
+	for _, b := range magicBehaviours() {
+		c := magicCard{behaviour: b, s: int(b.at), nnn: -b.code}
+		if b.done {
+			c.v = 1
+		}
+		if b.code == declined {
+			c.nnn = 0
+		}
+		if b.name == "expired" {
+			c.exp = longExpired
+		}
+		cards = append(cards, c)
+	}
+	// A merchant's form refuses a date in the past by itself; this one only the centre knows to be expired.
+	return append(cards, magicCard{s: int(atOTP), v: 2, nnn: 201, behaviour: behaviour{name: "expired_at_bank", at: atOTP, code: -201,
+		meaning: "The date is in the future, yet cards.new.otp answers -201 (" + codeMessage(-201) + "). Nothing was done."}})
+}
+
+// humoMagic is every misbehaving Humo card: the action codes of processors.md §2.3, each at the steps where it can come.
+func humoMagic() []magicCard {
+	var cards []magicCard
+	// What the middleware shows is what PaymentServer answers.
+	for _, c := range []struct {
+		name string
+		code int
+		exp  string
+	}{
+		{"expired", 101, longExpired}, {"restricted", 104, ""}, {"pin_tries", 106, ""}, {"not_effective", 125, ""}, {"pick_up", 204, ""},
+		{"special", 207, ""}, {"lost", 208, ""}, {"stolen", 209, ""}, {"blocked_by_bank", 280, ""}, {"blocked", 281, ""},
+	} {
+		b := behaviour{name: c.name, at: atHold, code: c.code, status: c.code, meaning: fmt.Sprintf(
+			"The middleware shows the card's status %03d (%s); Payment answers %d. Nothing was done.", c.code, actionMessage(c.code), c.code)}
+		if c.code == 106 {
+			b.pinTries = 3
+			b.meaning = "The middleware shows pinTryCount 3; " + b.meaning
+		}
+		cards = append(cards, magicCard{behaviour: b, s: int(atHold), nnn: c.code, exp: c.exp})
+	}
+	for n, c := range []struct{ name, state string }{
+		{"no_sms", "off"}, {"sms_off_phone", "off-phone"}, {"no_phone", "no-phone"}, {"sms_off_card", "off-card"}, {"no_customer", "no-customer"},
+	} {
+		cards = append(cards, magicCard{s: 9, nnn: 11 + n, behaviour: behaviour{name: c.name, smsState: c.state, meaning: fmt.Sprintf(
+			"The middleware shows mb.state %s and no phone, and otp/send answers %d. PaymentServer, which sends no SMS, would take it.", c.state, otpNoService)}})
+	}
+	add := func(name string, at step, code int, done bool) {
+		v, answers := 0, "answers %d (%s). Nothing was done."
+		if done {
+			v, answers = 1, "answers %d (%s) although it WAS done."
+		}
+		cards = append(cards, magicCard{s: int(at), v: v, nnn: code, behaviour: behaviour{name: name, at: at, code: code, done: done,
+			meaning: stepMethods[humo][at] + ": " + fmt.Sprintf(answers, code, actionMessage(code))}})
+	}
+	add("sms_not_sent", atOTP, otpNotSent, false)
+	add("otp_always_wrong", atVerify, otpWrong, false)
+	add("otp_always_expired", atVerify, otpExpired, false)
+	for _, c := range []struct {
+		name string
+		code int
+	}{
+		{"do_not_honour", 100}, {"fraud", 102}, {"call_issuer", 107}, {"call_issuer_special", 108}, {"wrong_merchant", 109}, {"wrong_amount", 110},
+		{"wrong_number", 111}, {"not_found", 118}, {"not_at_terminal", 120}, {"limit_exceeded", 121}, {"frequency_exceeded", 123},
+	} {
+		add(c.name, atHold, c.code, false)
+	}
+	cards = append(cards, magicCard{s: int(atHold), v: 2, nnn: 101, behaviour: behaviour{name: "expired_at_bank", at: atHold, code: 101,
+		meaning: "The date is in the future and the middleware finds nothing wrong, yet Payment answers 101 (" + actionMessage(101) + "). Nothing was done."}})
+	for _, code := range doubtfulActions {
+		for _, done := range []bool{false, true} {
+			add(doubtfulName(atHold, code, done), atHold, code, done)
+		}
+	}
+	add("capture_refused", atCapture, 100, false)
+	add("refund_refused", atRefund, 100, false)
+	for _, at := range []step{atCapture, atVoid, atRefund} {
+		for _, done := range []bool{false, true} {
+			add(doubtfulName(at, 911, done), at, 911, done)
+		}
+	}
+	return cards
+}
+
+// doubtfulActions are the action codes that leave open whether anything was done.
+var doubtfulActions = []int{907, 908, 909, 910, 911, 912}
+
+// doubtfulName calls 911 what Uzcard's -301 is called, 907 after the issuer, and the others after their step and code.
+func doubtfulName(at step, code int, done bool) string {
+	prefix := ""
+	if at != atHold {
+		prefix = stepWord[at] + "_"
+	}
+	switch {
+	case code == 911 && done:
+		return prefix + "unknown_then_done"
+	case code == 911:
+		return prefix + "unknown_not_done"
+	case code == 907 && done:
+		return prefix + "issuer_down_done"
+	case code == 907:
+		return prefix + "issuer_down"
+	case done:
+		return fmt.Sprintf("%s_%d_done", stepWord[at], code)
+	}
+	return fmt.Sprintf("%s_%d", stepWord[at], code)
+}
+
+// rbsMagic is every misbehaving card of visa, and of mastercard.
+func rbsMagic() []magicCard {
+	var cards []magicCard
+	for _, c := range []struct {
+		nnn           int
+		secure        secure
+		name, meaning string
+	}{
+		{1, frictionless, "frictionless", "3ds/continue.do: the issuer asks nothing (ARes Y) and the sum is held at once. ECI 05, 02 for mastercard."},
+		{2, challengeFails, "challenge_fails", "The bank's page takes the right code for a wrong one (RReq N): refused with action code -2024."},
+		{3, attempted, "attempt", "The issuer takes no part, the attempt is proven (ARes A): held, ECI 06, 01 for mastercard."},
+		{4, unavailable, "unavailable", "Nobody could tell (ARes U): refused with action code -2022, unless the simulator is set to take such payments."},
+		{5, rejected, "rejected", "The issuer rejects (ARes R): refused with action code -2023."},
+		{6, methodSilent, "method_timeout", "The method page never answers; after its time-out all goes on, with a challenge."},
+		{7, abandoned, "abandoned", "The payer never comes back from the bank's page; the session ends: refused with action code -2007, callback declinedByTimeout."},
+		{8, notEnrolled, "no_3ds", "No 3-D Secure: paymentorder.do holds at once and answers the redirect. ECI 07."},
+		{9, methodless, "no_method", "paymentorder.do names no threeDSMethodURL; then a challenge."},
+		{10, unauthenticated, "not_authenticated", "The issuer says that this is not the holder (ARes N): refused with action code -2023, without a question."},
+	} {
+		cards = append(cards, magicCard{s: int(at3DS), nnn: c.nnn, behaviour: behaviour{name: c.name, at: at3DS, secure: c.secure, meaning: c.meaning}})
+	}
+	refused := func(name, exp string, v, code int) {
+		cards = append(cards, magicCard{s: int(atHold), v: v, nnn: code, exp: exp, behaviour: behaviour{name: name, at: atHold, code: code,
+			meaning: fmt.Sprintf("The right code passes 3-D Secure, then the issuer refuses: action code %d (%s).", code, actionMessage(code))}})
+	}
+	refused("do_not_honour", "", 0, 100)
+	cards = append(cards, magicCard{s: int(atHold), nnn: 101, exp: longExpired, behaviour: behaviour{name: "expired", at: atHold, code: 101, secure: notEnrolled,
+		meaning: "paymentorder.do refuses at once: action code 101 (" + actionMessage(101) + ")."}})
+	refused("expired_at_bank", "", 2, 101)
+	for _, c := range []struct {
+		name string
+		code int
+	}{
+		{"fraud", 102}, {"restricted", 104}, {"call_issuer", 107}, {"wrong_number", 111}, {"not_permitted", 119}, {"not_at_terminal", 120},
+		{"limit_exceeded", 121}, {"frequency_exceeded", 123}, {"not_effective", 125}, {"lost", 208}, {"stolen", 209},
+	} {
+		refused(c.name, "", 0, c.code)
+	}
+	for _, c := range []struct {
+		v             int
+		undecided     uint8
+		name, meaning string
+	}{
+		{1, pendingThenHeld, "issuer_down", "The issuer does not answer: orderStatus 7, action code -30001. Two minutes later the sum IS held."},
+		{0, pendingThenDeclined, "issuer_down_declined", "The issuer does not answer: orderStatus 7, action code -30001. Two minutes later it is refused, action code 907."},
+		{2, silentThenHeld, "issuer_silent", "The issuer does not answer and orderStatus is 0 again, action code -1. Two minutes later the sum IS held."},
+	} {
+		cards = append(cards, magicCard{s: int(atHold), v: c.v, nnn: 907, behaviour: behaviour{name: c.name, at: atHold, undecided: c.undecided, meaning: c.meaning}})
+	}
+	cards = append(cards, magicCard{s: int(atHold), nnn: 10, behaviour: behaviour{name: "partial_auth", at: atHold, partial: true,
+		meaning: "Only half of the sum is held: orderStatus 1 with an approvedAmount below amount."}})
+	for _, at := range []step{atCapture, atVoid, atRefund} {
+		method := stepMethods[visa][at]
+		cards = append(cards,
+			magicCard{s: int(at), nnn: rbsSystem, behaviour: behaviour{name: doubtfulName(at, 911, false), at: at, code: rbsSystem,
+				meaning: method + ": answers errorCode 7 (System error). Nothing was done."}},
+			magicCard{s: int(at), v: 1, nnn: rbsSystem, behaviour: behaviour{name: doubtfulName(at, 911, true), at: at, code: rbsSystem, done: true,
+				meaning: method + ": answers errorCode 7 (System error) although it WAS done."}},
+			magicCard{s: int(at), nnn: rbsWrong, behaviour: behaviour{name: stepWord[at] + "_refused", at: at, code: rbsWrong,
+				meaning: method + ": answers errorCode 5 (Access denied), each time. Nothing was done."}})
+	}
+	return cards
 }
 
 // newCardBook makes the fixed book: the same cards in the same order in every simulator. Cards that are good expire in
@@ -255,12 +484,17 @@ func newCardBook(now time.Time) []*account {
 	for _, s := range []struct {
 		scheme, bin string
 		documented  []string
+		poor        string // what happens to the card without money
+		magic       []magicCard
 	}{
-		{uzcard, "860014", []string{"8600313260861293", "8600495473316478", "8600069195406311"}},
-		{humo, "986014", nil},
-		{visa, "400000", []string{"4111111111111111", "4000001111111118"}},
+		{uzcard, "860014", []string{"8600313260861293", "8600495473316478", "8600069195406311"},
+			"Balance 0: hold.create answers -239, trans.pay.purpose -240.", uzcardMagic()},
+		{humo, "986014", nil, "Balance 0: Payment answers 116.", humoMagic()},
+		{visa, "400000", []string{"4111111111111111", "4000001111111118"},
+			"Balance 0: the right code passes 3-D Secure, then the issuer refuses: action code 116.", rbsMagic()},
 		// 5000001111111115 of the BPC documentation is left out: 50 lies outside Mastercard's own ranges.
-		{mastercard, "555555", []string{"5555555555554444", "5105105105105100"}},
+		{mastercard, "555555", []string{"5555555555554444", "5105105105105100", "2221000000000009", "2223003122003222"},
+			"Balance 0: the right code passes 3-D Secure, then the issuer refuses: action code 116.", rbsMagic()},
 	} {
 		pans := s.documented
 		for n := 1; n <= okCards; n++ {
@@ -272,41 +506,15 @@ func newCardBook(now time.Time) []*account {
 		for _, pan := range pans[1:] {
 			add(s.scheme, pan, good, ok, ordinaryBalance)
 		}
-		add(s.scheme, magicPAN(s.bin, 9, 0, 1), good, &behaviour{
-			name:    "insufficient_funds",
-			meaning: "Balance 0: hold.create answers -239, trans.pay.purpose -240.",
-		}, 0)
-		if s.scheme != uzcard {
-			continue
+		add(s.scheme, magicPAN(s.bin, 9, 0, 1), good, &behaviour{name: "insufficient_funds", meaning: s.poor}, 0)
+		for i := range s.magic {
+			m := &s.magic[i]
+			exp := m.exp
+			if exp == "" {
+				exp = good
+			}
+			add(s.scheme, magicPAN(s.bin, m.s, m.v, m.nnn), exp, &m.behaviour, ordinaryBalance)
 		}
-		add(s.scheme, magicPAN(s.bin, 9, 0, 6), good, &behaviour{
-			name: "lost", status: 6,
-			meaning: "The OTP works, but cards.new.verify shows card status 6 (lost); hold.create and trans.pay.purpose answer -204.",
-		}, ordinaryBalance)
-		add(s.scheme, magicPAN(s.bin, 9, 0, 7), good, &behaviour{
-			name: "stolen", status: 7,
-			meaning: "The OTP works, but cards.new.verify shows card status 7 (stolen); hold.create and trans.pay.purpose answer -204.",
-		}, ordinaryBalance)
-		magic := magicBehaviours()
-		for i := range magic {
-			b := &magic[i]
-			variant, nnn, exp := 0, -b.code, good
-			if b.done {
-				variant = 1
-			}
-			if b.code == declined {
-				nnn = 0
-			}
-			if b.name == "expired" {
-				exp = "2012" // December 2020
-			}
-			add(s.scheme, magicPAN(s.bin, int(b.at), variant, nnn), exp, b, ordinaryBalance)
-		}
-		// A merchant's form refuses a date in the past by itself; this one only the centre knows to be expired.
-		add(s.scheme, magicPAN(s.bin, int(atOTP), 2, 201), good, &behaviour{
-			name: "expired_at_bank", at: atOTP, code: -201,
-			meaning: "The date is in the future, yet cards.new.otp answers -201 (" + codeMessage(-201) + "). Nothing was done.",
-		}, ordinaryBalance)
 	}
 	return book
 }

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -48,6 +50,7 @@ func TestFaults(t *testing.T) {
 		}},
 		{Fault{Name: "fail_before"}, status(502, "")},
 		{Fault{Name: "fail_after_done"}, status(500, "")},
+		{Fault{Name: "http_429"}, status(429, "too many requests")},
 		{Fault{Name: "http_502"}, status(502, "<h1>502 Bad Gateway</h1>")},
 		{Fault{Name: "unknown_301"}, status(200, `{"jsonrpc":"2.0","id":41,"error":{"code":-301,`)},
 		{Fault{Name: "unknown_301_not_done"}, status(200, `{"jsonrpc":"2.0","id":41,"error":{"code":-301,`)},
@@ -147,7 +150,7 @@ func TestFaults(t *testing.T) {
 	bent("not_found_once", "trans.sv", svOf, "-267", "")
 
 	for _, f := range faultKinds {
-		if !tested[f.Name] {
+		if !tested[f.Name] && slices.ContainsFunc(slices.Collect(maps.Keys(svgateMethods)), f.spoils) {
 			t.Errorf("%s has no test", f.Name)
 		}
 	}
@@ -330,6 +333,12 @@ func TestFaultsOverHTTP(t *testing.T) {
 		{`{"method":"*","fault":"slow","times":1000001}`, "times", "1 to 1000000"},
 		{`{"method":"*","fault":"slow","after":-1}`, "after", "0 to 1000000"},
 		{`{"method":"*","fault":"slow","code":-300}`, "code", "error_code"},
+		{`{"method":"*","fault":"error_code","code":1000}`, "code", "1 to 999"},
+		{`{"method":"hold.create","fault":"error_code","code":907}`, "code", "hold.create"},
+		{`{"method":"humo.hold","fault":"error_code","code":-300}`, "code", "humo.hold"},
+		{`{"method":"rbs.callback","fault":"answer_lost"}`, "method", "cannot happen"},
+		{`{"method":"humo.hold","fault":"errorCode_string"}`, "method", "rbs.deposit"},
+		{`{"method":"rbs.deposit","fault":"wrong_namespace"}`, "method", "humo.hold"},
 		{`{"method":"*","fault":"error_code"}`, "code", "-300"},
 		{`{"method":"*","fault":"slow","pan":"8600"}`, "pan", "/sim/cards"},
 		{`{"method":"*","fault":"slow","times":"one"}`, "times", "int"},
@@ -369,6 +378,361 @@ func TestForeignPagesCannotArrangeFaults(t *testing.T) {
 		r.Header.Set("Sec-Fetch-Site", "cross-site")
 		if response, _, err := w.do(r); err != nil || response.StatusCode != http.StatusForbidden {
 			t.Errorf("%s: %v %v", path, response, err)
+		}
+	}
+}
+
+// centreCall is a call of Humo, RBS or the SMS provider for TestCentreFaults.
+type centreCall struct {
+	send func() (*http.Response, string, error)
+	// done tells whether the work was done; nil for a query.
+	done func() bool
+	// refusal is how the answer names a code.
+	refusal func(code string) string
+}
+
+// centreCalls prepares a call of each method, in a world of its own.
+var centreCalls = func() map[string]func(*world) centreCall {
+	soap := func(payload string, prepare ...string) func(w *world) centreCall {
+		return func(w *world) centreCall {
+			for _, p := range prepare {
+				w.mustSOAP(humoFor(w, p))
+			}
+			before := w.sim.count + uint32(w.sim.recoCount)
+			c := centreCall{
+				send:    func() (*http.Response, string, error) { return w.postXML(envelope(humoFor(w, payload))) },
+				done:    func() bool { return len(w.sim.Books().Operations)+int(w.sim.recoCount) > int(before) },
+				refusal: func(code string) string { return "<error>" + code + "</error>" },
+			}
+			if payload == "get" {
+				c.done = nil
+			}
+			return c
+		}
+	}
+	middleware := func(path, body string, messages bool) func(w *world) centreCall {
+		return func(w *world) centreCall {
+			c := centreCall{
+				send: func() (*http.Response, string, error) {
+					r := must(http.NewRequest("POST", w.server.URL+path, strings.NewReader(strings.ReplaceAll(body, "PAN", w.first(humo, "ok").pan))))
+					r.Header.Set("Authorization", "Bearer holdfast")
+					r.Header.Set("Content-Type", "application/json")
+					return w.do(r)
+				},
+				refusal: func(code string) string { return `"error":{"code":` + code },
+			}
+			if messages {
+				c.done = func() bool { return len(w.sim.SMS("")) == 1 }
+			}
+			return c
+		}
+	}
+	// rbs prepares an order as far as a status, and calls.
+	rbs := func(call string, status int, done func(before, after rbsStatusResult) bool) func(w *world) centreCall {
+		return func(w *world) centreCall {
+			a := w.first(visa, "ok")
+			var order, trans string
+			var form func() string
+			switch {
+			case status == 1 || status == 2:
+				order = w.paid("n", 1000, a)
+				if status == 2 {
+					w.mustRBS("deposit.do", fields("orderId", order, "amount", "0"))
+				}
+			case call != "registerPreAuth.do":
+				order = w.registered("n", 1000)
+			}
+			if call == "3ds/continue.do" || call == "finish3dsVer2Payment.do" {
+				trans = w.mustRBS("paymentorder.do", cardForm(a, order)).ThreeDSServerTransID
+			}
+			if call == "finish3dsVer2Payment.do" {
+				next := w.mustRBS("3ds/continue.do", fields("mdOrder", order))
+				b := w.browser()
+				b.submit(b.post(w.server.URL+"/acs/challenge", fields("creq", next.PackedCReq)), "submit", "code", a.fixedOTP)
+			}
+			form = func() string {
+				f := fields("orderId", order, "amount", "400", "externalRefundId", "r", "mdOrder", order, "threeDSServerTransId", trans)
+				switch call {
+				case "registerPreAuth.do":
+					f = fields("orderNumber", "n", "amount", "1000", "returnUrl", "https://shop.example")
+				case "paymentorder.do":
+					f = cardForm(a, order)
+				case "reverse.do":
+					f.Del("amount")
+				}
+				f.Set("token", "holdfast")
+				return f.Encode()
+			}
+			read := func() rbsStatusResult {
+				body, _ := w.rbs("getOrderStatusExtended.do", fields("orderNumber", "n"))
+				var s rbsStatusResult
+				if err := json.Unmarshal([]byte(body), &s); err != nil {
+					w.t.Fatal(err)
+				}
+				return s
+			}
+			before := read()
+			c := centreCall{
+				send:    func() (*http.Response, string, error) { return w.postForm(call, form()) },
+				refusal: func(code string) string { return `{"errorCode":` + code + `,` },
+			}
+			if done != nil {
+				c.done = func() bool { return done(before, read()) }
+			}
+			return c
+		}
+	}
+	status := func(before, after rbsStatusResult) bool { return before.OrderStatus != after.OrderStatus }
+	return map[string]func(*world) centreCall{
+		"humo.hold":        soap("hold"),
+		"humo.charge":      soap("charge"),
+		"humo.confirm":     soap("confirm", "hold"),
+		"humo.cancel":      soap("cancel", "hold"),
+		"humo.return":      soap("return", "charge"),
+		"humo.get":         soap("get", "hold"),
+		"humo.reco":        soap("reco"),
+		"humo.card":        middleware("/humo-middleware/v3/iiacs/card", `{"id":1,"params":{"primaryAccountNumber":"PAN"}}`, false),
+		"humo.otp":         middleware("/humo-middleware/otp/send", `{"id":1,"params":{"primaryAccountNumber":"PAN"}}`, true),
+		"sms.send":         middleware("/sms/send", `{"phone":"998901112233","text":"code 1234"}`, true),
+		"rbs.register":     rbs("registerPreAuth.do", 0, func(_, after rbsStatusResult) bool { return after.Amount == 1000 }),
+		"rbs.paymentorder": rbs("paymentorder.do", 0, func(_, after rbsStatusResult) bool { return after.CardAuthInfo != nil }),
+		"rbs.continue":     rbs("3ds/continue.do", 0, status),
+		"rbs.finish":       rbs("finish3dsVer2Payment.do", 5, status),
+		"rbs.status":       rbs("getOrderStatusExtended.do", 1, nil),
+		"rbs.deposit":      rbs("deposit.do", 1, status),
+		"rbs.reverse":      rbs("reverse.do", 1, status),
+		"rbs.refund":       rbs("refund.do", 2, status),
+	}
+}()
+
+// humoFor is a message about the payment "h" of the shared card.
+func humoFor(w *world, what string) string {
+	a := w.first(humo, "ok")
+	switch what {
+	case "hold":
+		return humoPayment(a, "SOAP_DMS", "h", 1000)
+	case "charge":
+		return humoPayment(a, "SOAP_SMS", "h", 1000)
+	case "reco":
+		return humoPayment(a, "SOAP_RECO", "r", 1000)
+	case "confirm":
+		return humoConfirmation("h", 0)
+	}
+	return humoAbout(map[string]string{"cancel": "CancelRequest", "return": "ReturnPayment", "get": "GetPayment"}[what], "h")
+}
+
+// TestCentreFaults spoils every call of Humo, RBS and the SMS provider in every way there is, and looks at both sides.
+func TestCentreFaults(t *testing.T) {
+	for _, method := range otherMethods {
+		if method == rbsCallback {
+			continue // TestCallbackFaults
+		}
+		prepare := centreCalls[method]
+		if prepare == nil {
+			t.Errorf("%s has no test", method)
+			continue
+		}
+		for _, kind := range faultKinds {
+			// A slow trickle takes its time: one of each kind of answer is enough.
+			if !kind.spoils(method) || kind.Name == "drip" && method != "humo.hold" && method != "rbs.deposit" {
+				continue
+			}
+			t.Run(method+" "+kind.Name, func(t *testing.T) {
+				t.Parallel()
+				testCentreFault(t, method, kind, prepare)
+			})
+		}
+	}
+}
+
+func testCentreFault(t *testing.T, method string, kind faultKind, prepare func(*world) centreCall) {
+	here := func() *world {
+		return newWorldOf(t, Config{BaseURL: "https://sim.example/"}, &clock{now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)})
+	}
+	w := here()
+	right := prepare(w)
+	_, want, err := right.send() // as it should be, in a world that is thrown away
+	if err != nil {
+		t.Fatal(err)
+	}
+	w = here()
+	call := prepare(w)
+	fault := Fault{Method: method, Name: kind.Name}
+	code := "909"
+	if kind.Name == "error_code" {
+		fault.Code, code = 907, "907"
+	}
+	isRBS, isSOAP := strings.HasPrefix(method, "rbs."), slices.Contains(soapMethods, method)
+	if isRBS && kind.Name == "error_code" {
+		fault.Code, code = 5, "5"
+	} else if isRBS {
+		code = "7"
+	}
+	if err := w.sim.AddFault(fault); err != nil {
+		t.Fatal(err)
+	}
+	r, body, err := call.send()
+	status := 0
+	if r != nil {
+		status = r.StatusCode
+	}
+	ok := false
+	switch kind.Name {
+	case "request_lost", "answer_lost":
+		ok = errors.Is(err, io.EOF)
+	case "reset":
+		ok = errors.Is(err, syscall.ECONNRESET)
+	case "fail_before":
+		ok = status == 502 && body == ""
+	case "fail_after_done":
+		ok = status == 500 && body == ""
+	case "http_429":
+		ok = status == 429 && r.Header.Get("Retry-After") != ""
+	case "http_502":
+		ok = status == 502 && strings.Contains(body, "<h1>502 Bad Gateway</h1>")
+	case "slow", "drip":
+		ok = status == 200 && body == want
+	case "garbage":
+		ok = status == 200 && body == garbageAnswer
+	case "truncated":
+		ok = status == 200 && body == want[:len(want)/2]
+	case "system_error", "system_error_not_done", "error_code":
+		wantStatus := map[bool]int{true: 500, false: 200}[isSOAP]
+		if method == "sms.send" {
+			wantStatus = 400
+		}
+		ok = status == wantStatus && strings.Contains(body, call.refusal(code))
+	case "soap_fault":
+		ok = status == 500 && strings.Contains(body, "<SOAP-ENV:Fault>") && !strings.Contains(body, "<error>")
+	case "wrong_namespace":
+		ok = status == 200 && strings.Contains(body, `="urn:PaymentServer2"`) && strings.ReplaceAll(body, "PaymentServer2", "PaymentServer") == want
+	case "json_for_xml":
+		ok = status == 200 && json.Valid([]byte(body)) && r.Header.Get("Content-Type") == jsonType[0]
+	case "wrong_id":
+		ok = status == 200 && (strings.Contains(body, "<paymentRef>h-1</paymentRef>") && !strings.Contains(body, inElement(want, "paymentID")) || strings.Contains(body, `"orderNumber":"n-1"`))
+	case "wrong_amount":
+		ok = status == 200 && (item(body, "amount") == "1100" && item(body, "transaction_amount") == "1100" || strings.Contains(body, `"amount":1100,`) && strings.Contains(body, `"approvedAmount":1100,`))
+	case "not_found_once":
+		ok = strings.Contains(body, "<error>914</error>") || strings.HasPrefix(body, `{"errorCode":6,`) && !strings.Contains(body, "orderStatus")
+	case "errorCode_string":
+		ok = status == 200 && strings.Contains(body, `"errorCode":"0"`)
+	case "errorCode_absent":
+		ok = status == 200 && !strings.Contains(body, "errorCode") && json.Valid([]byte(body))
+	}
+	if !ok {
+		t.Errorf("HTTP %d, %v: %s\nright is %s", status, err, body, want)
+	}
+	if call.done != nil && call.done() == kind.notDone {
+		t.Errorf("done: %v", call.done())
+	}
+	checkBooks(t, w.sim.Books())
+	if left := w.sim.Faults(); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+	if call.done == nil { // a query is right the next time
+		if _, body, err := call.send(); err != nil || body != want {
+			t.Errorf("the next answer is %v %s", err, body)
+		}
+	}
+}
+
+// TestCentreFaultFindsItsCard sends every way in which a call of Humo and RBS can name a card.
+func TestCentreFaultFindsItsCard(t *testing.T) {
+	w := newWorld(t)
+	a := w.first(humo, "ok")
+	w.mustSOAP(humoPayment(a, "SOAP_DMS", "h", 1000))
+	w.json("/humo-middleware/otp/send", `{"params":{"primaryAccountNumber":"`+a.pan+`"}}`)
+	v := w.first(visa, "ok")
+	order := w.paid("n", 1000, v)
+	trans := w.sim.orders.all[0].secure.serverID.String()
+	arrange := func(pan string) {
+		t.Helper()
+		for _, f := range []Fault{{Method: "*", Name: "error_code", Code: 333, PAN: sharedPAN}, {Method: "*", Name: "error_code", Code: 777, PAN: pan}} {
+			if err := w.sim.AddFault(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	id := strings.Replace(humoAbout("GetPayment", "x"), "<paymentRef>x</paymentRef>", fmt.Sprintf("<paymentID>%d</paymentID>", w.sim.holdBase), 1)
+	for _, payload := range []string{humoPayment(a, "SOAP_DMS", "new", 1), humoAbout("GetPayment", "h"), id, humoConfirmation("h", 0)} {
+		arrange(a.pan)
+		w.refusedSOAP("777", payload)
+		w.sim.ClearFaults()
+	}
+	for path, body := range map[string]string{
+		"v3/iiacs/card": `{"params":{"primaryAccountNumber":"` + a.pan + `"}}`, "otp/verify": fmt.Sprintf(`{"params":{"otpId":%d,"code":"1"}}`, w.sim.otps.base),
+	} {
+		arrange(a.pan)
+		if _, answer := w.json("/humo-middleware/"+path, body); !strings.Contains(answer, `"code":777`) {
+			t.Errorf("%s: %s", path, answer)
+		}
+		w.sim.ClearFaults()
+	}
+	for call, form := range map[string][]string{
+		"paymentorder.do": {"$PAN", v.pan}, "3ds/continue.do": {"mdOrder", order}, "finish3dsVer2Payment.do": {"threeDSServerTransId", trans},
+		"getOrderStatusExtended.do": {"orderNumber", "n"}, "deposit.do": {"orderId", order},
+	} {
+		arrange(v.pan)
+		w.refusedRBS(777, call, fields(form...))
+		w.sim.ClearFaults()
+	}
+}
+
+// TestCallbackFaults spoils what the gateway is told.
+func TestCallbackFaults(t *testing.T) {
+	tested := map[string]bool{}
+	for _, kind := range faultKinds {
+		if !kind.spoils(rbsCallback) {
+			continue
+		}
+		tested[kind.Name] = true
+		t.Run(kind.Name, func(t *testing.T) {
+			t.Parallel()
+			l := newListener(t)
+			w := newWorldOf(t, Config{CallbackURL: l.server.URL, CallbackRepeat: time.Millisecond}, &clock{now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)})
+			a := w.first(visa, "no_3ds")
+			order := w.paid("n", 1000, a)
+			if got := l.next(t); got.Get("operation") != "approved" {
+				t.Fatalf("%v", got)
+			}
+			if err := w.sim.AddFault(Fault{Method: rbsCallback, Name: kind.Name, PAN: a.pan}); err != nil {
+				t.Fatal(err)
+			}
+			// The callback of another card is as it should be.
+			w.paid("m", 1000, w.first(mastercard, "no_3ds"))
+			if got := l.next(t); got.Get("orderNumber") != "m" || got.Get("checksum") != signature(got, "holdfast") {
+				t.Errorf("%v", got)
+			}
+			w.mustRBS("deposit.do", fields("orderId", order, "amount", "600"))
+			if kind.Name == "callback_early" && len(l.got) != 1 {
+				t.Errorf("%d callbacks before the answer", len(l.got))
+			}
+			if kind.Name == "callback_lost" {
+				w.mustRBS("refund.do", fields("orderId", order, "amount", "1"))
+				if got := l.next(t); got.Get("operation") != "refunded" {
+					t.Errorf("%v", got)
+				}
+				return
+			}
+			got := l.next(t)
+			genuine := got.Get("checksum") == signature(got, "holdfast")
+			if got.Get("operation") != "deposited" || genuine != (kind.Name != "callback_forged") || (got.Get("status") == "1") != genuine ||
+				(got.Get("amount") == "700") != (kind.Name == "wrong_amount") {
+				t.Errorf("%v", got)
+			}
+			if kind.Name == "callback_twice" {
+				if again := l.next(t); again.Encode() != got.Encode() {
+					t.Errorf("%v", again)
+				}
+			}
+			if w.wantStatus("n", 2, 0); len(w.sim.Faults()) != 0 {
+				t.Errorf("left: %v", w.sim.Faults())
+			}
+		})
+	}
+	for _, name := range []string{"callback_lost", "callback_early", "callback_late", "callback_twice", "callback_forged", "wrong_amount"} {
+		if !tested[name] {
+			t.Errorf("%s has no test", name)
 		}
 	}
 }

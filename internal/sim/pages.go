@@ -125,38 +125,65 @@ func (s *Sim) show(w http.ResponseWriter, status int, p page) {
 	s.write(w, b.Bytes())
 }
 
-// cardGroup is a part of the cards page: cards that go wrong at the same moment.
+// cardGroup is a part of the cards page: cards of a scheme that go wrong at the same moment.
 type cardGroup struct {
 	Title, Intro string
 	Cards        []Card
 }
 
+// schemeCards is one scheme's part of the page.
+type schemeCards struct {
+	Scheme, Name, Rule string
+	Groups             []cardGroup
+}
+
+var stepTitle = [...]string{
+	never: "Poor, lost and stolen", atOTP: "Refused when the SMS code is asked for", atVerify: "Refused when the code is entered",
+	atHold: "Wrong at the hold, or at the charge at once", atCapture: "Wrong at the capture", atVoid: "Wrong when the hold is given back",
+	atRefund: "Wrong at the refund", at3DS: "3-D Secure",
+}
+
 func (s *Sim) pageCards(w http.ResponseWriter, r *http.Request) {
-	works := cardGroup{Title: "Cards that work", Intro: "The first of each scheme has money without end and always the same SMS code."}
-	steps := []cardGroup{
-		atOTP:     {Title: "Refused when the SMS code is asked for", Intro: "cards.new.otp"},
-		atVerify:  {Title: "Refused when the code is entered", Intro: "cards.new.verify"},
-		atHold:    {Title: "Wrong at the hold, or at the charge at once", Intro: "hold.create and trans.pay.purpose"},
-		atCapture: {Title: "Wrong at the capture", Intro: "hold.dismiss.charge; the hold itself works"},
-		atVoid:    {Title: "Wrong when the hold is given back", Intro: "hold.dismiss; the hold itself works"},
-		atRefund:  {Title: "Wrong at the refund", Intro: "trans.reverse and trans.reverse.partial; hold and capture work"},
+	schemes := []schemeCards{
+		{Scheme: uzcard, Name: "Uzcard", Rule: "860014"}, {Scheme: humo, Name: "Humo", Rule: "986014"},
+		{Scheme: visa, Name: "Visa", Rule: "400000"}, {Scheme: mastercard, Name: "Mastercard", Rule: "555555"},
 	}
-	others := cardGroup{Title: "Poor, lost and stolen", Intro: "These have no error code of their own in the number."}
 	s.mu.Lock()
 	s.clock()
-	for _, a := range s.cards {
-		switch b := a.behaviour; {
-		case b.name == "ok":
-			works.Cards = append(works.Cards, a.card())
-		case b.at == never:
-			others.Cards = append(others.Cards, a.card())
-		default:
-			steps[b.at].Cards = append(steps[b.at].Cards, a.card())
+	for i := range schemes {
+		c := &schemes[i]
+		methods := stepMethods[c.Scheme]
+		if methods == nil {
+			methods = stepMethods[visa]
+		}
+		works := cardGroup{Title: "Cards that work", Intro: "The first has money without end and always the same SMS code."}
+		steps := make([]cardGroup, len(stepTitle))
+		for at := range steps {
+			steps[at].Title = stepTitle[at]
+			if at < len(methods) {
+				steps[at].Intro = methods[at]
+			}
+		}
+		for _, a := range s.cards {
+			switch {
+			case a.scheme != c.Scheme:
+			case a.behaviour.name == "ok":
+				works.Cards = append(works.Cards, a.card())
+			default:
+				at := a.behaviour.at
+				steps[at].Cards = append(steps[at].Cards, a.card())
+			}
+		}
+		c.Groups = []cardGroup{works}
+		// 3-D Secure comes before the rest, as it does in a payment.
+		for _, at := range []step{never, at3DS, atOTP, atVerify, atHold, atCapture, atVoid, atRefund} {
+			if len(steps[at].Cards) > 0 {
+				c.Groups = append(c.Groups, steps[at])
+			}
 		}
 	}
 	s.mu.Unlock()
-	groups := append([]cardGroup{works, others}, steps[atOTP:]...)
-	s.show(w, http.StatusOK, page{Tab: "cards", Title: "Test cards", Content: groups})
+	s.show(w, http.StatusOK, page{Tab: "cards", Title: "Test cards", Content: schemes})
 }
 
 func (s *Sim) pageSMS(w http.ResponseWriter, r *http.Request) {

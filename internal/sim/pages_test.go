@@ -27,9 +27,10 @@ func TestPages(t *testing.T) {
 		return body
 	}
 	see("/", "8600 3132 6086 1293", "12/30", "861293", "unknown_then_done", "insufficient_funds", "-333", "&#43;998901234500")
+	see("/", `id="humo"`, "986014", `id="visa"`, "4111 1111 1111 1111", `id="mastercard"`, "5555 5555 5555 4444", "frictionless", "3-D Secure", "Payment confirmed", "deposit.do")
 	see("/sms", "No message yet", `http-equiv="refresh"`)
 	see("/books", "Nothing has happened yet")
-	see("/faults", "None: the centre works as it should", "answer_lost", "hold.dismiss.charge")
+	see("/faults", "None: the centre works as it should", "answer_lost", "hold.dismiss.charge", "humo.confirm", "rbs.callback", "callback_forged", "wrong_namespace")
 
 	token := w.token(sharedPAN)
 	hold := w.hold(token, 123_456)
@@ -44,6 +45,13 @@ func TestPages(t *testing.T) {
 	see("/books", fmt.Sprint(hold), "&lt;script&gt;alert(1)&lt;/script&gt;", "1\u202f000.00", "captured", "234.56", "*1293")
 	if status, body := w.get("/sms?phone=" + url.QueryEscape(`"><script>`)); status != 400 || strings.Contains(body, "<script") {
 		t.Errorf("%d %s", status, body)
+	}
+
+	w.mustSOAP(humoPayment(w.first(humo, "ok"), "SOAP_DMS", "humo-1", 500))
+	w.paid("rbs-1", 500, w.first(visa, "no_3ds"))
+	see("/books", "humo-1", "rbs-1", `<span class="quiet">visa</span>`)
+	if w.json("/sms/send", `{"phone":"998900000001","text":"Your order <b>is</b> ready"}`); strings.Contains(see("/sms", "Your order &lt;b&gt;is&lt;/b&gt; ready"), `<strong class="number big"></strong>`) {
+		t.Error("a message without a code shows an empty one")
 	}
 
 	// All pages forbid what they do not need.

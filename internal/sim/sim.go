@@ -3,9 +3,18 @@
 //
 // # What is here
 //
-// svgate.go speaks Uzcard's SVGate protocol (JSON-RPC) at POST /svgate. The other centres are to be files of their own
-// (humo.go, rbs.go, acs.go) over the same card book (cards.go) and the same money (books.go). faults.go spoils calls on
-// purpose, and pages.go shows everything to a person at GET /.
+// Three centres, each a file of its own over the same card book (cards.go), the same money (books.go) and the same SMS
+// inbox (sms.go); each file says what its protocol's sources leave open and how this simulator has decided:
+//
+//	svgate.go  Uzcard's SVGate, JSON-RPC with Basic credentials: POST /svgate
+//	humo.go    Humo's PaymentServer, SOAP 1.1 with Basic credentials: POST /humo
+//	           its middleware, JSON with a bearer token: POST /humo-middleware/v3/iiacs/card, and, an invention of this
+//	           simulator, POST /humo-middleware/otp/send and /humo-middleware/otp/verify
+//	rbs.go     the acquirer's e-commerce gateway for Visa and Mastercard, forms in and JSON out: POST /rbs/rest/X.do
+//	acs.go     3-D Secure as the payer's browser sees it: /acs/method, /acs/challenge, /rbs/3ds/…
+//	sms.go     an SMS provider for gateways that send their codes themselves, JSON with a bearer token: POST /sms/send
+//
+// faults.go spoils calls on purpose, and pages.go shows everything to a person at GET /.
 //
 // # For scripts
 //
@@ -24,6 +33,7 @@ package sim
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
@@ -37,6 +47,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -50,6 +61,28 @@ type Config struct {
 	Logger     *slog.Logger  // told of faults that happen, resets and clock moves; default nobody
 	// Login and Password are the payment organisation's HTTP Basic credentials at SVGate; default holdfast and holdfast.
 	Login, Password string
+
+	// HumoLogin and HumoPassword are those at PaymentServer, where the login is the paymentOriginator too; HumoToken is the
+	// bearer token of the middleware and SMSToken the SMS provider's. All default to holdfast.
+	HumoLogin, HumoPassword, HumoToken, SMSToken string
+	HumoHold                                     time.Duration // how long a hold of Humo lives, a minute at least; default 30 days
+
+	// RBSLogin and RBSPassword are userName and password at RBS, RBSToken is the token that can stand for them. All
+	// default to holdfast.
+	RBSLogin, RBSPassword, RBSToken string
+	RBSHold                         time.Duration // how long a hold of RBS lives, a minute at least; default 7 days
+	SeveralDeposits                 bool          // deposit.do may take a hold in several parts
+	AcceptUnavailable               bool          // RBS takes payments that 3-D Secure could tell nothing of (U, ECI 07)
+
+	// CallbackURL is where RBS tells of orders without a dynamicCallbackUrl; "" is nowhere. CallbackMethod is GET (the
+	// default) or POST. CallbackKey is the shared key of the checksum, default holdfast. CallbackRepeat is the time between
+	// tries, default 30 seconds, by the real clock and not by Now.
+	CallbackURL, CallbackMethod, CallbackKey string
+	CallbackRepeat                           time.Duration
+
+	// BaseURL is where browsers reach this simulator, such as http://127.0.0.1:8090; "" takes the address by which the
+	// acquirer's gateway was called.
+	BaseURL string
 }
 
 // Sim is the simulator. All methods may be called from many goroutines at once.
@@ -62,13 +95,29 @@ type Sim struct {
 	authorization string // the one value of the header that is let in
 	handler       http.Handler
 
+	humoLogin, humoAuthorization, humoToken, smsToken string
+	rbsLogin, rbsPassword, rbsToken                   string
+	humoHold, rbsHold                                 uint32 // minutes
+	severalDeposits, acceptUnavailable                bool
+	callbackURL, callbackMethod, base                 string
+	callbackKey                                       []byte
+	callbackRepeat                                    time.Duration
+	client                                            *http.Client
+	waiting                                           atomic.Int64 // callbacks under way, and repeats to come
+
 	mu     sync.Mutex // over all below; held for one call's work, never over I/O
 	offset time.Duration
 	random *mathrand.Rand
 	books
-	otps   otpRequests
-	inbox  inbox
-	faults []Fault
+	otps      otpRequests
+	inbox     inbox
+	faults    []Fault
+	orders    orders
+	recos     []reco            // Humo's, not yet confirmed
+	recoCount int64             // how many there ever were
+	recoFrom  map[string]uint32 // by terminal id: the first operation after its last reconciliation
+	life      context.Context   // of what goes on by itself; a reset ends it and begins another
+	end       context.CancelFunc
 }
 
 // New makes a simulator with its full card book and empty books.
@@ -85,11 +134,22 @@ func New(cfg Config) *Sim {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if cfg.Login == "" {
-		cfg.Login = "holdfast"
+	for _, secret := range []*string{
+		&cfg.Login, &cfg.Password, &cfg.HumoLogin, &cfg.HumoPassword, &cfg.HumoToken, &cfg.SMSToken, &cfg.RBSLogin, &cfg.RBSPassword, &cfg.RBSToken,
+		&cfg.CallbackKey,
+	} {
+		if *secret == "" {
+			*secret = "holdfast"
+		}
 	}
-	if cfg.Password == "" {
-		cfg.Password = "holdfast"
+	if cfg.HumoHold < time.Minute {
+		cfg.HumoHold = 30 * 24 * time.Hour
+	}
+	if cfg.RBSHold < time.Minute {
+		cfg.RBSHold = 7 * 24 * time.Hour
+	}
+	if cfg.CallbackRepeat <= 0 {
+		cfg.CallbackRepeat = 30 * time.Second
 	}
 	var seed [32]byte
 	if cfg.Seed == 0 {
@@ -99,8 +159,18 @@ func New(cfg Config) *Sim {
 	}
 	s := &Sim{
 		now: cfg.Now, otpLifetime: cfg.OTPLifetime, slowAnswer: cfg.SlowAnswer, log: cfg.Logger, login: cfg.Login,
-		authorization: "Basic " + base64.StdEncoding.EncodeToString([]byte(cfg.Login+":"+cfg.Password)),
-		random:        mathrand.New(mathrand.NewChaCha8(seed)),
+		authorization: basic(cfg.Login, cfg.Password),
+		humoLogin:     cfg.HumoLogin, humoAuthorization: basic(cfg.HumoLogin, cfg.HumoPassword), humoToken: cfg.HumoToken, smsToken: cfg.SMSToken,
+		rbsLogin: cfg.RBSLogin, rbsPassword: cfg.RBSPassword, rbsToken: cfg.RBSToken,
+		humoHold: uint32(cfg.HumoHold / time.Minute), rbsHold: uint32(cfg.RBSHold / time.Minute),
+		severalDeposits: cfg.SeveralDeposits, acceptUnavailable: cfg.AcceptUnavailable,
+		callbackURL: cfg.CallbackURL, callbackMethod: cfg.CallbackMethod, callbackKey: []byte(cfg.CallbackKey), callbackRepeat: cfg.CallbackRepeat,
+		base: strings.TrimSuffix(cfg.BaseURL, "/"),
+		client: &http.Client{
+			Transport:     &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: 10 * time.Second},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		random: mathrand.New(mathrand.NewChaCha8(seed)),
 	}
 	// Ids begin at a random place: a simulator that was started anew must not give out again what a gateway with an older
 	// database has seen already. Hold ids and OTP ids stay inside 32 bits, refNums have 12 digits.
@@ -112,6 +182,23 @@ func New(cfg Config) *Sim {
 	return s
 }
 
+func basic(login, password string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(login+":"+password))
+}
+
+// Close ends what goes on by itself: callbacks that are under way or to be repeated, and the timer that ends payment
+// sessions. The handler still answers.
+func (s *Sim) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end()
+	if s.orders.alarm != nil {
+		s.orders.alarm.Stop()
+		s.orders.alarm = nil
+	}
+	s.client.CloseIdleConnections()
+}
+
 // open lays out the card book and empty books; ids go on from where they are. The caller holds mu, or owns s alone.
 func (s *Sim) open() {
 	s.holdBase += int64(s.books.count)
@@ -120,11 +207,21 @@ func (s *Sim) open() {
 	s.inbox = inbox{}
 	s.faults = nil
 	s.offset = 0
+	if s.end != nil {
+		s.end()
+	}
+	s.life, s.end = context.WithCancel(context.Background())
+	if s.orders.alarm != nil {
+		s.orders.alarm.Stop()
+	}
+	s.orders = orders{byNumber: map[string]uint32{}, byUUID: map[uuid]uint32{}}
+	s.recos, s.recoFrom = nil, map[string]uint32{}
 	s.books = books{
 		cards:      newCardBook(s.now()),
 		byPAN:      map[string]*account{},
 		byToken:    map[string]*account{},
 		byExt:      map[string]uint32{},
+		byRef:      map[string]uint32{},
 		byTerminal: map[string]uint16{},
 		holdBase:   s.holdBase,
 		refBase:    s.refBase,
@@ -138,11 +235,14 @@ func (s *Sim) open() {
 	}
 }
 
-// clock is the simulator's time: the clock it was given, moved by POST /sim/clock. Holds that are over lapse first. The
-// caller holds mu.
+// clock is the simulator's time: the clock it was given, moved by POST /sim/clock. Holds that are over lapse first, and
+// payment sessions that are over end. The caller holds mu.
 func (s *Sim) clock() time.Time {
 	now := s.now().Add(s.offset)
 	s.lapseDue(now)
+	if len(s.orders.ends) > 0 {
+		s.endDue(now)
+	}
 	return now
 }
 
@@ -211,6 +311,13 @@ var (
 func (s *Sim) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/svgate", s.serveSVGate)
+	mux.HandleFunc("/humo", s.serveHumo)
+	mux.HandleFunc("/humo-middleware/v3/iiacs/card", s.serveMiddleware("humo.card", (*Sim).middlewareCard))
+	mux.HandleFunc("/humo-middleware/otp/send", s.serveMiddleware("humo.otp", (*Sim).otpSend))
+	mux.HandleFunc("/humo-middleware/otp/verify", s.serveMiddleware("humo.otp", (*Sim).otpVerify))
+	mux.HandleFunc("/rbs/rest/{call...}", s.serveRBS)
+	mux.HandleFunc("/sms/send", s.serveSendSMS)
+	s.secure(mux)
 	mux.HandleFunc("GET /sim/cards", func(w http.ResponseWriter, r *http.Request) { s.answer(w, http.StatusOK, s.Cards()) })
 	mux.HandleFunc("GET /sim/sms", s.serveSMS)
 	mux.HandleFunc("GET /sim/books", s.serveBooks)

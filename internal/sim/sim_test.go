@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -50,10 +51,30 @@ type world struct {
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	c := &clock{now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)}
-	s := New(Config{Now: c.Now, Seed: 1, SlowAnswer: 20 * time.Millisecond})
+	return newWorldOf(t, Config{}, c)
+}
+
+// newWorldOf is one that is set up otherwise.
+func newWorldOf(t testing.TB, cfg Config, c *clock) *world {
+	t.Helper()
+	cfg.Now, cfg.Seed, cfg.SlowAnswer = c.Now, 1, 20*time.Millisecond
+	s := New(cfg)
+	t.Cleanup(s.Close)
 	server := httptest.NewServer(s.Handler())
 	t.Cleanup(server.Close)
 	return &world{t, s, c, server}
+}
+
+// first is the first card of a scheme with a behaviour; "ok" gives the one that payers share.
+func (w *world) first(scheme, behaviour string) *account {
+	w.t.Helper()
+	for _, a := range w.sim.cards {
+		if a.scheme == scheme && a.behaviour.name == behaviour {
+			return a
+		}
+	}
+	w.t.Fatalf("no card of %s is called %s", scheme, behaviour)
+	return nil
 }
 
 // post sends a body to SVGate as it stands.
@@ -251,53 +272,61 @@ func (w *world) wantBalance(pan string, moved, held int64) {
 // checkBooks works every balance out from the operations alone and compares.
 func checkBooks(t testing.TB, b Books) {
 	t.Helper()
-	moved, held := map[string]int64{}, map[string]int64{}
-	refunded := map[string]int64{}
+	// Operations show the last four digits only, so cards of a scheme that share them are added up.
+	type key struct{ scheme, name string }
+	moved, held := map[key]int64{}, map[key]int64{}
+	refunded := map[key]int64{}
+	taken := map[int64]int64{} // by hold
 	ended := map[int64]int{}
 	for _, op := range b.Operations {
+		card := key{op.Scheme, op.PANLast}
 		switch op.Kind {
 		case "charge", "capture":
-			moved[op.PANLast] -= op.Amount
+			moved[card] -= op.Amount
 			if op.Refunded < 0 || op.Refunded > op.Amount {
 				t.Errorf("%s: refunded %d of %d", op.Reference, op.Refunded, op.Amount)
 			}
 		case "refund":
-			moved[op.PANLast] += op.Amount
-			refunded[op.Of] += op.Amount
+			moved[card] += op.Amount
+			refunded[key{op.Scheme, op.Of}] += op.Amount
 		case "hold":
 			live := op.Amount - op.Captured - op.Released
-			held[op.PANLast] += live
-			if live != 0 && (op.State != "held" || live != op.Amount) || live == 0 && op.State == "held" {
+			held[card] += live
+			if (live != 0) != (op.State == "held") || op.Released != 0 && op.State == "held" {
 				t.Errorf("hold %d: %d live in state %s", op.HoldID, live, op.State)
 			}
 		}
-		if op.Kind == "capture" || op.Kind == "void" || op.Kind == "lapse" {
+		switch op.Kind {
+		case "capture":
+			taken[op.HoldID] += op.Amount
+		case "void", "lapse":
 			ended[op.HoldID]++
 		}
 	}
 	for _, op := range b.Operations {
 		switch op.Kind {
 		case "hold":
-			if n := ended[op.HoldID]; n > 1 || (n == 1) == (op.State == "held") {
-				t.Errorf("hold %d is %s and ended %d times", op.HoldID, op.State, n)
+			n := ended[op.HoldID]
+			if taken[op.HoldID] != op.Captured || n > 1 || (n == 1) != (op.State == "dismissed" || op.State == "lapsed") {
+				t.Errorf("hold %d is %s, captured %d (%d by its captures), and ended %d times", op.HoldID, op.State, op.Captured, taken[op.HoldID], n)
 			}
 		case "charge", "capture":
-			if refunded[op.Reference] != op.Refunded {
-				t.Errorf("%s: its refunds sum to %d, it says %d", op.Reference, refunded[op.Reference], op.Refunded)
+			if got := refunded[key{op.Scheme, op.Reference}]; got != op.Refunded {
+				t.Errorf("%s: its refunds sum to %d, it says %d", op.Reference, got, op.Refunded)
 			}
 		}
 	}
-	// Operations show the last four digits only, so cards that share them are added up.
 	for _, c := range b.Cards {
 		if c.Held < 0 || c.Held > c.Balance {
 			t.Errorf("card %s: balance %d, held %d", c.PAN, c.Balance, c.Held)
 		}
-		moved[c.PAN[12:]] -= c.Balance - c.Opening
-		held[c.PAN[12:]] -= c.Held
+		card := key{c.Scheme, c.PAN[12:]}
+		moved[card] -= c.Balance - c.Opening
+		held[card] -= c.Held
 	}
-	for last := range moved {
-		if moved[last] != 0 || held[last] != 0 {
-			t.Errorf("cards *%s: operations and balances differ by %d, and by %d held", last, moved[last], held[last])
+	for card := range moved {
+		if moved[card] != 0 || held[card] != 0 {
+			t.Errorf("cards *%s of %s: operations and balances differ by %d, and by %d held", card.name, card.scheme, moved[card], held[card])
 		}
 	}
 }
@@ -340,6 +369,8 @@ func TestCardBook(t *testing.T) {
 			ok[c.Scheme]++
 		} else if c.Scheme == uzcard {
 			behaviours[c.Behaviour]++
+		} else {
+			behaviours[c.Scheme+" "+c.Behaviour]++
 		}
 		if c.Meaning == "" || c.Holder == "" {
 			t.Errorf("%s: says nothing of itself", c.PAN)
@@ -362,6 +393,31 @@ func TestCardBook(t *testing.T) {
 	} {
 		if behaviours[name] == 0 {
 			t.Errorf("no card is called %s", name)
+		}
+	}
+	for _, name := range []string{
+		"humo insufficient_funds", "humo expired", "humo blocked", "humo lost", "humo no_sms", "humo pin_tries", "humo limit_exceeded", "humo issuer_down", "humo unknown_then_done",
+		"humo unknown_not_done", "humo capture_unknown_then_done", "visa frictionless", "visa challenge_fails", "mastercard attempt", "mastercard abandoned", "visa issuer_down",
+	} {
+		if behaviours[name] != 1 {
+			t.Errorf("%d cards are called %s", behaviours[name], name)
+		}
+	}
+	firsts := map[string]string{}
+	for _, c := range cards {
+		if firsts[c.Scheme] == "" {
+			firsts[c.Scheme] = c.PAN
+		}
+	}
+	if want := (map[string]string{uzcard: sharedPAN, humo: magicPAN("986014", 0, 0, 1), visa: "4111111111111111", mastercard: "5555555555554444"}); !maps.Equal(firsts, want) {
+		t.Errorf("the first cards are %v, want %v", firsts, want)
+	}
+	for pan, name := range map[string]string{
+		magicPAN("986014", 3, 0, 116+5): "limit_exceeded", magicPAN("986014", 3, 1, 911): "unknown_then_done", magicPAN("986014", 3, 0, 907): "issuer_down",
+		magicPAN("400000", 7, 0, 1): "frictionless", magicPAN("555555", 3, 1, 907): "issuer_down", magicPAN("400000", 4, 1, 7): "capture_unknown_then_done",
+	} {
+		if a := w.sim.byPAN[pan]; a == nil || a.behaviour.name != name {
+			t.Errorf("%s is not %s", pan, name)
 		}
 	}
 	if cards[0].PAN != sharedPAN {

@@ -87,7 +87,7 @@ const (
 )
 
 // homeTerminals are the merchants and terminals that terminal.get lists from the start.
-var homeTerminals = []merchantTerminal{{"90050017182", "91419475"}, {"90050017182", "91419476"}}
+var homeTerminals = []merchantTerminal{{merchantID: "90050017182", terminalID: "91419475"}, {merchantID: "90050017182", terminalID: "91419476"}}
 
 var codeMessages = map[int]string{
 	-100: "Empty parameters", -101: "Error while executing the request", -102: "Error while executing the request",
@@ -154,7 +154,8 @@ var svgateMethods = map[string]func(*Sim, params, time.Time, *answer) refusal{
 	"terminal.get":          (*Sim).terminalGet,
 }
 
-func methodNames() []string { return slices.Sorted(maps.Keys(svgateMethods)) }
+// methodNames are all methods that a fault can name, SVGate's first.
+func methodNames() []string { return append(slices.Sorted(maps.Keys(svgateMethods)), otherMethods...) }
 
 // answer is a result being written, and the ways in which a fault bends it.
 type answer struct {
@@ -197,7 +198,7 @@ func (s *Sim) serveSVGate(w http.ResponseWriter, r *http.Request) {
 	if fault.Name != "" {
 		s.log.Info("fault", "method", c.method, "fault", fault.Name)
 	}
-	s.deliver(w, r, fault.Name, out)
+	s.deliver(w, r, fault.Name, reply{http.StatusOK, jsonType, out})
 }
 
 // svgate does a call, or leaves it undone if a fault says so, and writes the answer.
@@ -329,6 +330,12 @@ type otpRequest struct {
 	expiresMillis int64
 	card, code    uint32
 	used          bool
+	wrong         uint8 // wrong codes so far; SVGate counts them by card instead
+}
+
+// is tells whether a payer has entered the right code.
+func (o *otpRequest) is(code []byte) bool {
+	return len(code) == 6 && digits(code) && decimal(code) == int64(o.code)
 }
 
 func (q *otpRequests) add(o otpRequest) int64 {
@@ -414,12 +421,7 @@ func (s *Sim) cardsNewOTP(p params, now time.Time, out *answer) refusal {
 	if a.expired(now) {
 		return refusal{codeExpired, ""}
 	}
-	code := uint32(s.random.Uint64N(1_000_000))
-	if a.fixedOTP != "" {
-		code = uint32(decimal([]byte(a.fixedOTP)))
-	}
-	id := s.otps.add(otpRequest{expiresMillis: now.Add(s.otpLifetime).UnixMilli(), card: a.index, code: code})
-	s.inbox.send(a, code, s.otpLifetime, now)
+	id := s.sendCode(a, now)
 	token := ""
 	if a.bound {
 		token = a.token
@@ -443,7 +445,7 @@ func (s *Sim) cardsNewVerify(p params, now time.Time, out *answer) refusal {
 		return *p.bad
 	}
 	o, ok := s.otps.find(id)
-	if !ok {
+	if !ok || s.cards[o.card].scheme != uzcard {
 		return refusal{codeOTPNotFound, ""}
 	}
 	if o.used {
@@ -460,7 +462,7 @@ func (s *Sim) cardsNewVerify(p params, now time.Time, out *answer) refusal {
 	if millis >= o.expiresMillis {
 		return refusal{codeOTPExpired, ""}
 	}
-	if len(code) != 6 || !digits(code) || decimal(code) != int64(o.code) {
+	if !o.is(code) {
 		if millis-a.wrongMillis > blockedFor.Milliseconds() {
 			a.wrongCodes = 0
 		}
@@ -1104,8 +1106,14 @@ func (s *Sim) getBINList(_ params, _ time.Time, out *answer) refusal {
 
 // terminalGet serves terminal.get: the merchants and terminals seen so far, maxTerminals at most.
 func (s *Sim) terminalGet(_ params, _ time.Time, out *answer) refusal {
+	listed := 0
 	for i, t := range s.terminals {
-		out.b = fmt.Appendf(append(out.b, separator(i)), `{"pid":%d,"terminalId":"%s","merchantId":"%s","username":`, i+1, t.terminalID, t.merchantID)
+		if t.centre != atSVGate {
+			continue
+		}
+		out.b = append(out.b, separator(listed))
+		listed++
+		out.b = fmt.Appendf(out.b, `{"pid":%d,"terminalId":"%s","merchantId":"%s","username":`, i+1, t.terminalID, t.merchantID)
 		out.b = appendText(out.b, s.login)
 		out.b = append(out.b, `,"terminalType":1,"instId":"01","name":"Holdfast test terminal","port":443,"purpose":"DEFAULT"}`...)
 	}

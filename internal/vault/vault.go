@@ -93,8 +93,13 @@ func (v *Vault) Unseal(purpose string, sealed []byte) ([]byte, error) {
 	return plain, nil
 }
 
+// Key is a key of 32 bytes for one purpose, derived from the vault's own.
+func (v *Vault) Key(purpose string) ([]byte, error) {
+	return hkdf.Key(sha256.New, v.master, nil, "holdfast "+purpose, keyBytes)
+}
+
 func (v *Vault) aead(purpose string) (cipher.AEAD, error) {
-	key, err := hkdf.Key(sha256.New, v.master, nil, "holdfast "+purpose, keyBytes)
+	key, err := v.Key(purpose)
 	if err != nil {
 		return nil, err
 	}
