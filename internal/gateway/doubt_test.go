@@ -3,8 +3,10 @@ package gateway_test
 import (
 	"flag"
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -165,6 +167,87 @@ func TestTwinsInDoubt(t *testing.T) {
 			w.clean()
 		})
 	}
+}
+
+// resembling makes two payments whose holds the connector cannot tell apart: same card, same sum, and
+// the same salt in the time they shall last (package svgate: FNV-1a of our reference, modulo 120).
+func (w *world) resembling(card sim.Card) (twins [2]payment.Payment) {
+	w.t.Helper()
+	bySalt := make(map[uint32]payment.Payment)
+	for range 121 {
+		p := w.prepare()
+		h := fnv.New32a()
+		fmt.Fprint(h, p.Reference(), "_3") // after the code and its check
+		if other, found := bySalt[h.Sum32()%120]; found {
+			for i, p := range []payment.Payment{other, p} {
+				twins[i] = w.must(w.pay(p.ID, card))(payment.Challenged)
+			}
+			return twins
+		}
+		bySalt[h.Sum32()%120] = p
+	}
+	w.t.Fatal("121 payments with 121 of 120 salts")
+	return twins
+}
+
+// One has its hold; the other's request never arrived, and the hold it finds is not its own.
+func TestHoldThatBelongsToAnother(t *testing.T) {
+	w := newWorld(t)
+	card := w.goodCard(0)
+	twins := w.resembling(card)
+	w.must(w.submit(twins[0], card.FixedOTP))(payment.Held)
+	w.fault(sim.Fault{Method: "hold.create", Name: "request_lost"})
+	if p, err := w.submit(twins[1], card.FixedOTP); err != nil || p.Open == nil {
+		t.Fatalf("%s, %v", p.State, err)
+	}
+	w.rest()
+	if p := w.must(w.read(twins[1].ID), nil)(payment.Created); p.LastRefusal != payment.Unavailable {
+		t.Errorf("refused for %q", p.LastRefusal)
+	}
+	if made := w.made(); made["hold"] != 1 {
+		t.Errorf("the centre did %v", made)
+	}
+	w.clean()
+}
+
+// Both look for their hold at the same moment, and there is one: one of them gets it.
+func TestOneHoldWantedByTwo(t *testing.T) {
+	w := newWorld(t)
+	card := w.goodCard(0)
+	twins := w.resembling(card)
+	for i, name := range []string{"answer_lost", "request_lost"} {
+		w.fault(sim.Fault{Method: "hold.create", Name: name})
+		if _, err := w.submit(twins[i], card.FixedOTP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Neither answer is committed before both are there.
+	var both sync.WaitGroup
+	both.Add(2)
+	w.watch(func(at gateway.Point, _ payment.ID) {
+		if at == gateway.Answered {
+			both.Done()
+			both.Wait()
+		}
+	}, nil)
+	w.later(6 * time.Second)
+	if n := w.step(); n != 2 {
+		t.Fatalf("%d payments were taken up, want 2", n)
+	}
+	w.watch(nil, nil)
+	a, b := w.read(twins[0].ID), w.read(twins[1].ID)
+	if a.State != payment.Held {
+		a, b = b, a
+	}
+	if a.State != payment.Held || b.Open == nil || b.Open.Outcome != payment.Unknown {
+		t.Errorf("one is %s, the other %s with %+v open", a.State, b.State, b.Open)
+	}
+	w.rest()
+	w.must(w.read(b.ID), nil)(payment.Created)
+	if made := w.made(); made["hold"] != 1 {
+		t.Errorf("the centre did %v", made)
+	}
+	w.clean()
 }
 
 // One twin's request never arrived, the other's answer was lost: the one hold is not shared.

@@ -55,8 +55,9 @@ type Capabilities struct {
 	// Answer bounds one call to the centre.
 	Answer time.Duration
 	// Shown says for each kind of operation how long after sending it the centre may take to
-	// show it when asked; "not found" proves nothing before. 0: the centre refuses a second use
-	// of our reference, so sending again is safe at any time.
+	// show it when asked; "not found" proves nothing before. 0 only for kinds that payment sends
+	// again: there the centre does nothing about a second one with our reference, so that sending
+	// again is safe at any time.
 	Shown map[payment.Kind]time.Duration
 	// LongestHold is how long the centre keeps money aside at most.
 	LongestHold time.Duration

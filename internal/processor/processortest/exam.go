@@ -33,6 +33,7 @@ func Run(t *testing.T, exam Exam) {
 		{"the store is down", storeDown},
 		{"a crowd", crowd},
 		{"at once", atOnce},
+		{"refunds", refunds},
 	} {
 		t.Run(question.name, func(t *testing.T) {
 			t.Parallel()
@@ -48,6 +49,7 @@ func Run(t *testing.T, exam Exam) {
 	t.Run("faults of inquiries", func(t *testing.T) { spoiltInquiries(t, exam) })
 	t.Run("faults of repetitions", func(t *testing.T) { spoiltRepetitions(t, exam) })
 	t.Run("any day", func(t *testing.T) { anyDay(t, exam) })
+	t.Run("3-D Secure", func(t *testing.T) { threeDS(t, exam) })
 }
 
 var none money.Amount
@@ -62,10 +64,21 @@ func (d *deal) part() money.Amount {
 
 // amountFor is the sum of an operation of the kind.
 func (d *deal) amountFor(kind payment.Kind) money.Amount {
-	if kind == payment.OpCapture {
+	switch {
+	case kind == payment.OpCapture:
 		return d.part()
+	case kind == payment.OpRefund && d.caps.PartialRefund:
+		return money.New(d.taken.Minor/3, d.amount.Currency)
+	case kind == payment.OpRefund:
+		return d.taken
 	}
 	return d.amount
+}
+
+// neverMade reports whether an answer says that a hold or charge was not made: the centre does not know
+// it, or, where the payer had to go to his bank for it, it ended without him.
+func (d *deal) neverMade(a payment.Answer) bool {
+	return a.Outcome == payment.NeverSeen || d.caps.ThreeDS && a.Outcome == payment.Refused
 }
 
 // again asks what became of an operation that was approved: the centre must not change its mind.
@@ -88,6 +101,12 @@ func capabilities(r *room) {
 			// The payer's consent was for one try, so never seen ends it: it must not come too early.
 			r.Errorf("a %s is never sent again: Shown must say when the centre's “never seen” is proof", kind)
 		}
+	}
+	if r.caps.ThreeDS && (r.Browser == nil || r.FaultAt == nil) {
+		r.Error("3-D Secure is examined with Browser and FaultAt")
+	}
+	if r.caps.ThreeDS && r.caps.SendsCode {
+		r.Error("a payer proves himself by a code or at his bank, not by both")
 	}
 }
 
@@ -141,9 +160,9 @@ func secondDecision(r *room) {
 
 // saidTwice: the same operation sent again, as after a crash, takes effect once.
 func saidTwice(r *room) {
-	for i, kind := range []payment.Kind{payment.OpCapture, payment.OpVoid} {
+	for i, kind := range []payment.Kind{payment.OpCapture, payment.OpVoid, payment.OpRefund} {
 		for j, lost := range []bool{false, true} {
-			d := r.deal(r.card(Good, 2*i+j), r.sum(1000))
+			d := r.deal(r.card(Good, (2*i+j)%4), r.sum(1000))
 			d.prepare(kind)
 			if lost && !r.Fault(kind, payment.Send, AnswerLost, 1) {
 				continue
@@ -152,20 +171,20 @@ func saidTwice(r *room) {
 			if !lost && a.Outcome != payment.Approved {
 				d.Errorf("%s: %+v", kind, a)
 			}
+			d.Advance(d.caps.Shown[kind]) // not before may it be sent again
 			if a = d.ask(d.Context(), op, payment.Send); a.Outcome == payment.Refused {
 				d.Errorf("a %s that was done, sent again: %+v", kind, a)
 			}
 			d.again(op)
-			taken := none
-			if kind == payment.OpCapture {
-				taken = op.Amount
-			}
-			d.books(none, taken)
+			d.books(none, d.taken)
 		}
 	}
 }
 
 func codes(r *room) {
+	if r.caps.ThreeDS {
+		r.Skip("the payer has no codes for us")
+	}
 	d := r.deal(r.card(Good, 0), r.sum(1000))
 	d.prepare(payment.OpVerify)
 	right := d.code
@@ -198,10 +217,7 @@ func codes(r *room) {
 func cards(r *room) {
 	for i := range r.Cards(Blocked) {
 		d := r.deal(r.card(Blocked, i), r.sum(1000))
-		a := d.challenge()
-		if a.Outcome == payment.ChallengeGiven {
-			_, a = d.send(payment.OpVerify, d.amount)
-		}
+		a := d.introduce()
 		if a.Outcome == payment.Approved {
 			_, a = d.send(payment.OpHold, d.amount)
 		}
@@ -212,7 +228,11 @@ func cards(r *room) {
 	}
 	for _, odd := range []payment.Card{{}, {Number: "1", Expiry: "1"}, {Number: "860031326086\"{", Expiry: "2\"01"}, {Number: "\xff", Expiry: "\x00"}} {
 		d := r.deal(odd, r.sum(1000))
-		if a := d.challenge(); a.Outcome != payment.Refused {
+		a := d.introduce()
+		if a.Outcome == payment.Approved {
+			_, a = d.send(payment.OpHold, d.amount)
+		}
+		if a.Outcome != payment.Refused {
 			d.Errorf("no card number: %+v", a)
 		}
 	}
@@ -230,12 +250,11 @@ func cards(r *room) {
 // leave a question open for ever; then nothing must be believed at all.
 func oddCards(r *room) {
 	for i := range r.Cards(Odd) {
-		for _, path := range [][]payment.Kind{{payment.OpCharge}, {payment.OpHold, payment.OpCapture}, {payment.OpHold, payment.OpVoid}} {
+		for _, path := range [][]payment.Kind{
+			{payment.OpCharge, payment.OpRefund}, {payment.OpHold, payment.OpCapture, payment.OpRefund}, {payment.OpHold, payment.OpVoid},
+		} {
 			d := r.deal(r.card(Odd, i), r.sum(1000))
-			a := d.challenge()
-			if a.Outcome == payment.ChallengeGiven {
-				_, a = d.send(payment.OpVerify, d.amount)
-			}
+			a := d.introduce()
 			for _, kind := range path {
 				if a.Outcome != payment.Approved {
 					break
@@ -254,9 +273,23 @@ func oddCards(r *room) {
 	}
 }
 
-// outlives: the centre keeps its hold until the gateway has had time to let go of it.
+// introduce is identify for a card that may be refused: the last answer about who the payer is.
+func (d *deal) introduce() payment.Answer {
+	d.Helper()
+	if d.caps.ThreeDS {
+		return payment.Answer{Outcome: payment.Approved} // that is part of the hold or charge
+	}
+	a := d.challenge()
+	if a.Outcome == payment.ChallengeGiven {
+		_, a = d.send(payment.OpVerify, d.amount)
+	}
+	return a
+}
+
+// outlives: the centre keeps its hold until the gateway has had time to let go of it, and keeps one for
+// as long as it says it does.
 func outlives(r *room) {
-	for i, lasts := range []time.Duration{time.Minute, 30 * time.Minute, 24*time.Hour + time.Second, r.caps.LongestHold - 4*time.Hour} {
+	for i, lasts := range []time.Duration{time.Minute, 30 * time.Minute, 24*time.Hour + time.Second, r.caps.LongestHold} {
 		d := r.deal(r.card(Good, i), r.sum(1000))
 		d.attempt.HoldFor = int64(lasts / time.Second)
 		d.identify()
@@ -266,8 +299,15 @@ func outlives(r *room) {
 		d.must(payment.OpVoid, d.amount)
 		d.books(none, none)
 	}
+	for i := range 20 { // whatever the reference
+		d := r.deal(r.card(Good, i%4), r.sum(10))
+		d.attempt.HoldFor = int64(r.caps.LongestHold / time.Second)
+		d.identify()
+		d.must(payment.OpHold, d.amount)
+		d.must(payment.OpVoid, d.amount)
+	}
 	d := r.deal(r.card(Good, 0), r.sum(1000))
-	d.attempt.HoldFor = int64((r.caps.LongestHold + time.Hour) / time.Second)
+	d.attempt.HoldFor = int64((r.caps.LongestHold + 4*time.Hour) / time.Second)
 	d.identify()
 	if _, a := d.send(payment.OpHold, d.amount); a.Outcome != payment.Refused {
 		d.Errorf("a hold beyond what the centre keeps: %+v", a)
@@ -291,7 +331,7 @@ func lapsed(r *room) {
 	}
 	d := r.deal(r.card(Good, 2), r.sum(1000))
 	d.prepare(payment.OpHold)
-	if r.Fault(payment.OpHold, payment.Send, AnswerLost, 1) {
+	if r.Fault(payment.OpHold, r.decisive(payment.OpHold), AnswerLost, 1) {
 		op, _ := d.send(payment.OpHold, d.amount)
 		d.Advance(over)
 		if a := d.ask(d.Context(), op, payment.Query); a.Outcome == payment.Approved {
@@ -316,7 +356,7 @@ func twins(t *testing.T, exam Exam) {
 		})
 	}
 	lose := func(d *deal, f Fault) *payment.Operation {
-		if !d.Fault(payment.OpHold, payment.Send, f, 1) {
+		if !d.Fault(payment.OpHold, d.decisive(payment.OpHold), f, 1) {
 			d.Skipf("the centre cannot have %s", f)
 		}
 		op, a := d.send(payment.OpHold, d.amount)
@@ -352,7 +392,7 @@ func twins(t *testing.T, exam Exam) {
 	meet("one request lost, the other claimed", func(r *room, a, b *deal) {
 		op := lose(a, RequestLost)
 		b.must(payment.OpHold, b.amount)
-		if answer := settled(a, op); answer.Outcome != payment.NeverSeen {
+		if answer := settled(a, op); !a.neverMade(answer) {
 			r.Errorf("a hold that was never made: %+v", answer)
 		}
 		holds(r, a, 1)
@@ -365,7 +405,7 @@ func twins(t *testing.T, exam Exam) {
 		if answer := settled(b, opB); answer.Outcome != payment.Approved {
 			r.Errorf("a hold that was made: %+v", answer)
 		}
-		if answer := settled(a, opA); answer.Outcome != payment.NeverSeen {
+		if answer := settled(a, opA); !a.neverMade(answer) {
 			r.Errorf("a hold that was never made: %+v", answer)
 		}
 		holds(r, a, 1)
@@ -392,7 +432,7 @@ func twins(t *testing.T, exam Exam) {
 // crowd: many payments of one card and sum at the same time, among which some were never made. A
 // connector that recognises holds by what they look like will find look-alikes here.
 func crowd(r *room) {
-	if !r.Fault(payment.OpHold, payment.Send, RequestLost, 1) {
+	if !r.Fault(payment.OpHold, r.decisive(payment.OpHold), RequestLost, 1) {
 		r.Skip("no request can be lost")
 	}
 	r.Forget()
@@ -410,12 +450,12 @@ func crowd(r *room) {
 			d.must(payment.OpHold, d.amount)
 			continue
 		}
-		r.Fault(payment.OpHold, payment.Send, RequestLost, 1)
+		r.Fault(payment.OpHold, r.decisive(payment.OpHold), RequestLost, 1)
 		op, _ := d.send(payment.OpHold, d.amount)
 		never = append(never, lost{d, op})
 	}
 	for _, d := range never {
-		if a := d.settle(d.op, payment.Answer{Ref: d.op.Ref, Outcome: payment.Unknown}); a.Outcome != payment.NeverSeen {
+		if a := d.settle(d.op, payment.Answer{Ref: d.op.Ref, Outcome: payment.Unknown}); !d.neverMade(a) {
 			d.Errorf("a hold that was never made: %+v", a)
 		}
 	}
@@ -427,7 +467,7 @@ func crowd(r *room) {
 // givenUp: the gateway stops waiting.
 func givenUp(r *room) {
 	for i, kind := range moving {
-		d := r.deal(r.card(Good, i), r.sum(1000))
+		d := r.deal(r.card(Good, i%4), r.sum(1000))
 		d.prepare(kind)
 		before := d.Standing(d.card.Number)
 		over, cancel := context.WithCancel(d.Context())
@@ -445,7 +485,7 @@ func givenUp(r *room) {
 		}
 	}
 	for i, kind := range moving {
-		d := r.deal(r.card(Good, i), r.sum(1000))
+		d := r.deal(r.card(Good, i%4), r.sum(1000))
 		d.prepare(kind)
 		if !r.Fault(kind, payment.Send, Slow, 1) {
 			continue
@@ -464,6 +504,8 @@ func givenUp(r *room) {
 func nobodyListens(r *room) {
 	challenged, held, charged := r.deal(r.card(Good, 0), r.sum(1000)), r.deal(r.card(Good, 1), r.sum(1000)), r.deal(r.card(Good, 2), r.sum(1000))
 	held.prepare(payment.OpCapture)
+	captured := r.deal(r.card(Good, 3), r.sum(1000))
+	captured.prepare(payment.OpRefund)
 	charged.identify()
 	r.Stop()
 	refused := func(d *deal, op *payment.Operation, a payment.Answer) {
@@ -478,7 +520,13 @@ func nobodyListens(r *room) {
 	for _, d := range []struct {
 		*deal
 		kind payment.Kind
-	}{{challenged, payment.OpChallenge}, {charged, payment.OpHold}, {charged, payment.OpCharge}, {held, payment.OpCapture}, {held, payment.OpVoid}} {
+	}{
+		{challenged, payment.OpChallenge}, {charged, payment.OpHold}, {charged, payment.OpCharge}, {held, payment.OpCapture}, {held, payment.OpVoid},
+		{captured, payment.OpRefund},
+	} {
+		if d.kind == payment.OpChallenge && r.caps.ThreeDS {
+			continue
+		}
 		op, a := d.send(d.kind, d.amountFor(d.kind))
 		refused(d.deal, op, a)
 		if !repeatable(d.kind) {
@@ -494,7 +542,7 @@ func nobodyListens(r *room) {
 func storeDown(r *room) {
 	d := r.deal(r.card(Good, 0), r.sum(1000))
 	d.prepare(payment.OpHold)
-	if !r.Fault(payment.OpHold, payment.Send, AnswerLost, 1) {
+	if !r.Fault(payment.OpHold, r.decisive(payment.OpHold), AnswerLost, 1) {
 		r.Skip("no answer can be lost")
 	}
 	op, _ := d.send(payment.OpHold, d.amount)
@@ -522,18 +570,18 @@ func atOnce(r *room) {
 		deals[i].identify()
 	}
 	step := func(kind payment.Kind) {
-		r.Fault(kind, payment.Send, AnswerLost, 4)
-		r.Fault(kind, payment.Send, RequestLost, 2)
+		r.Fault(kind, r.decisive(kind), AnswerLost, 4)
+		r.Fault(kind, r.decisive(kind), RequestLost, 2)
 		ops, answers := make([]*payment.Operation, payments), make([]payment.Answer, payments)
 		var all sync.WaitGroup
 		for i, d := range deals {
 			ops[i] = d.begin(kind, d.amountFor(kind))
-			all.Go(func() { answers[i] = d.ask(r.Context(), ops[i], payment.Send) })
+			all.Go(func() { answers[i] = d.walk(ops[i], d.ask(r.Context(), ops[i], payment.Send)) })
 		}
 		all.Wait()
 		for i, d := range deals {
 			a := d.settle(ops[i], answers[i])
-			if a.Outcome == payment.NeverSeen { // the payer tries again
+			if a.Outcome != payment.Approved && !repeatable(kind) && d.neverMade(a) { // the payer tries again
 				ops[i], a = d.send(kind, d.amountFor(kind))
 			}
 			if a.Outcome != payment.Approved {
@@ -573,7 +621,7 @@ func spoiltRequests(t *testing.T, exam Exam) {
 				r := exam.enter(t, f.Fault)
 				d := r.deal(r.card(Good, 1), r.sum(1000))
 				d.prepare(kind)
-				d.spoil(kind, payment.Send, f.Fault, 1)
+				d.spoil(kind, d.decisive(kind), f.Fault, 1)
 				before := d.Standing(d.card.Number)
 				op, a := d.send(kind, d.amountFor(kind))
 				after := d.Standing(d.card.Number)
@@ -582,6 +630,10 @@ func spoiltRequests(t *testing.T, exam Exam) {
 					after = d.Standing(d.card.Number)
 				}
 				certain := f.definite && a.Outcome == payment.Refused && a.Reason == payment.Unavailable
+				// Where the centre itself says that it is in doubt, a connector may ask it at once; and the
+				// payer may be at his bank still.
+				certain = certain || f.Fault == DoubtDone && a.Outcome == payment.Approved
+				certain = certain || d.atBank(kind) && a.Outcome == payment.ChallengeGiven && a.Step == "" && f.effect != done
 				if a.Outcome != payment.Unknown && !certain {
 					d.Errorf("%+v, it was to be unknown", a)
 				}
@@ -634,10 +686,10 @@ func spoiltInquiries(t *testing.T, exam Exam) {
 						r := exam.enter(t, first, second)
 						d := r.deal(r.card(Good, 1), r.sum(1000))
 						d.prepare(kind)
-						d.spoil(kind, payment.Send, first, 1)
+						d.spoil(kind, d.decisive(kind), first, 1)
 						d.spoil(kind, payment.Query, second, times)
 						op, a := d.send(kind, d.amountFor(kind))
-						if a.Outcome != payment.Unknown {
+						if a.Outcome != payment.Unknown && (first != DoubtDone || a.Outcome != payment.Approved) {
 							d.Errorf("%+v, it was to be unknown", a)
 						}
 						a = d.settle(op, a)
@@ -654,7 +706,7 @@ func spoiltInquiries(t *testing.T, exam Exam) {
 
 // spoiltRepetitions: a capture or void whose request was lost, and then a fault when it is sent again.
 func spoiltRepetitions(t *testing.T, exam Exam) {
-	for _, kind := range []payment.Kind{payment.OpCapture, payment.OpVoid} {
+	for _, kind := range []payment.Kind{payment.OpCapture, payment.OpVoid, payment.OpRefund} {
 		for _, first := range []Fault{RequestLost, RequestLate, DoubtNotDone, AnswerLost} {
 			for _, second := range faults {
 				if slow(second.Fault) && first != RequestLost {
@@ -668,7 +720,9 @@ func spoiltRepetitions(t *testing.T, exam Exam) {
 					d.spoil(kind, payment.Send, first, 1)
 					d.spoil(kind, payment.Send, second.Fault, 1)
 					op, _ := d.send(kind, d.amountFor(kind))
-					// The gateway may send it again at once: as if the centre had not seen it.
+					// The gateway may send it again, as if the centre had not seen it: at once, or when Shown
+					// has passed.
+					d.Advance(d.caps.Shown[kind])
 					a := d.ask(d.Context(), op, payment.Send)
 					if a.Outcome == payment.Refused {
 						d.Errorf("refused although the first request may be under way: %+v", a)
@@ -696,9 +750,10 @@ func anyDay(t *testing.T, exam Exam) {
 			r := exam.enter(t)
 			random := rand.New(rand.NewPCG(seed, 1))
 			mess := func(kind payment.Kind) {
-				for random.IntN(2) == 0 {
+				// What waits for Shown before it is sent again comes to an end in time after a few of them.
+				for n := 0; random.IntN(2) == 0 && (n < 3 || r.caps.Shown[kind] == 0); n++ {
 					if f := faults[random.IntN(len(faults))].Fault; quick(f) {
-						r.Fault(kind, payment.Send, f, 1)
+						r.Fault(kind, r.decisive(kind), f, 1)
 					}
 				}
 				// A centre shows what it did within Shown: it may lag at the first two inquiries.
@@ -718,14 +773,21 @@ func anyDay(t *testing.T, exam Exam) {
 					r.Forget()
 					mess(kind)
 					op, a := d.send(kind, d.amountFor(kind))
-					if a = d.settle(op, a); a.Outcome == payment.Refused && a.Reason == payment.Unavailable && repeatable(kind) {
+					if a = d.settle(op, a); a.Outcome == payment.Refused && a.Reason == payment.Unavailable && repeatable(kind) && kind != payment.OpRefund {
 						a = d.settle(op, d.ask(d.Context(), op, payment.Query)) // the gateway never gives up a decision
 					}
 					d.believe(op, a)
 					return a
 				}
+				giveBack := func() {
+					if random.IntN(2) == 0 {
+						do(payment.OpRefund) // it may end refused: then nothing moved
+					}
+				}
 				if random.IntN(4) == 0 {
-					do(payment.OpCharge)
+					if do(payment.OpCharge).Outcome == payment.Approved {
+						giveBack()
+					}
 					continue
 				}
 				if do(payment.OpHold).Outcome != payment.Approved {
@@ -737,6 +799,9 @@ func anyDay(t *testing.T, exam Exam) {
 				}
 				if a := do(kind); a.Outcome != payment.Approved {
 					d.Errorf("%s: %+v, it was to be approved in the end", kind, a)
+				}
+				if kind == payment.OpCapture {
+					giveBack()
 				}
 			}
 		})

@@ -42,15 +42,25 @@ type World struct {
 	Advance func(d time.Duration)
 
 	// Cards are the centre's cards that behave so: at least 4 Good ones with money for a thousand
-	// payments of 1000.00 each, and of the others what the centre has; without one its questions are skipped.
+	// payments of 1000.00 each, and of the others what the centre has; without one its questions are
+	// skipped. With 3-D Secure a Good card's holder is asked by his bank, and passes.
 	Cards func(b Behaviour) []payment.Card
-	// Pass does what the payer does about a challenge: he reads his SMS, or goes through the 3-D
-	// Secure page, which needs no code.
+	// Pass does what the payer does about a code: he reads his SMS. It may be nil with 3-D Secure.
 	Pass func(t *testing.T, card payment.Card, challenge payment.Challenge) payment.OTP
+	// Browser is the payer's browser at a step of 3-D Secure: it posts the challenge's Data to its URL,
+	// and its user does what the holder of such a card does. It reports whether he comes back; what he
+	// brings then is nobody's business. It may be sent to the same place twice. nil without 3-D Secure.
+	Browser func(t *testing.T, card payment.Card, challenge payment.Challenge) (back bool)
 	// Fault spoils the next calls to the centre that belong to such a question, after those spoiled
 	// already by earlier faults. A question that takes two calls is spoiled in both by times 2. False:
-	// this cannot happen to such a call, which is for the connector's author to defend.
+	// this cannot happen to such a call, which is for the connector's author to defend. Of a question
+	// that takes several calls it spoils the one that hands in the card or moves the money; Continue is
+	// the question that ends a 3-D Secure challenge.
 	Fault func(kind payment.Kind, ask payment.Ask, f Fault, times int) bool
+	// FaultAt spoils one call of a hold or charge with 3-D Secure: the n-th (from 0) of those that Send
+	// makes, or Continue after a step. False: it makes no such call, or this cannot happen to it.
+	// nil without 3-D Secure.
+	FaultAt func(kind payment.Kind, at Spot, f Fault) bool
 	// Forget drops the faults that have not happened yet.
 	Forget func()
 	// Stop takes the centre off the network: from now on nobody listens.
@@ -63,13 +73,21 @@ type World struct {
 	Log func() string
 }
 
+// Spot is a call within a hold or charge with 3-D Secure.
+type Spot struct {
+	Step payment.Step // that the payer came back from; empty: Send
+	Call int
+}
+
 // Standing is how a card stands in the centre's books. Sums are minor units.
 type Standing struct {
-	Held    int64 // set aside now
-	Holds   int   // live holds
-	Made    int   // holds ever made
-	Taken   int64 // captured and charged
-	Takings int   // captures and charges
+	Held     int64 // set aside now
+	Holds    int   // live holds
+	Made     int   // holds ever made
+	Taken    int64 // captured and charged, whatever was given back of it
+	Takings  int   // captures and charges
+	Refunded int64 // given back of what was taken
+	Refunds  int
 }
 
 // Behaviour is what a card does.
@@ -81,6 +99,15 @@ const (
 	Poor    Behaviour = "poor"    // has no money
 	Blocked Behaviour = "blocked" // its bank lets nobody pay with it
 	Odd     Behaviour = "odd"     // misbehaves at some step in some way, always the same: refuses, or leaves in doubt
+
+	// With 3-D Secure.
+	Frictionless  Behaviour = "frictionless"  // its bank asks nothing; the payment works
+	Attempt       Behaviour = "attempt"       // its bank takes no part, and says so; the payment works
+	FailsAtBank   Behaviour = "fails"         // its holder does not pass
+	BankUnable    Behaviour = "unavailable"   // its bank cannot tell who pays; the payment is refused
+	BankRejects   Behaviour = "rejected"      // its bank refuses without a question
+	WalksAway     Behaviour = "abandoned"     // its holder never comes back from his bank's page
+	MethodTimeout Behaviour = "method_silent" // its bank's hidden frame never answers; then as a Good one
 )
 
 // Fault is a bad day.
@@ -140,7 +167,7 @@ var queryFaults = []Fault{
 }
 
 // moving are the kinds whose lost answer leaves money in doubt.
-var moving = []payment.Kind{payment.OpHold, payment.OpCharge, payment.OpCapture, payment.OpVoid}
+var moving = []payment.Kind{payment.OpHold, payment.OpCharge, payment.OpCapture, payment.OpVoid, payment.OpRefund}
 
 // How long connectors wait for an answer in the exam: so long that no busy machine is mistaken for a
 // lost answer, and so short that a lost one can be waited for.
@@ -236,9 +263,13 @@ type deal struct {
 	code      payment.OTP
 	amount    money.Amount
 	holdUntil time.Time
+	expiresAt time.Time // the end of the payment's ttl
 	last      int
 	before    Standing
 	claimFail error // what Claimed answers with, where the store is down
+
+	taken    money.Amount            // the capture or charge that was approved
+	refunded map[string]money.Amount // refunds that were approved, by reference
 }
 
 // inquiries is when the gateway asks again, counted from when the operation was begun.
@@ -257,14 +288,33 @@ func (r *room) deal(card payment.Card, amount money.Amount) *deal {
 	return &deal{
 		room: r, id: payment.NewID(r.Now(), [10]byte{byte(number >> 8), byte(number)}), number: number, card: card, amount: amount,
 		attempt: payment.Attempt{Processor: r.Processor.Name(), Card: card.Facts(), HoldFor: 1800},
-		before:  r.Standing(card.Number),
+		before:  r.Standing(card.Number), refunded: map[string]money.Amount{},
 	}
+}
+
+// ttl is how long a payer of the exam has.
+const ttl = 15 * time.Minute
+
+// atBank reports whether the payer proves himself at his bank within an operation of the kind.
+func (r *room) atBank(kind payment.Kind) bool {
+	return r.caps.ThreeDS && (kind == payment.OpHold || kind == payment.OpCharge)
+}
+
+// decisive is the question that moves the money of a Good card.
+func (r *room) decisive(kind payment.Kind) payment.Ask {
+	if r.atBank(kind) {
+		return payment.Continue
+	}
+	return payment.Send
 }
 
 // begin makes the deal's next operation.
 func (d *deal) begin(kind payment.Kind, amount money.Amount) *payment.Operation {
 	d.last++
 	now := d.Now()
+	if d.atBank(kind) {
+		d.expiresAt, d.holdUntil, d.attempt.Challenge = now.Add(ttl), time.Time{}, nil
+	}
 	return &payment.Operation{
 		N: d.last, Ref: fmt.Sprintf("%d_%d_%d", now.UnixMilli(), 7000+d.number, d.last),
 		Kind: kind, Amount: amount, BegunAt: now,
@@ -276,14 +326,17 @@ func (d *deal) ask(ctx context.Context, op *payment.Operation, what payment.Ask)
 	d.Helper()
 	op.Ask, op.AskedAt = what, d.Now()
 	op.Asks++
-	if what == payment.Send {
+	if what != payment.Query {
 		op.SentAt = op.AskedAt
 	}
-	if op.Kind == payment.OpHold && what == payment.Send {
-		d.holdUntil = op.SentAt.Add(time.Duration(d.attempt.HoldFor) * time.Second)
+	d.mu.Lock() // a payer may come back twice at once
+	if what == payment.Send && op.Kind == payment.OpHold && !d.caps.ThreeDS || what == payment.Continue {
+		d.startHold(op.SentAt)
 	}
+	attempt, holdUntil := d.attempt, d.holdUntil
+	d.mu.Unlock()
 	q := processor.Question{
-		Payment: d.id, Shop: 17, Operation: *op, Attempt: d.attempt, HoldUntil: d.holdUntil,
+		Payment: d.id, Shop: 17, Operation: *op, Attempt: attempt, HoldUntil: holdUntil, ExpiresAt: d.expiresAt, Language: "uz",
 		Claimed: func(_ context.Context, claim string) (bool, error) {
 			d.mu.Lock()
 			defer d.mu.Unlock()
@@ -292,8 +345,8 @@ func (d *deal) ask(ctx context.Context, op *payment.Operation, what payment.Ask)
 		},
 	}
 	switch {
-	case what == payment.Query:
-	case op.Kind == payment.OpChallenge:
+	case what != payment.Send:
+	case op.Kind == payment.OpChallenge || d.atBank(op.Kind):
 		q.Card = d.card
 	case op.Kind == payment.OpVerify:
 		q.Code = d.code
@@ -311,6 +364,13 @@ func (d *deal) ask(ctx context.Context, op *payment.Operation, what payment.Ask)
 	return a
 }
 
+// startHold begins the hold's time, once.
+func (d *deal) startHold(now time.Time) {
+	if d.holdUntil.IsZero() || !d.caps.ThreeDS {
+		d.holdUntil = now.Add(time.Duration(d.attempt.HoldFor) * time.Second)
+	}
+}
+
 // examine is what must hold of every answer.
 func (d *deal) examine(op *payment.Operation, a payment.Answer) {
 	d.Helper()
@@ -324,7 +384,13 @@ func (d *deal) examine(op *payment.Operation, a payment.Answer) {
 	switch a.Outcome {
 	case payment.Approved, payment.Refused, payment.Unknown:
 	case payment.ChallengeGiven:
-		if op.Kind != payment.OpChallenge || op.Ask != payment.Send {
+		switch {
+		case d.atBank(op.Kind) && op.Ask == payment.Query && a.Step != "":
+			wrong("an inquiry sends nobody anywhere")
+		case d.atBank(op.Kind) && a.Step != "" && (a.URL == "" || a.Data == "" || a.Step != payment.StepMethod && a.Step != payment.StepChallenge):
+			wrong("the payer's browser is not told where to go")
+		case d.atBank(op.Kind):
+		case op.Kind != payment.OpChallenge || op.Ask != payment.Send:
 			wrong("a challenge nobody asked for")
 		}
 	case payment.NeverSeen:
@@ -350,6 +416,8 @@ func (d *deal) examine(op *payment.Operation, a payment.Answer) {
 // keep remembers what the answer gives, as a payment does.
 func (d *deal) keep(op *payment.Operation, a payment.Answer) {
 	d.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	set := func(to *string, from string) {
 		if from != "" {
 			*to = from
@@ -361,7 +429,14 @@ func (d *deal) keep(op *payment.Operation, a payment.Answer) {
 	set(&to.RRN, a.Centre.RRN)
 	set(&to.Approval, a.Centre.Approval)
 	set(&to.Terminal, a.Centre.Terminal)
+	set(&to.Sealed, a.Centre.Sealed)
 	switch {
+	case a.Outcome == payment.ChallengeGiven && d.atBank(op.Kind):
+		if a.Step != "" {
+			d.attempt.Challenge = &payment.Challenge{
+				VerifyID: int64(d.number), CentreID: a.CentreID, Step: a.Step, URL: a.URL, Data: a.Data, SentAt: d.Now(), ExpiresAt: d.expiresAt,
+			}
+		}
 	case a.Outcome == payment.ChallengeGiven:
 		lives := a.CodeLives
 		if lives == 0 {
@@ -378,10 +453,14 @@ func (d *deal) keep(op *payment.Operation, a payment.Answer) {
 		}
 	case op.Kind == payment.OpHold && a.Centre.Hold == "":
 		d.Errorf("a hold without a name: %+v", a)
+	case op.Kind == payment.OpHold:
+		d.startHold(d.Now())
+	case op.Kind == payment.OpCapture || op.Kind == payment.OpCharge:
+		d.taken = op.Amount
+	case op.Kind == payment.OpRefund:
+		d.refunded[op.Ref] = op.Amount
 	}
 	if a.Claim != "" {
-		d.mu.Lock()
-		defer d.mu.Unlock()
 		if owner, claimed := d.claims[a.Claim]; claimed && owner != d.id {
 			d.Errorf("the hold %s is another payment's", a.Claim)
 		}
@@ -399,11 +478,37 @@ func countDigits(s string) int {
 	return n
 }
 
-// send has something done; the deal's operation and the answer.
+// send has something done; the deal's operation and the answer. A payer who has to go to his bank for
+// it goes, and comes back if that is his way.
 func (d *deal) send(kind payment.Kind, amount money.Amount) (*payment.Operation, payment.Answer) {
 	d.Helper()
 	op := d.begin(kind, amount)
-	return op, d.ask(d.Context(), op, payment.Send)
+	return op, d.walk(op, d.ask(d.Context(), op, payment.Send))
+}
+
+// maxSteps is more than 3-D Secure has.
+const maxSteps = 4
+
+// walk goes with the payer from step to step, as long as he is sent to one.
+func (d *deal) walk(op *payment.Operation, a payment.Answer) payment.Answer {
+	d.Helper()
+	for range maxSteps {
+		if !d.atBank(op.Kind) || a.Outcome != payment.ChallengeGiven || a.Step == "" || !d.browse() {
+			return a
+		}
+		a = d.ask(d.Context(), op, payment.Continue)
+	}
+	d.Errorf("%s: no end to the steps: %+v", op.Kind, a)
+	return a
+}
+
+// browse has the payer's browser do the step that he is at.
+func (d *deal) browse() (back bool) {
+	d.Helper()
+	d.mu.Lock()
+	challenge := *d.attempt.Challenge
+	d.mu.Unlock()
+	return d.Browser(d.T, d.card, challenge)
 }
 
 // must is send on a good day.
@@ -430,6 +535,9 @@ func (d *deal) challenge() payment.Answer {
 // identify brings a deal to where money can be asked for.
 func (d *deal) identify() {
 	d.Helper()
+	if d.caps.ThreeDS {
+		return // that is part of the hold or charge
+	}
 	switch a := d.challenge(); a.Outcome {
 	case payment.Approved:
 	case payment.ChallengeGiven:
@@ -450,13 +558,18 @@ func (d *deal) prepare(kind payment.Kind) {
 		}
 	case payment.OpHold, payment.OpCharge:
 		d.identify()
+	case payment.OpRefund:
+		d.prepare(payment.OpCapture)
+		d.must(payment.OpCapture, d.part())
 	default:
 		d.identify()
 		d.must(payment.OpHold, d.amount)
 	}
 }
 
-func repeatable(kind payment.Kind) bool { return kind == payment.OpCapture || kind == payment.OpVoid }
+func repeatable(kind payment.Kind) bool {
+	return kind == payment.OpCapture || kind == payment.OpVoid || kind == payment.OpRefund
+}
 
 // settle does what the gateway does about an answer that ends nothing: it waits and asks, and has
 // done again what may be done again, until the centre's word is definite.
@@ -513,6 +626,10 @@ func (d *deal) books(held, taken money.Amount) {
 	want.Holds += count(held)
 	want.Taken += taken.Minor
 	want.Takings += count(taken)
+	for _, refunded := range d.refunded {
+		want.Refunded += refunded.Minor
+		want.Refunds++
+	}
 	now.Made, want.Made = 0, 0
 	if now != want {
 		d.Errorf("the centre's books say %+v, believed is %+v", now, want)
@@ -548,6 +665,8 @@ func (d *deal) believe(op *payment.Operation, a payment.Answer) {
 		default:
 			d.books(d.amount, none)
 		}
+	case payment.OpRefund:
+		d.books(none, d.taken)
 	case payment.OpVoid:
 		if happened || a.Reason == payment.HoldGone {
 			d.books(none, none)

@@ -119,9 +119,21 @@ const (
 	codeNotInSwitch  = -267 // transaction not found in SmartVista
 )
 
+// refundCodes is what the codes that speak of an earlier transaction prove about a reversal that was sent
+// once: it was not made.
+var refundCodes = map[int64]payment.Reason{
+	codeNotFound:    payment.Misconfigured, // what shall be given back is not known there
+	codeNotInSwitch: payment.Misconfigured,
+	-381:            payment.RefundAmount,
+	-389:            payment.NothingToRefund, // all of it was given back
+}
+
 // judgeCode says what an error code proves about the request it answers. A code nobody has told us
 // of proves nothing where money moves; elsewhere it is a refusal.
 func judgeCode(code int64, kind payment.Kind) verdict {
+	if reason, ok := refundCodes[code]; ok && kind == payment.OpRefund {
+		return refusedFor(reason)
+	}
 	for i := range codes {
 		if r := &codes[i]; r.from <= code && code <= r.to {
 			return r.verdict

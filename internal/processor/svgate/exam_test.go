@@ -189,10 +189,11 @@ var methods = map[payment.Ask]map[payment.Kind][]string{
 	payment.Send: {
 		payment.OpChallenge: {"cards.new.otp"}, payment.OpVerify: {"cards.new.verify"}, payment.OpHold: {"hold.create"},
 		payment.OpCharge: {"trans.pay.purpose"}, payment.OpCapture: {"hold.dismiss.charge"}, payment.OpVoid: {"hold.dismiss"},
+		payment.OpRefund: {"trans.reverse.partial"},
 	},
 	payment.Query: {
 		payment.OpHold: {"hold.get.cardId"}, payment.OpCharge: {"trans.ext"}, payment.OpCapture: {"trans.ext", "hold.get.id"},
-		payment.OpVoid: {"hold.get.id"},
+		payment.OpVoid: {"hold.get.id"}, payment.OpRefund: {"trans.ext"},
 	},
 }
 
@@ -290,8 +291,12 @@ func (c *centre) standing(number string) processortest.Standing {
 			}
 		case op.Kind == "charge" || op.Kind == "capture":
 			s.Takings++
+		case op.Kind == "refund":
+			s.Refunds++
+			s.Refunded += op.Amount
 		}
 	}
+	s.Taken += s.Refunded // the balance has them back
 	return s
 }
 

@@ -68,6 +68,8 @@ func TestGolden(t *testing.T) {
 		{"hold.get.id", payment.OpVoid, payment.Query, "1795426200000_5521_4", amount, payment.Approved},
 		{"trans.pay.purpose", payment.OpCharge, payment.Send, "1795426200000_5522_3", amount, payment.Approved},
 		{"trans.ext", payment.OpCharge, payment.Query, "1795426200000_5523_3", amount, payment.NeverSeen},
+		{"trans.reverse.partial", payment.OpRefund, payment.Send, "1795426200000_5522_4", part, payment.Approved},
+		{"trans.ext", payment.OpRefund, payment.Query, "1795426200000_5522_4", part, payment.Approved},
 	}
 	files := make([]string, len(steps))
 	for i, s := range steps {
@@ -150,6 +152,11 @@ func TestGolden(t *testing.T) {
 			}
 		case "hold.dismiss.charge", "trans.pay.purpose":
 			if len(a.Centre.RRN) != 12 || len(a.Centre.Approval) != 6 || a.Amount != s.amount {
+				t.Errorf("%+v", a)
+			}
+			attempt.Centre.RRN = a.Centre.RRN
+		case "trans.reverse.partial":
+			if a.Amount != s.amount || a.Centre != (payment.Centre{}) {
 				t.Errorf("%+v", a)
 			}
 		}

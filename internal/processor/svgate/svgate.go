@@ -22,9 +22,10 @@
 //	capture  trans.ext; if it has nothing, hold.get.id: still live means not done; gone means refused
 //	         with payment.HoldGone, but only after Config.Shown, for until then trans.ext may lag
 //	void     hold.get.id: dismissed or lapsed means done, live not done, charged refused
+//	refund   trans.ext; it is safe to send again at any time, for an ext is good once
 //	challenge, verify   nothing can be asked about them: unknown, and no money is at stake
 //
-// A refusal of a capture or void that was sent before is unknown: it says nothing about the first
+// A refusal of a capture, void or refund that was sent before is unknown: it says nothing about the first
 // request, which may be under way still. Only Query ends such an operation.
 package svgate
 
@@ -88,7 +89,7 @@ const (
 	// codeLives is how long a code is good; SVGate does not say, and samples count down from about it.
 	codeLives = 5 * time.Minute
 
-	// longestHold is the centre's own limit (Uzcard: 30 days).
+	// longestHold is the centre's own limit (Uzcard: 30 days). Ours is outlives and saltMinutes shorter.
 	longestHold = 30 * 24 * time.Hour
 	// outlives is how much longer than ours the centre's hold must last.
 	outlives = time.Hour
@@ -177,12 +178,13 @@ func New(cfg Config) (*Connector, error) {
 		capabilities: processor.Capabilities{
 			Answer: cfg.Answer,
 			// A charge honours our ext, but it is never sent again: the payer's consent was for one
-			// try. So "not found" ends it, and must not be believed too early. Capture and void are
-			// sent again until they are done, and a second one does nothing: ext is refused when it
-			// is used twice, and a hold is let go of once.
+			// try. So "not found" ends it, and must not be believed too early. Capture, void and
+			// refund are sent again until they are done, and a second one does nothing: ext is refused
+			// when it is used twice, and a hold is let go of once.
 			Shown:          map[payment.Kind]time.Duration{payment.OpHold: cfg.Shown, payment.OpCharge: cfg.Shown},
-			LongestHold:    longestHold,
+			LongestHold:    longestHold - outlives - saltMinutes*time.Minute,
 			PartialCapture: true,
+			PartialRefund:  true,
 			SendsCode:      true,
 		},
 	}
@@ -262,6 +264,8 @@ func (k *call) ask() payment.Answer {
 			return k.capture()
 		case payment.OpVoid:
 			return k.void()
+		case payment.OpRefund:
+			return k.refund()
 		}
 		return k.refuse(payment.Unsupported, "SVGate is not asked for a "+string(op.Kind))
 	case payment.Query:
@@ -270,6 +274,8 @@ func (k *call) ask() payment.Answer {
 			return k.findHold()
 		case payment.OpCharge:
 			return k.findTransaction(k.neverSeen)
+		case payment.OpRefund:
+			return given(k.findTransaction(k.neverSeen))
 		case payment.OpCapture:
 			return k.findTransaction(k.uncaptured)
 		case payment.OpVoid:
@@ -611,7 +617,30 @@ func (k *call) capture() payment.Answer {
 	return k.moved(b)
 }
 
-// moved sends a request that takes money and judges the transaction that comes back.
+// refund gives back a part of what was taken, or all of it (SVGate trans.reverse.partial).
+func (k *call) refund() payment.Answer {
+	if k.q.Attempt.Centre.RRN == "" {
+		return k.refuse(payment.Unsupported, "a refund needs the reference number of what was taken")
+	}
+	b := k.open("trans.reverse.partial")
+	b = append(b, `{"tran":{"tranId":`...)
+	b = quote(b, k.q.Attempt.Centre.RRN)
+	b = memberInt(b, "reverseAmount", k.q.Operation.Amount.Minor)
+	b = member(b, "ext", k.q.Operation.Ref)
+	b = append(b, `}}}`...)
+	return given(k.moved(b))
+}
+
+// given is the answer to a refund. Its reference number goes on record as words only: the payment's own
+// is that of the money taken, by which the next refund names it.
+func given(a payment.Answer) payment.Answer {
+	if a.Outcome == payment.Approved {
+		a.Cause, a.Centre = "reversal "+a.Centre.RRN, payment.Centre{}
+	}
+	return a
+}
+
+// moved sends a request that takes money or gives it back, and judges the transaction that comes back.
 func (k *call) moved(request []byte) payment.Answer {
 	result, t := exchange[transaction](k, request)
 	switch {

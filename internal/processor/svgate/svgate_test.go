@@ -40,7 +40,7 @@ func question(kind payment.Kind, ask payment.Ask) processor.Question {
 		},
 		Attempt: payment.Attempt{
 			Challenge: &payment.Challenge{CentreID: "271828"},
-			Centre:    payment.Centre{Token: "2A5E4F5B7D0C4E1F9A6B3C2D1E0F4A5B", Hold: "136049"},
+			Centre:    payment.Centre{Token: "2A5E4F5B7D0C4E1F9A6B3C2D1E0F4A5B", Hold: "136049", RRN: "010967385012"},
 		},
 		Card: payment.Card{Number: pan, Expiry: "3012"}, Code: code,
 	}
@@ -125,7 +125,11 @@ func TestCodes(t *testing.T) {
 		{unknown, []int{-207, -208, -267, -282, -380, -389}},
 	}
 	known := map[int]bool{}
-	moving := []payment.Kind{payment.OpHold, payment.OpCharge, payment.OpCapture, payment.OpVoid}
+	moving := []payment.Kind{payment.OpHold, payment.OpCharge, payment.OpCapture, payment.OpVoid, payment.OpRefund}
+	// Of a reversal these say that it was not made.
+	ofRefunds := map[int]payment.Reason{
+		-381: payment.RefundAmount, -389: payment.NothingToRefund, -208: payment.Misconfigured, -267: payment.Misconfigured,
+	}
 	resting := []payment.Kind{payment.OpChallenge, payment.OpVerify}
 	var told int
 	c := connector(t, configured(roundTripper(func(request []byte) (int, []byte, error) {
@@ -150,18 +154,21 @@ func TestCodes(t *testing.T) {
 			}
 			known[told] = true
 			for _, kind := range append(moving, resting...) {
-				outcome := payment.Refused
-				if class.reason == unknown {
+				outcome, reason := payment.Refused, class.reason
+				if own, ok := ofRefunds[told]; ok && kind == payment.OpRefund {
+					reason = own
+				}
+				if reason == unknown {
 					outcome = payment.Unknown
 				}
-				expect(kind, payment.Send, 1, outcome, class.reason)
+				expect(kind, payment.Send, 1, outcome, reason)
 			}
 			for _, kind := range moving { // what was sent before may be under way
 				expect(kind, payment.Send, 2, payment.Unknown, "")
 			}
 			for _, kind := range moving { // an error of a question proves nothing, unless it says “not found”
 				switch {
-				case kind == payment.OpCharge && (told == -208 || told == -267):
+				case (kind == payment.OpCharge || kind == payment.OpRefund) && (told == -208 || told == -267):
 					expect(kind, payment.Query, 2, payment.NeverSeen, "")
 				case kind == payment.OpCapture && (told == -208 || told == -267):
 					// hold.get.id answers the same code, which is no answer about a hold
@@ -204,7 +211,8 @@ func waits(t *testing.T, more int) string {
 
 // TestAnswers is what single answers prove, beyond what the simulator can say.
 func TestAnswers(t *testing.T) {
-	const hold, charge, capture, void, verify, challenge = payment.OpHold, payment.OpCharge, payment.OpCapture, payment.OpVoid, payment.OpVerify, payment.OpChallenge
+	const hold, charge, capture, void, refund = payment.OpHold, payment.OpCharge, payment.OpCapture, payment.OpVoid, payment.OpRefund
+	const verify, challenge = payment.OpVerify, payment.OpChallenge
 	const ok, refused, unknown, unseen = payment.Approved, payment.Refused, payment.Unknown, payment.NeverSeen
 	fits, other, longer := waits(t, 0), waits(t, 1), waits(t, 120)
 	line := func(hid, sum, created, waits, status string) string {
@@ -273,6 +281,20 @@ func TestAnswers(t *testing.T) {
 		{charge, payment.Query, result(`[{"ext":"another","refNum":"010967385013","amount":100000,"status":"OK"}]`), unknown, ""},
 		{capture, payment.Send, result(`{` + good + `,"status":"OK"}`), ok, ""},
 		{capture, payment.Send, failure(-242), unknown, ""},
+
+		// Refund: judged as what takes money is.
+		{refund, payment.Send, result(`{` + good + `,"tranType":"REVERSAL","status":"OK"}`), ok, ""},
+		{refund, payment.Send, result(`{"refNum":"010967385013","amount":99999,"status":"OK"}`), unknown, ""},
+		{refund, payment.Send, result(`{"refNum":"000000000000","amount":100000,"status":"OK"}`), unknown, ""},
+		{refund, payment.Send, result(`{` + good + `,"status":"RER"}`), unknown, ""},
+		{refund, payment.Send, result(`{"refNum":"000000000000","amount":100000,"resp":5,"status":"RER"}`), refused, payment.CardRefused},
+		{refund, payment.Send, result(`[]`), unknown, ""},
+		{refund, payment.Send, failure(-207), unknown, ""},
+		{refund, payment.Send, failure(-282), unknown, ""},
+		{refund, payment.Query, result(`[{` + good + `,"status":"OK"}]`), ok, ""},
+		{refund, payment.Query, result(`[]`), unseen, ""},
+		{refund, payment.Query, failure(-208), unseen, ""},
+		{refund, payment.Query, failure(-389), unknown, ""},
 
 		// Hold and void.
 		{hold, payment.Send, result(`{"id":136050,"status":0}`), ok, ""},
@@ -352,6 +374,9 @@ func TestAnswers(t *testing.T) {
 		if (a.Outcome == unknown || a.Outcome == refused) && a.Cause == "" {
 			t.Errorf("%s %s, answered %.300s: no cause", test.ask, test.kind, test.answer)
 		}
+		if test.kind == refund && a.Outcome == ok && (a.Centre != (payment.Centre{}) || !strings.Contains(a.Cause, "010967385013")) {
+			t.Errorf("a refund must not rename what it gives back: %+v", a)
+		}
 	}
 }
 
@@ -421,7 +446,7 @@ func TestNothingSent(t *testing.T) {
 		t.Errorf("sent %s", b)
 		return 0, nil, errors.New("no")
 	})))
-	for _, kind := range []payment.Kind{payment.OpHold, payment.OpCharge, payment.OpCapture, payment.OpVoid} {
+	for _, kind := range []payment.Kind{payment.OpHold, payment.OpCharge, payment.OpCapture, payment.OpVoid, payment.OpRefund} {
 		for _, ask := range []payment.Ask{"continue", ""} {
 			if a := c.Ask(t.Context(), question(kind, ask)); a.Outcome != payment.Unknown {
 				t.Errorf("%s %s: %+v", ask, kind, a)
@@ -434,12 +459,12 @@ func TestNothingSent(t *testing.T) {
 		"less":           func(q *processor.Question) { q.Operation.Amount = money.New(-1, money.UZS) },
 		"no reference":   func(q *processor.Question) { q.Operation.Ref = "" },
 		"long reference": func(q *processor.Question) { q.Operation.Ref = strings.Repeat("1", 76) },
-		"no kind":        func(q *processor.Question) { q.Operation.Kind = "refund" },
+		"no kind":        func(q *processor.Question) { q.Operation.Kind = "present" },
 		"no token or hold": func(q *processor.Question) {
 			q.Attempt.Centre = payment.Centre{}
 		},
 	} {
-		for _, kind := range []payment.Kind{payment.OpHold, payment.OpCharge, payment.OpCapture, payment.OpVoid} {
+		for _, kind := range []payment.Kind{payment.OpHold, payment.OpCharge, payment.OpCapture, payment.OpVoid, payment.OpRefund} {
 			for _, asks := range []int{1, 2} {
 				q := question(kind, payment.Send)
 				q.Operation.Asks = asks
@@ -453,7 +478,7 @@ func TestNothingSent(t *testing.T) {
 					t.Errorf("%s, %s, asked %d times: %+v, want %s", name, kind, asks, a, want)
 				}
 				q.Operation.Ask = payment.Query
-				if name == "no token or hold" && (kind == payment.OpCharge || kind == payment.OpCapture) {
+				if name == "no token or hold" && (kind == payment.OpCharge || kind == payment.OpCapture || kind == payment.OpRefund) {
 					continue // these are asked for by our reference
 				}
 				if a := c.Ask(t.Context(), q); a.Outcome != payment.Unknown {
@@ -674,8 +699,8 @@ func TestNew(t *testing.T) {
 		}
 	}
 	c := connector(t, configured(nil))
-	if caps := c.Capabilities(); c.Name() != "uzcard" || caps.Answer != 10*time.Second || caps.LongestHold != 720*time.Hour || !caps.PartialCapture || !caps.SendsCode ||
-		caps.Shown[payment.OpHold] != 2*time.Minute || caps.Shown[payment.OpCapture] != 0 || caps.Shown[payment.OpVoid] != 0 {
+	if caps := c.Capabilities(); c.Name() != "uzcard" || caps.Answer != 10*time.Second || caps.LongestHold != 717*time.Hour || !caps.PartialCapture || !caps.PartialRefund || !caps.SendsCode ||
+		caps.Shown[payment.OpHold] != 2*time.Minute || caps.Shown[payment.OpCapture] != 0 || caps.Shown[payment.OpVoid] != 0 || caps.Shown[payment.OpRefund] != 0 {
 		t.Errorf("%+v", caps)
 	}
 }
@@ -692,12 +717,14 @@ func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, answer string) {
 		c := connector(t, configured(canned(map[string]string{"*": answer})))
 		for _, ask := range []payment.Ask{payment.Send, payment.Query} {
-			for _, kind := range []payment.Kind{payment.OpChallenge, payment.OpVerify, payment.OpHold, payment.OpCharge, payment.OpCapture, payment.OpVoid} {
+			for _, kind := range []payment.Kind{
+				payment.OpChallenge, payment.OpVerify, payment.OpHold, payment.OpCharge, payment.OpCapture, payment.OpVoid, payment.OpRefund,
+			} {
 				a := c.Ask(t.Context(), question(kind, ask))
 				if (a.Outcome == payment.Unknown || a.Outcome == payment.Refused) && a.Cause == "" {
 					t.Errorf("%s %s: no cause", ask, kind)
 				}
-				takes := kind == payment.OpCharge || kind == payment.OpCapture
+				takes := kind == payment.OpCharge || kind == payment.OpCapture || kind == payment.OpRefund
 				if takes && a.Outcome == payment.Approved && !strings.Contains(answer, "100000") && !strings.Contains(answer, `\u`) {
 					t.Errorf("%s %s approved by %q", ask, kind, answer)
 				}

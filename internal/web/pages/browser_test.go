@@ -2,6 +2,7 @@ package pages
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -187,7 +188,17 @@ func (b *tab) complaints() {
 	}
 }
 
-func (b *tab) open(path string) { b.w.t.Helper(); b.run(chromedp.Navigate(b.w.url + path)) }
+// open goes to a page, as a person would again where the page before is just loading anew.
+func (b *tab) open(path string) {
+	b.w.t.Helper()
+	err := errors.New("never tried")
+	for range 3 {
+		if err = chromedp.Do(b.ctx, chromedp.Navigate(b.w.url+path)); err == nil {
+			return
+		}
+	}
+	b.stuck(err.Error())
+}
 
 func (b *tab) location() string {
 	at, err := chromedp.Run(b.ctx, chromedp.Location())
@@ -250,8 +261,8 @@ func (b *tab) press(selector string) {
 // back presses the back button. A page that the browser had kept whole has no load event.
 func (b *tab) back() {
 	b.w.t.Helper()
-	b.is("(history.back(), true)")
-	time.Sleep(100 * time.Millisecond)
+	chromedp.Run(b.ctx, chromedp.Evaluate[bool]("(history.back(), true)")) // the page may be gone before it can answer
+	time.Sleep(200 * time.Millisecond)
 }
 
 // shot keeps a picture of the page where git does not look.
@@ -283,6 +294,7 @@ func (b *tab) fill(p payment.Payment, number, exp string) {
 
 // Each language on a phone and a desktop, with and without JavaScript, in light and in the dark.
 func TestPayInTheBrowser(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for _, c := range []struct {
 		language string
@@ -354,6 +366,7 @@ func TestPayInTheBrowser(t *testing.T) {
 
 // A double click on Pay is one attempt, with our script and without.
 func TestDoubleClickInTheBrowser(t *testing.T) {
+	t.Parallel()
 	for _, d := range []device{desktop, desktop.withoutScript()} {
 		t.Run(d.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -377,6 +390,7 @@ func TestDoubleClickInTheBrowser(t *testing.T) {
 
 // Wrong code, reload, resend, language switch, back button, third wrong code.
 func TestTroubleInTheBrowser(t *testing.T) {
+	t.Parallel()
 	for _, d := range []device{phone, phone.withoutScript()} {
 		t.Run(d.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -443,6 +457,7 @@ func TestTroubleInTheBrowser(t *testing.T) {
 
 // The code runs out before the payer's eyes, and he has a new one sent.
 func TestExpiredCodeInTheBrowser(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p, c := w.prepare("uz"), w.card("ok")
 	b := w.tab(phone, "expired")
@@ -471,6 +486,7 @@ func TestExpiredCodeInTheBrowser(t *testing.T) {
 
 // The checks as the payer types, by keyboard alone.
 func TestChecksInTheBrowser(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.prepare("en", only(payment.Uzcard, payment.BankCard))
 	texts := text.For("en")
@@ -561,6 +577,7 @@ func TestChecksInTheBrowser(t *testing.T) {
 
 // While the bank does not answer the page waits, and shows the result when it is there.
 func TestWaitingInTheBrowser(t *testing.T) {
+	t.Parallel()
 	for _, d := range []device{phone, desktop.withoutScript()} {
 		t.Run(d.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -594,6 +611,7 @@ func TestWaitingInTheBrowser(t *testing.T) {
 
 // 3-D Secure: the hidden frame, the bank's page on another site, and back; with and without JavaScript.
 func TestBankInTheBrowser(t *testing.T) {
+	t.Parallel()
 	for _, d := range []device{phone, desktop.withoutScript()} {
 		t.Run(d.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -649,6 +667,7 @@ func TestBankInTheBrowser(t *testing.T) {
 // What can be pressed is large enough for a thumb, and what can be read stands out from its ground
 // (WCAG 2.2, 2.5.5 and 1.4.3), in light and in the dark.
 func TestThumbsAndEyes(t *testing.T) {
+	t.Parallel()
 	const audit = `(() => {
 		const found = [], luminance = (c) => {
 			const [r, g, b] = c.map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
@@ -685,6 +704,7 @@ func TestThumbsAndEyes(t *testing.T) {
 
 // The pages that nobody wants to see, for the eye.
 func TestPicturesOfTheRest(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	b := w.tab(phone, "rest")
 	for _, s := range scenes {
