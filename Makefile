@@ -37,8 +37,14 @@ needs: ## install what the tests need and the machine has not: a C compiler for 
 	@tools/needs
 
 .PHONY: bench
-bench: ## benchmarks of the rooms
-	$(GO) test -run '^$$' -bench . -benchmem ./internal/store ./internal/payment ./internal/web/api ./internal/gateway
+bench: ## benchmarks of the rooms, and then whole payments a second with the books checked after it
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/store ./internal/payment ./internal/web/api
+	$(GO) run ./cmd/holdfast bench --local --duration 60s --concurrency 64 --ceiling
+
+KILLS ?= 200
+.PHONY: kill
+kill: ## kill the gateway KILLS times under load (default 200) and look for what is lost or doubled
+	KILLS=$(KILLS) $(GO) test -count 1 -timeout 60m -run TestKillUnderLoad -v ./cmd/holdfast
 
 FUZZTIME ?= 1m
 .PHONY: fuzz

@@ -49,7 +49,7 @@
 // and U+2029, which encoding/json always escapes.)
 //
 // Comments name their source: "seed" is the two-stage payment page of the Octo
-// documentation, "contract" the project's merchant-api.md beside it. The
+// documentation, "contract" docs/merchant-api.md. The
 // seed's samples and tables are in testdata/seed, and tests hold the types to
 // every key of them.
 package holdfast

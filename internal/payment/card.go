@@ -107,7 +107,7 @@ type Range struct {
 	Lengths  []int  // allowed lengths of the number
 }
 
-// ranges is the card range table (processors.md §4). The longest prefix wins: 5614 is Uzcard
+// ranges is the card range table (docs/processors.md §4). The longest prefix wins: 5614 is Uzcard
 // although 5 is otherwise Mastercard.
 var ranges = []Range{
 	{From: "8600", To: "8600", Scheme: "uzcard", Method: Uzcard, Country: "UZ", Lengths: []int{16}},

@@ -501,7 +501,7 @@ func (w *world) atRest(t *rapid.T) {
 	}
 }
 
-// TestWorld is the invariants of reliability.md (1-5, 7, 8, 10, 11, 16) after every step of payments on bad
+// TestWorld is the invariants of docs/payment-cycle.md (1-5, 7, 8, 10, 11, 16) after every step of payments on bad
 // days: requests and answers lost, late, garbled and false, "not found" before it is the truth,
 // crashes before and after asking, time jumping to every edge.
 func TestWorld(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 var inDoubt = []string{"hold", "charge", "capture", "capture part", "void"}
 
 // An operation in doubt is asked about 5 s, 30 s, 2 min, 10 min and 1 h after it was begun, then
-// daily, and after two weeks it waits for a person (reliability.md, races).
+// daily, and after two weeks it waits for a person (docs/payment-cycle.md, races).
 func TestInquirySchedule(t *testing.T) {
 	for _, name := range inDoubt {
 		w := open[name](t)
@@ -110,7 +110,7 @@ func TestOrphans(t *testing.T) {
 	}
 }
 
-// "Not found" early is no proof (reliability.md): the hold stays in doubt, a capture is not sent
+// "Not found" early is no proof (docs/payment-cycle.md): the hold stays in doubt, a capture is not sent
 // again, to the microsecond before the centre must show what it did.
 func TestNotFoundEarlyIsNoProof(t *testing.T) {
 	for _, name := range inDoubt {

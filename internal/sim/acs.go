@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// 3-D Secure 2 (processors.md §3.3) as the payer's browser sees it: the 3DS server of the acquirer, the directory and the
+// 3-D Secure 2 (docs/processors.md §3.3) as the payer's browser sees it: the 3DS server of the acquirer, the directory and the
 // issuer's access control server (ACS) are all in this program, so AReq, ARes and RReq are calls of functions and no
 // messages. What the browser carries is real:
 //

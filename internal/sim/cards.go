@@ -169,7 +169,7 @@ func magicPAN(bin string, s, v, nnn int) string {
 	return luhn(fmt.Sprintf("%s%d%d0000%03d", bin, s, v, nnn))
 }
 
-// The codes of processors.md §1.5 that a card can bring about, by the step at which it does so.
+// The codes of docs/processors.md §1.5 that a card can bring about, by the step at which it does so.
 var (
 	cardCodes      = []int{-200, -201, -202, -203, -204, -205, -206, -212, -216, -258, -261, -289, -333, -382, -383}
 	phoneCodes     = []int{-215, -217, -224, -277, -290, -297, -320}
@@ -307,7 +307,7 @@ func uzcardMagic() []magicCard {
 		meaning: "The date is in the future, yet cards.new.otp answers -201 (" + codeMessage(-201) + "). Nothing was done."}})
 }
 
-// humoMagic is every misbehaving Humo card: the action codes of processors.md §2.3, each at the steps where it can come.
+// humoMagic is every misbehaving Humo card: the action codes of docs/processors.md §2.3, each at the steps where it can come.
 func humoMagic() []magicCard {
 	var cards []magicCard
 	// What the middleware shows is what PaymentServer answers.
@@ -480,7 +480,7 @@ func newCardBook(now time.Time) []*account {
 		book = append(book, a)
 		return a
 	}
-	// The documented numbers stand first; processors.md §7 has checked those of Uzcard and Visa.
+	// The documented numbers stand first; docs/processors.md §7 has checked those of Uzcard and Visa.
 	for _, s := range []struct {
 		scheme, bin string
 		documented  []string

@@ -16,7 +16,7 @@ import (
 )
 
 // Humo's centre has two fronts: PaymentServer, SOAP 1.1 over HTTP with Basic credentials (POST /humo), and a middleware in
-// JSON with a bearer token (POST /humo-middleware/…). Element and field names are those of processors.md §2, seen in
+// JSON with a bearer token (POST /humo-middleware/…). Element and field names are those of docs/processors.md §2, seen in
 // public client code; where that is silent, this simulator has decided [infer]:
 //
 //   - A Payment with confirmed is a confirmation, whatever else is in it. Another is a new payment, of the kind that

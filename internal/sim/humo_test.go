@@ -227,6 +227,13 @@ func TestHumoShapes(t *testing.T) {
 		t.Errorf("books\n got %s\nwant %s", strings.Join(got, "\n     "), strings.Join(want, "\n     "))
 	}
 
+	// The next day begins where the last was closed.
+	w.mustSOAP(humoPayment(a, "SOAP_RECO", "day2", 1))
+	if got := w.mustSOAP(humoConfirmation("day2", 0)); item(got, "debits_number") != "0" || item(got, "credits_reversal_amount") != "0" {
+		t.Errorf("%s", got)
+	}
+	w.refusedSOAP("914", humoConfirmation("day2", 0))
+
 	// The whole document, once, with its declaration; and a Fault.
 	_, document, err := w.postXML(envelope(humoAbout("CancelRequest", "h2")))
 	wantFault := `<?xml version="1.0" encoding="UTF-8"?>
@@ -319,6 +326,7 @@ func TestHumoDocuments(t *testing.T) {
 		{"only a header", `<E:Envelope xmlns:E="http://schemas.xmlsoap.org/soap/envelope/"><E:Header/></E:Envelope>`, "Client"},
 		{"an empty body", envelope(""), "Client"},
 		{"two messages", envelope(hold + hold), "Client"},
+		{"two different messages", envelope(humoAbout("GetPayment", "h1") + hold), "Client"},
 		{"an unknown message", envelope("<ebppif1:Steal/>"), "Client"},
 		{"an unknown instrument", change("SOAP_DMS", "SOAP_X"), "Client"},
 		{"a field twice", change("<paymentRef>h1</paymentRef>", "<paymentRef>h1</paymentRef><paymentRef>h1</paymentRef>"), "Client"},

@@ -24,7 +24,7 @@ import (
 )
 
 // RBS is the acquirer's gateway for Visa and Mastercard: the e-commerce REST of BPC as its public documentation has it
-// (processors.md §3.4), at POST /rbs/rest/X.do, forms in and JSON out. The directory and the issuer's ACS are in acs.go.
+// (docs/processors.md §3.4), at POST /rbs/rest/X.do, forms in and JSON out. The directory and the issuer's ACS are in acs.go.
 // Where the documentation is silent or leaves a choice to the bank, this simulator has decided [infer]:
 //
 //   - HTTP status is 200 whatever errorCode says. errorCode is a number; register.do says none if all is well. 1 is a

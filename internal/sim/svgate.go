@@ -16,7 +16,7 @@ import (
 )
 
 // SVGate is Uzcard's front: JSON-RPC 2.0 over HTTP with Basic credentials. The field names and codes are those of
-// processors.md §1; where it is silent, this simulator has decided:
+// docs/processors.md §1; where it is silent, this simulator has decided:
 //
 //   - hold.create takes time in minutes, 1..43200 (30 days), else -241. createTime is epoch milliseconds, waitingTime is
 //     those minutes, and status is 0 live, 1 charged, 2 dismissed, 3 lapsed. A hold's terminal and merchant are shown, for
@@ -1087,7 +1087,7 @@ func (s *Sim) appendMovement(out *answer, m movement) {
 // bins are the card number ranges of the book.
 var bins = []string{"860006", "860014", "860031", "860049"}
 
-// uzcardBIN tells whether a number can be Uzcard's at all (processors.md §4).
+// uzcardBIN tells whether a number can be Uzcard's at all (docs/processors.md §4).
 func uzcardBIN(pan []byte) bool {
 	switch string(pan[:4]) {
 	case "8600", "5614", "6262":

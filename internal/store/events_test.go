@@ -244,6 +244,109 @@ func eventCases() []storeCase {
 				t.Error("not woken")
 			}
 		}},
+		{"fresh: handed over claimed and in order, once it is on the disk", func(t *testing.T, w *world) {
+			fresh := w.Fresh(lease)
+			next := func() (d store.Delivery) {
+				t.Helper()
+				select {
+				case d = <-fresh:
+				default:
+					t.Fatal("nothing is handed over")
+				}
+				return d
+			}
+			p := w.held(terms("order-1"))
+			first, second := next(), next() // who takes them keeps their order
+			if first.Payment != p.ID || first.Event.N != 1 || first.Attempt != 1 || first.Endpoint != "https://shop.example" || second.Event.N != 2 {
+				t.Errorf("handed over: %+v, %+v", first, second)
+			}
+			w.takes() // nobody else may send them
+			w.outcomesAre(p, "1 wait_user_action: due 30s", "2 waiting_for_capture: due 30s")
+			// The first failed and is to be sent again: what comes now waits with it, and is not handed over.
+			w.record(w.failed(first, time.Hour))
+			w.begin(p.ID, payment.Decide{Accept: payment.Cancel, By: payment.ByMerchant})
+			w.mustSettle(p.ID, payment.Answer{Outcome: payment.Approved})
+			if len(fresh) > 0 {
+				t.Errorf("handed over out of its turn: %+v", <-fresh)
+			}
+			w.record(delivered(second))
+			w.takes("order-1/3 try 1")
+			// Who took it and died: it is sent again when the lease ends.
+			w.later(lease)
+			w.takes("order-1/3 try 2")
+			w.clean()
+		}},
+		{"fresh: put back, it is due again, and the attempt does not count", func(t *testing.T, w *world) {
+			fresh := w.Fresh(lease)
+			p := w.asking(terms("order-1"))
+			d := <-fresh
+			if err := w.PutBack(t.Context(), []store.Delivery{d}, w.Now().Add(time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			w.takes()
+			w.outcomesAre(p, "1 wait_user_action: due 1s")
+			w.later(time.Second)
+			w.takes("order-1/1 try 1")
+		}},
+		{"fresh: what is not stored is not handed over, and what is tried twice is handed over once", func(t *testing.T, w *world) {
+			fresh := w.Fresh(lease)
+			var asked []payment.Payment
+			for i := range 3 {
+				asked = append(asked, w.create(terms(fmt.Sprint("order-", i))))
+				w.begin(asked[i].ID, pay())
+			}
+			release := w.block(asked[0].ID)
+			errs := make(chan error, 4)
+			for i, id := range []payment.ID{asked[1].ID, asked[2].ID} {
+				go func() {
+					_, err := w.Update(t.Context(), id, answering(payment.Answer{Outcome: payment.ChallengeGiven}))
+					errs <- err
+				}()
+				w.waiting(i + 1)
+			}
+			same := payment.NewID(t0, randomTen()) // the second of these cannot be written, so all are run again
+			for i, name := range []string{"twin-1", "twin-2"} {
+				go func() {
+					_, _, err := w.Create(t.Context(), shop, name, maker(terms(name), same))
+					errs <- err
+				}()
+				w.waiting(i + 3)
+			}
+			release()
+			failed := 0
+			for range 4 {
+				if err := <-errs; err != nil {
+					failed++
+				}
+			}
+			if failed != 1 {
+				t.Errorf("%d jobs failed, want the second twin's", failed)
+			}
+			seen := make(map[payment.ID]int)
+			for len(fresh) > 0 {
+				seen[(<-fresh).Payment]++
+			}
+			if len(seen) != 2 || seen[asked[1].ID] != 1 || seen[asked[2].ID] != 1 {
+				t.Errorf("handed over: %v", seen)
+			}
+		}},
+		{"fresh: one that a batch's failure took back is not handed over", func(t *testing.T, w *world) {
+			fresh := w.Fresh(lease)
+			p := w.asking(terms("order-1"))
+			w.record(delivered(<-fresh))
+			other := w.held(terms("order-2"))
+			w.record(delivered(<-fresh))
+			approved := payment.Answer{Outcome: payment.Approved, Claim: "hold of order-2"} // which is order-2's
+			if _, err := w.settle(p.ID, approved); err == nil {
+				t.Fatal("the hold has two owners")
+			}
+			for len(fresh) > 0 {
+				if d := <-fresh; d.Payment != other.ID {
+					t.Errorf("handed over: %+v", d)
+				}
+			}
+			w.outcomesAre(p, "1 wait_user_action: delivered")
+		}},
 		{"events: many takers, each event once", func(t *testing.T, w *world) {
 			const n = 60
 			together(n, func(i int) {

@@ -182,11 +182,11 @@ func (k *call) verify() payment.Answer {
 	if id, centres := strings.CutPrefix(challenge.CentreID, centrePrefix); centres {
 		return k.centreVerifies(id, code)
 	}
-	ours, _ := strings.CutPrefix(challenge.CentreID, ourPrefix)
-	ref, _, whole := strings.Cut(ours, ":")
+	rest, ours := strings.CutPrefix(challenge.CentreID, ourPrefix)
+	ref, _, whole := strings.Cut(rest, ":")
 	k.method = "code"
 	switch {
-	case !whole || ref == "" || k.c.cfg.CodeKey == "":
+	case !ours || !whole || ref == "" || k.c.cfg.CodeKey == "":
 		return k.refuse(payment.CodeExpired, "this code cannot be checked: another one is needed")
 	case !challenge.ExpiresAt.IsZero() && !k.c.now().Before(challenge.ExpiresAt):
 		return k.refuse(payment.CodeExpired, "the code's time is over")

@@ -23,7 +23,7 @@ var (
 	absent = verdict{outcome: payment.Unknown, idle: payment.Unavailable}
 )
 
-// actions is every action code (ISO 8583:1993) that the connector tells apart (processors.md §2.3 and
+// actions is every action code (ISO 8583:1993) that the connector tells apart (docs/processors.md §2.3 and
 // §3.2). It says what a Fault proves about the request it answers, and why a card with that status may
 // not pay. Where the documents can be read in two ways, it is Unknown.
 var actions = map[int]verdict{

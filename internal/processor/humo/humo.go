@@ -110,10 +110,11 @@ const (
 	defaultShown  = 2 * time.Minute
 	idleConns     = 256
 
-	// longestHold is the centre's own limit (Humo: 30 days). A hold does not say how long it shall last.
-	longestHold = 30 * 24 * time.Hour
-	// outlives is how much longer than ours the centre's hold must last.
-	outlives = time.Hour
+	// centreKeeps is how long a hold lives at the centre (Humo: 30 days); a hold does not say how long it
+	// shall last. outlives is how much earlier than that ours must end.
+	centreKeeps = 30 * 24 * time.Hour
+	outlives    = time.Hour
+	longestHold = centreKeeps - outlives
 
 	shortestKey = 32 // bytes of CodeKey
 )
@@ -430,8 +431,8 @@ func (k *call) hold() payment.Answer {
 	switch {
 	case !k.q.HoldUntil.After(op.SentAt):
 		return k.refuse(payment.Unsupported, "a hold needs an end after its beginning")
-	case k.q.HoldUntil.Sub(op.SentAt)+outlives > longestHold:
-		return k.refuse(payment.Unsupported, "Humo keeps no hold for more than 30 days")
+	case k.q.HoldUntil.Sub(op.SentAt) > longestHold:
+		return k.refuse(payment.Unsupported, "Humo keeps no hold for more than 30 days less an hour")
 	}
 	return k.pay("SOAP_DMS", stateWaiting)
 }
@@ -533,8 +534,10 @@ func (k *call) read(p *node) (f facts, why string) {
 	case !made && f.id != known:
 		return f, "an answer about another paymentID"
 	}
-	if code, ok := details["auth_action_code"]; ok && !accepted(code) {
-		return f, "auth_action_code " + plain(code)
+	for _, name := range [...]string{"auth_action_code", "auth_action_code_final"} {
+		if code, ok := details[name]; ok && !accepted(code) {
+			return f, name + " " + plain(code)
+		}
 	}
 	if currency, ok := details["ccy_code"]; ok && currency != op.Amount.Currency.Numeric() {
 		return f, "asked for currency " + op.Amount.Currency.Numeric() + ", answered " + plain(currency)
@@ -700,13 +703,14 @@ func (k *call) refund() payment.Answer {
 		return k.refuse(payment.Unavailable, t.cause)
 	case t != nil:
 		return payment.Answer{Outcome: payment.Unknown, Cause: t.cause}
-	case stands != stateCompleted:
-		// Not begun; but whoever returned it, if that is what it is, an inquiry will find it so.
-		return k.unknown(fmt.Sprintf("the payment has status %d", stands))
 	case !f.hasSum:
 		return k.unknown("an answer without a sum")
 	case f.sum != op.Amount.Minor:
 		return k.refuse(payment.Unsupported, k.words(fmt.Sprintf("Humo returns whole payments only: this one is of %d, asked was for %d", f.sum, op.Amount.Minor)))
+	case stands == stateReturned:
+		return k.refuse(payment.NothingToRefund, k.words("the payment was returned before"))
+	case stands != stateCompleted:
+		return k.unknown(fmt.Sprintf("the payment has status %d", stands))
 	}
 	m := k.open("ReturnPayment", "ReturnPayment")
 	m.element("paymentID", k.q.Attempt.Centre.Hold)

@@ -266,7 +266,7 @@ func (k *call) fault(n *node, status int) *trouble {
 		return &trouble{cause: k.words(say)}
 	}
 	code, ok := number(exception.child("error"))
-	if !ok || len(exception.child("error")) != 3 || accepted(exception.child("error")) {
+	if !ok || code == 0 {
 		return &trouble{cause: k.words(say)}
 	}
 	k.code = code
@@ -552,7 +552,7 @@ func (k *call) unanswered(err error) *trouble {
 }
 
 // words makes a cause of somebody's words: on one line, bounded, and with nothing in it that is a secret of
-// this question or of ours, or could be a card number.
+// this question or of ours, or could be a card number or a phone.
 func (k *call) words(say string) string {
 	if len(say) > 4*maxCauseBytes {
 		say = say[:4*maxCauseBytes]
@@ -570,7 +570,7 @@ func (k *call) words(say string) string {
 	for i := 0; i < len(say) && len(b) < maxCauseBytes; {
 		if isDigit(say[i]) {
 			end, digits := digitRun(say, i)
-			if digits >= minCardDigits {
+			if digits >= minCardDigits || digits == phoneDigits && strings.HasPrefix(say[i:], "998") {
 				b = append(b, dots...)
 			} else {
 				b = append(b, say[i:end]...)
@@ -591,6 +591,7 @@ func (k *call) words(say string) string {
 const (
 	dots          = "••••"
 	minCardDigits = 13 // no card number is shorter (ISO/IEC 7812-1)
+	phoneDigits   = 12 // of an Uzbek number with 998
 )
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }

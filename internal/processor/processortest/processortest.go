@@ -113,7 +113,7 @@ const (
 // Fault is a bad day.
 type Fault string
 
-// The faults (reliability.md). "Done" and "not done" are about the centre's books.
+// The faults (docs/payment-cycle.md). "Done" and "not done" are about the centre's books.
 const (
 	RequestLost  Fault = "request_lost"   // not done; the connection ends without an answer
 	RequestLate  Fault = "request_late"   // done 20 s after the connector gave up

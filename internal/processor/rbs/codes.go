@@ -42,7 +42,7 @@ const (
 )
 
 // actionCodes is why an order was declined (status 6): the issuer's codes as in ISO 8583:1993
-// (processors.md §3.2), the gateway's own below zero (dev.bpcbt.com, action codes). A declined order is
+// (docs/processors.md §3.2), the gateway's own below zero (dev.bpcbt.com, action codes). A declined order is
 // final, so that even an issuer who did not answer has not paid it. What is not here is
 // payment.CardRefused.
 var actionCodes = map[int64]payment.Reason{

@@ -135,7 +135,7 @@ func gift(id string, amount, action int) string {
 
 var moving = []payment.Kind{payment.OpHold, payment.OpCharge, payment.OpCapture, payment.OpVoid, payment.OpRefund}
 
-// TestActionCodes is processors.md §3.2 and §3.4 written once more: why a declined order was declined.
+// TestActionCodes is docs/processors.md §3.2 and §3.4 written once more: why a declined order was declined.
 func TestActionCodes(t *testing.T) {
 	for _, class := range []struct {
 		reason payment.Reason

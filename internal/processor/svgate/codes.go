@@ -19,7 +19,7 @@ type codeRange struct {
 	verdict
 }
 
-// codes is every JSON-RPC error code that the connector tells apart (processors.md §1.5; the words
+// codes is every JSON-RPC error code that the connector tells apart (docs/processors.md §1.5; the words
 // beside them are the centre's own). It says what the answer to a request proves; an answer to a
 // question what became of something proves nothing about that (see queried). The classes are the
 // document's; where a class could be read in two ways, it is Unknown.
@@ -146,7 +146,7 @@ func judgeCode(code int64, kind payment.Kind) verdict {
 }
 
 // responses is the bank's word within a transaction that did not go through (field resp, ISO 8583
-// DE 39, processors.md §3.2). What is not here, above all a switch or issuer that did not answer
+// DE 39, docs/processors.md §3.2). What is not here, above all a switch or issuer that did not answer
 // (19, 68, 91, 92, 94, 96), leaves doubt.
 var responses = map[int64]payment.Reason{
 	1: payment.CardRefused, 2: payment.CardRefused, // call the issuer
@@ -170,7 +170,7 @@ func judgeResponse(resp int64) verdict {
 	return doubt
 }
 
-// cardStatuses is why a card with a status other than 0 may not pay (processors.md §1.2). One that is not here is refused
+// cardStatuses is why a card with a status other than 0 may not pay (docs/processors.md §1.2). One that is not here is refused
 // without a better reason.
 var cardStatuses = map[int64]payment.Reason{
 	2: payment.CardBlocked,                         // warm card

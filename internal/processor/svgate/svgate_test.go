@@ -91,7 +91,7 @@ func failure(code int) string {
 	return fmt.Sprintf(`{"jsonrpc":"2.0","id":$ID,"error":{"code":%d,"message":"as told"}}`, code)
 }
 
-// TestCodes is processors.md §1.5, written once more: class by class, what each code means for a
+// TestCodes is docs/processors.md §1.5, written once more: class by class, what each code means for a
 // request that is sent for the first time.
 func TestCodes(t *testing.T) {
 	span := func(from, to int) (all []int) {
