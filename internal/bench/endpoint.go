@@ -25,8 +25,8 @@ type endpoint struct {
 	settled  chan struct{}
 	delays   histogram
 
-	received, forged, sampled atomic.Int64
-	shards                    [64]shard
+	received, forged atomic.Int64
+	shards           [64]shard
 }
 
 // shard is a part of the payments whose end is to be told.

@@ -1,7 +1,6 @@
 package notify_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -281,6 +280,3 @@ func (s *shopServer) statuses() (list []string) {
 func always(status int, body string) func(told) (int, string) {
 	return func(told) (int, string) { return status, body }
 }
-
-// has reports whether a body has a text.
-func has(body []byte, text string) bool { return bytes.Contains(body, []byte(text)) }

@@ -41,7 +41,6 @@ const (
 type authentication struct {
 	serverID, acsID      uuid
 	finishURL, notifyURL string
-	methodDone           bool
 	codeMillis           int64 // the code is good until then
 	code                 uint32
 	messages, wrong      uint8
@@ -190,7 +189,6 @@ func (s *Sim) acsMethod(w http.ResponseWriter, r *http.Request) {
 	o := s.orderBy(data.ServerTransID, serverTransID)
 	notify := ""
 	if o != nil && o.card.behaviour.secure != methodSilent {
-		o.secure.methodDone = true
 		notify = o.secure.notifyURL
 	}
 	s.mu.Unlock()
@@ -309,7 +307,7 @@ func (s *Sim) acsView(o *order, session, problem string) (name string, p acsPage
 
 var currencyName = map[string]string{"860": "UZS", "840": "USD", "643": "RUB", "978": "EUR"}
 
-// finishHost is where a way out leads, for people.
+// Host is where a way out leads, for people.
 func (p acsPage) Host() string {
 	u, err := url.Parse(p.Action)
 	if err != nil {

@@ -228,7 +228,6 @@ type humoMessage struct {
 	originator string
 	billerRef  string
 	details    map[string]string
-	finished   bool
 	bad        refusal // the first thing that is wrong with it
 }
 

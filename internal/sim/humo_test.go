@@ -811,3 +811,56 @@ func FuzzHumo(f *testing.F) {
 		}
 	})
 }
+
+// TestOtherFullBooksRefuse fills books, terminals and reconciliations: nothing grows for ever, and nothing half happens.
+func TestOtherFullBooksRefuse(t *testing.T) {
+	w := newWorld(t)
+	s, a := w.sim, w.first(humo, "ok")
+	w.mustSOAP(humoPayment(a, "SOAP_DMS", "held", 100))
+	w.mustSOAP(humoPayment(a, "SOAP_SMS", "paid", 100))
+	v := w.first(visa, "no_3ds")
+	held := w.paid("held", 100, v)
+	taken := w.paid("taken", 100, v)
+	w.mustRBS("deposit.do", fields("orderId", taken, "amount", "0"))
+	open := w.registered("open", 100)
+	s.mu.Lock()
+	count := s.count
+	s.count = maxOperations
+	s.mu.Unlock()
+	for _, payload := range []string{
+		humoPayment(a, "SOAP_DMS", "new", 1), humoPayment(a, "SOAP_SMS", "new", 1), humoConfirmation("held", 0), humoAbout("CancelRequest", "held"), humoAbout("ReturnPayment", "paid"),
+	} {
+		w.refusedSOAP("909", payload)
+	}
+	w.refusedRBS(7, "deposit.do", fields("orderId", held, "amount", "0"))
+	w.refusedRBS(7, "reverse.do", fields("orderId", held))
+	w.refusedRBS(7, "refund.do", fields("orderId", taken, "amount", "0"))
+	w.mustRBS("paymentorder.do", cardForm(v, open))
+	w.wantStatus("open", 6, 909)
+	s.mu.Lock()
+	s.count = count
+	for i := range maxTerminals {
+		s.place(merchantTerminal{merchantID: fmt.Sprint(i), centre: atHumo})
+	}
+	s.mu.Unlock()
+	w.refusedSOAP("109", strings.ReplaceAll(humoPayment(a, "SOAP_DMS", "new", 1), "23610001", "onemore"))
+	w.mustSOAP(humoPayment(a, "SOAP_DMS", "new", 1)) // a known terminal still works
+	w.wantBalance(a.pan, -100, 101)
+	w.wantBalance(v.pan, -100, 100)
+
+	for n := range maxRecos + 1 {
+		w.mustSOAP(humoPayment(a, "SOAP_RECO", fmt.Sprint("day", n), 1))
+	}
+	w.refusedSOAP("914", humoConfirmation("day0", 0)) // the oldest is forgotten
+	w.mustSOAP(humoConfirmation("day1", 0))
+
+	s.mu.Lock()
+	all := s.orders.all
+	s.orders.all = make([]*order, maxOrders)
+	s.mu.Unlock()
+	w.refusedRBS(7, "registerPreAuth.do", fields("orderNumber", "n", "amount", "1", "returnUrl", "https://x.example"))
+	s.mu.Lock()
+	s.orders.all = all
+	s.mu.Unlock()
+	w.registered("n", 1)
+}

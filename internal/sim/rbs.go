@@ -85,7 +85,6 @@ const (
 	maxOrders        = 1 << 20
 	maxRefunds       = 1000 // of one order
 	maxURL           = 512
-	maxSum           = 999_999_999_999 // amounts have at most 12 digits
 	maxCallbackTries = 3
 	maxCallbacks     = 1000 // waiting at a time; more are not sent
 	callbackTime     = 5 * time.Second
@@ -139,21 +138,23 @@ const (
 
 // order is a payment at the acquirer's gateway. Guarded by Sim.mu.
 type order struct {
-	id                                               uuid
-	number                                           string
-	returnURL, failURL, callbackURL, description, ip string
-	language, currency                               string
-	amount                                           int64
-	atMillis, endMillis, authMillis, decideMillis    int64 // registered; the session's end; authorised; the issuer will have answered
-	card                                             *account
-	secure                                           *authentication
-	actionCode                                       int
-	operation                                        uint32 // number of the hold or charge plus one, 0 if there is none
-	captures, refunds                                []uint32
-	stage                                            stage
-	twoStage, wrongExpiry, wrongCVC                  bool
-	eci                                              int8
-	ares                                             byte // transStatus of the ARes, 0 if there was none
+	id                              uuid // mdOrder
+	number                          string
+	returnURL, failURL, callbackURL string
+	description, ip                 string
+	language, currency              string
+	amount                          int64
+	atMillis, endMillis             int64 // registered; the session ends
+	authMillis, decideMillis        int64 // authorised; the issuer will have answered
+	card                            *account
+	secure                          *authentication
+	captures, refunds               []uint32 // numbers of their records
+	operation                       uint32   // number of the hold or charge plus one, 0 if there is none
+	actionCode                      int
+	stage                           stage
+	twoStage, wrongExpiry, wrongCVC bool
+	eci                             int8 // -1 until authentication has told
+	ares                            byte // transStatus of the ARes, 0 if there was none
 }
 
 // orders is the gateway's memory. Guarded by Sim.mu.
@@ -447,7 +448,7 @@ func (s *Sim) register(c *rbsCall, now time.Time, twoStage bool) (any, refusal) 
 		number: c.text("orderNumber", 1, 36), amount: c.sum("amount"), currency: c.text("currency", 0, 3),
 		returnURL: c.address("returnUrl", 1), failURL: c.address("failUrl", 0), callbackURL: c.address("dynamicCallbackUrl", 0),
 		description: c.text("description", 0, 598), language: c.text("language", 0, 2), ip: c.text("ip", 0, 39),
-		twoStage: twoStage, actionCode: rbsNoAttempt, atMillis: now.UnixMilli(),
+		twoStage: twoStage, actionCode: rbsNoAttempt, eci: -1, atMillis: now.UnixMilli(),
 	}
 	c.text("clientId", 0, 255)
 	c.text("email", 0, 40)
@@ -899,7 +900,7 @@ type rbsCard struct {
 }
 
 type rbsSecureInfo struct {
-	ECI             int8      `json:"eci"`
+	ECI             *int8     `json:"eci,omitempty"`
 	ThreeDSInfo     *rbsProof `json:"threeDSInfo,omitempty"`
 	ARes            string    `json:"aResTransStatus,omitempty"`
 	RReq            string    `json:"rReqTransStatus,omitempty"`
@@ -995,7 +996,10 @@ func (o *order) cardInfo() *rbsCard {
 	if o.stage < undecided && o.ares == 0 {
 		return info
 	}
-	secure := &rbsSecureInfo{ECI: o.eci}
+	secure := &rbsSecureInfo{}
+	if o.eci >= 0 {
+		secure.ECI = &o.eci
+	}
 	if t := o.secure; t != nil {
 		secure.ProtocolVersion = threeDSVersion
 		if o.ares != 0 {

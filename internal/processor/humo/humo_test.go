@@ -1006,8 +1006,10 @@ func TestHTTP(t *testing.T) {
 		{"403", answer(403, ""), payment.Unknown, ""},
 		{"201", answer(201, string(ok)), payment.Unknown, ""},
 		{"204", answer(204, ""), payment.Unknown, ""},
-		{"307", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) }, payment.Unknown, ""},
-		{"302", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) }, payment.Unknown, ""},
+		{"307", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		}, payment.Unknown, ""},
+		{"302", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, payment.Unknown, ""},
 		{"400 with a Fault", answer(400, fault("116")), payment.Refused, payment.InsufficientFunds},
 		{"200 with a Fault", answer(200, fault("116")), payment.Refused, payment.InsufficientFunds},
 		{"500 with a Fault", answer(500, fault("116")), payment.Refused, payment.InsufficientFunds},

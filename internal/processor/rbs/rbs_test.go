@@ -691,8 +691,10 @@ func TestHTTP(t *testing.T) {
 		{"404", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(404) }, payment.Unknown, payment.Unknown, ""},
 		{"201", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(201); w.Write(answer) }, payment.Unknown, payment.Unknown, ""},
 		{"204", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(204) }, payment.Unknown, payment.Unknown, ""},
-		{"307", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) }, payment.Unknown, payment.Unknown, ""},
-		{"302", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) }, payment.Unknown, payment.Unknown, ""},
+		{"307", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		}, payment.Unknown, payment.Unknown, ""},
+		{"302", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, payment.Unknown, payment.Unknown, ""},
 		{"502", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(502) }, payment.Unknown, payment.Unknown, ""},
 		{"2 MiB", func(w http.ResponseWriter, r *http.Request) {
 			w.Write(append(bytes.Repeat([]byte{' '}, 2<<20), answer...))

@@ -539,8 +539,10 @@ func TestHTTP(t *testing.T) {
 		{"403", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(403) }, payment.Unknown, ""},
 		{"201", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(201); w.Write(ok(r)) }, payment.Unknown, ""},
 		{"204", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(204) }, payment.Unknown, ""},
-		{"307", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) }, payment.Unknown, ""},
-		{"302", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) }, payment.Unknown, ""},
+		{"307", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		}, payment.Unknown, ""},
+		{"302", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, payment.Unknown, ""},
 		{"502", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(502) }, payment.Unknown, ""},
 		{"gzip", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")

@@ -42,7 +42,6 @@ type script struct {
 	vars    map[string]string
 	answers map[string][]byte
 	line    int
-	path    string
 }
 
 // seen is which error numbers each call has answered in all scripts.
