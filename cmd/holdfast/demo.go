@@ -140,7 +140,7 @@ func (c *demoCmd) walk(ctx context.Context, p program, g *running, simURL string
 	}
 	err = demo.Walk(ctx, demo.WalkConfig{
 		Gateway: g.apiURL, Sim: simURL, Credentials: credentials(shop), ShortHold: credentials(hasty), ShortHoldTime: walkHold,
-		Methods: []string{"uzcard", "humo"},
+		Methods: []string{"uzcard", "humo", "bank_card"},
 	}, p.stdout)
 	if err != nil {
 		return err

@@ -22,12 +22,15 @@ import (
 	"holdfast/internal/merchant"
 	"holdfast/internal/notify"
 	core "holdfast/internal/payment"
+	"holdfast/internal/processor/humo"
+	"holdfast/internal/processor/rbs"
 	"holdfast/internal/processor/svgate"
 	"holdfast/internal/sim"
 	"holdfast/internal/store"
 	"holdfast/internal/vault"
 	"holdfast/internal/web"
 	"holdfast/internal/web/api"
+	"holdfast/internal/web/pages"
 )
 
 // world is a gateway, a simulator and a shop on loopback ports, as the command starts them.
@@ -73,7 +76,29 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	centres := gateway.Centres{core.Uzcard: uzcard}
+	otherwise, err := humo.New(humo.Config{
+		Endpoint: w.sim + "/humo", Login: "holdfast", Password: "holdfast", MerchantID: "90000001", TerminalID: "91000001", PointCode: "100010", CentreID: "HOLDFAST",
+		MiddlewareURL: w.sim + "/humo-middleware", MiddlewareToken: "holdfast", OTP: humo.Gateway, SMSURL: w.sim + "/sms/send", SMSToken: "holdfast",
+		CodeKey: "a key of thirty-two bytes or more", Log: log,
+		Seal:   func(plain []byte) ([]byte, error) { return keys.Seal("card", plain) },
+		Unseal: func(sealed []byte) ([]byte, error) { return keys.Unseal("card", sealed) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The pages and the API want to know where they are before they are served.
+	var answers http.Handler
+	w.gateway = serve(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { answers.ServeHTTP(rw, r) }))
+	address := func(below string) func(core.ID) string {
+		return func(id core.ID) string { return w.gateway + "/3ds/" + id.String() + below }
+	}
+	bank, err := rbs.New(rbs.Config{
+		Endpoint: w.sim + "/rbs", Login: "holdfast", Password: "holdfast", ReturnURL: address("/back"), MethodNotificationURL: address("/method"), Log: log,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	centres := gateway.Centres{core.Uzcard: uzcard, core.Humo: otherwise, core.BankCard: bank}
 	g := gateway.New(gateway.Config{Store: s, Live: centres, Test: centres, HoldFor: 30 * time.Minute, Log: log})
 	notifier := notify.New(notify.Config{
 		Store: s, Decide: g.Decide, AllowPrivate: true, Log: log,
@@ -94,12 +119,9 @@ func newWorld(t *testing.T) *world {
 		}
 	})
 
-	// The API wants to know where the pages are before it is served.
-	var answers http.Handler
-	w.gateway = serve(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { answers.ServeHTTP(rw, r) }))
 	answers = web.Site{
 		API:   api.New(api.Config{Gateway: g, Store: s, PayURL: w.gateway, Log: log}),
-		Calls: api.Calls, Pages: http.NotFoundHandler(), Ready: s.Err, Log: log,
+		Calls: api.Calls, Pages: pages.New(pages.Config{Gateway: g, Store: s, BaseURL: w.gateway, Log: log}), Paths: pages.Paths, Ready: s.Err, Log: log,
 	}.Handler()
 
 	create := func(settings merchant.Settings) Credentials {
@@ -116,7 +138,8 @@ func newWorld(t *testing.T) *world {
 		return Credentials{shop.ID, holdfast.Secret(secret), holdfast.Secret(key)}
 	}
 	w.normal = create(merchant.Settings{})
-	w.hasty = create(merchant.Settings{HoldSeconds: map[string]int64{"uzcard": int64(testHold / time.Second)}})
+	hold := int64(testHold / time.Second)
+	w.hasty = create(merchant.Settings{HoldSeconds: map[string]int64{"uzcard": hold, "humo": hold, "bank_card": hold}})
 
 	var shop http.Handler
 	w.shop = serve(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { shop.ServeHTTP(rw, r) }))
@@ -157,8 +180,10 @@ func (w *world) walk() WalkConfig {
 
 func TestWalk(t *testing.T) {
 	w := newWorld(t)
+	cfg := w.walk()
+	cfg.Methods = []string{holdfast.MethodUzcard, holdfast.MethodHumo, holdfast.MethodBankCard}
 	var out bytes.Buffer
-	if err := Walk(t.Context(), w.walk(), &out); err != nil {
+	if err := Walk(t.Context(), cfg, &out); err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}
 	text := out.String()
@@ -166,11 +191,25 @@ func TestWalk(t *testing.T) {
 		"(a) Scheme of work when confirming the entire amount, Humo/Uzcard (PC)", " 23. Redirected the client back", " 24. The PC returned the remaining funds",
 		"(e) Nobody confirms", `"octo_secret":"••••••"`, `"smsKey":"••••••"`, `"pan":"860049******6478"`, "code ••••••",
 		`"accept_status":"wait_user_action"`, `"final_amount":180000.00`, `"error":10`,
-		"(b) partial confirmation, Uzcard   250 000.00   180 000.00    70 000.00   3 600.00",
-		"(e) nobody confirms, Uzcard        250 000.00         0.00   250 000.00       0.00", "Everything was as it should be",
+		"Scheme of work when confirming the entire amount, Visa/MC (PC)", " 21. The PC returned the remaining funds", `"transType":"3DS"`,
+		`"shop_refund_id":`, `"error":22`, `"error":119`, "In a hidden frame the bank looks at the browser",
+		"Everything was as it should be",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the story does not say %q", want)
+		}
+	}
+	for row, figures := range map[string]string{
+		"(b) partial confirmation, Uzcard":  "250 000.00 180 000.00 70 000.00 0.00 3 600.00",
+		"(b) partial confirmation, Visa/MC": "250 000.00 180 000.00 70 000.00 0.00 3 600.00",
+		"(c) one-stage, Visa/MC":            "0.00 250 000.00 0.00 0.00 5 000.00",
+		"(e) nobody confirms, Uzcard":       "250 000.00 0.00 250 000.00 0.00 0.00",
+		"(f) refund, Uzcard":                "250 000.00 250 000.00 0.00 250 000.00",
+		"(f) refund, Humo":                  "250 000.00 250 000.00 0.00 250 000.00",
+		"(f) refund, Visa/MC":               "250 000.00 250 000.00 0.00 250 000.00",
+	} {
+		if table := strings.Join(strings.Fields(text), " "); !strings.Contains(table, row+" "+figures+" ") {
+			t.Errorf("the table does not say %q of %s", figures, row)
 		}
 	}
 	w.keepsQuiet("the story", text)
@@ -291,7 +330,7 @@ func (b *browser) see(status int, texts ...string) {
 }
 
 var (
-	formTag   = regexp.MustCompile(`(?s)<form[^>]*action="([^"]*)"[^>]*>(.*?)</form>`)
+	actionTag = regexp.MustCompile(`(?s)<form[^>]*action="([^"]*)"[^>]*>(.*?)</form>`)
 	fieldTag  = regexp.MustCompile(`<(input|button)\b([^>]*)>`)
 	selectTag = regexp.MustCompile(`(?s)<select name="([^"]*)">(.*?)</select>`)
 	optionTag = regexp.MustCompile(`<option([^>]*)>([^<]*)`)
@@ -299,7 +338,7 @@ var (
 	tags      = regexp.MustCompile(`<[^>]*>`)
 )
 
-func attribute(tag, name string) (string, bool) {
+func valueOf(tag, name string) (string, bool) {
 	m := regexp.MustCompile(` ` + name + `="([^"]*)"`).FindStringSubmatch(tag)
 	if m == nil {
 		return "", false
@@ -310,15 +349,15 @@ func attribute(tag, name string) (string, bool) {
 // send fills in the form whose action ends so, and sends it. Buttons count only if they are filled in.
 func (b *browser) send(action string, fill map[string]string) {
 	b.t.Helper()
-	for _, form := range formTag.FindAllStringSubmatch(b.page, -1) {
+	for _, form := range actionTag.FindAllStringSubmatch(b.page, -1) {
 		if !strings.HasSuffix(form[1], action) {
 			continue
 		}
 		values := url.Values{}
 		for _, field := range fieldTag.FindAllStringSubmatch(form[2], -1) {
-			name, _ := attribute(field[2], "name")
-			value, _ := attribute(field[2], "value")
-			kind, _ := attribute(field[2], "type")
+			name, _ := valueOf(field[2], "name")
+			value, _ := valueOf(field[2], "value")
+			kind, _ := valueOf(field[2], "type")
 			if name == "" || field[1] == "button" || kind == "radio" && !strings.Contains(field[2], " checked") {
 				continue
 			}
@@ -327,7 +366,7 @@ func (b *browser) send(action string, fill map[string]string) {
 		for _, field := range selectTag.FindAllStringSubmatch(form[2], -1) {
 			for _, option := range optionTag.FindAllStringSubmatch(field[2], -1) {
 				if strings.Contains(option[1], " selected") {
-					value, ok := attribute(option[1], "value")
+					value, ok := valueOf(option[1], "value")
 					if !ok {
 						value = option[2]
 					}
@@ -387,8 +426,8 @@ func (w *world) payByCode(b *browser, card string, fill map[string]string) (id, 
 func (w *world) chosen(b *browser) string {
 	w.t.Helper()
 	for _, field := range fieldTag.FindAllStringSubmatch(b.page, -1) {
-		if name, _ := attribute(field[2], "name"); name == "pan" {
-			pan, _ := attribute(field[2], "value")
+		if name, _ := valueOf(field[2], "name"); name == "pan" {
+			pan, _ := valueOf(field[2], "value")
 			if len(pan) == 16 {
 				return pan
 			}

@@ -38,8 +38,16 @@ type scene struct {
 	after  *holdfast.PaymentState // as set_accept answered it
 	seen   []string               // webhook-ids of this payment's notifications
 
+	step      int    // which is being played
+	decidedAt int    // the step of set_accept
+	paidAt    int    // the step after which the payment was paid or held
+	screen    screen // what the payer's browser shows
 	heldAt    time.Time
 	held, fee int64 // minor units
+
+	refund   holdfast.RefundRequest // the last one that was accepted
+	answered *holdfast.Refund       // its answer
+	refunded int64                  // minor units
 }
 
 // standing is a card in the simulator's books, minor units.
@@ -120,14 +128,23 @@ func (s *scene) bank(taken, held int64, last simOperation) error {
 	)
 }
 
-// booksAgree expects, at the end of a flow, that exactly what was captured is gone from the card and that nothing is held.
+// booksAgree expects, at the end of a flow, that exactly what was captured and not refunded is gone from the card and that
+// nothing is held.
 func (s *scene) booksAgree() error {
 	now, _, err := s.books()
 	if err != nil {
 		return err
 	}
+	s.quiet = true
+	state, err := s.client.Status(s.ctx, s.id)
+	s.quiet = false
+	if err != nil {
+		return err
+	}
 	return first(
-		s.expect("the card's balance, minor units", now.Balance, s.before.Balance-s.flow.Capture),
+		s.sum("refunded_sum", state.RefundedSum, s.flow.Refunded),
+		s.expect("what went back in refunds, minor units", s.refunded, s.flow.Refunded),
+		s.expect("the card's balance, minor units", now.Balance, s.before.Balance-s.flow.Capture+s.refunded),
 		s.expect("what is held on the card, minor units", now.Held, s.before.Held),
 	)
 }
@@ -200,9 +217,20 @@ func (s *scene) sum(what string, got holdfast.Decimal, want int64) error {
 // ---- the steps --------------------------------------------------------------
 
 func (s *scene) selects() error {
-	s.tell.say("The cart has %s: %s UZS. The buyer's %s card %s has %s on it.", cartText, sums(cartSum), methodName(s.method),
+	s.tell.say("The cart has %s: %s UZS. The buyer's %s card %s has %s on it.", cartText, sums(cartSum), schemeName(s.card.Scheme),
 		maskedCard(s.card.PAN), sums(s.before.Balance))
 	return nil
+}
+
+// schemeName is what is printed on a card.
+func schemeName(scheme string) string {
+	switch scheme {
+	case "visa":
+		return "Visa"
+	case "mastercard":
+		return "Mastercard"
+	}
+	return methodName(scheme)
 }
 
 func (s *scene) clicks() error {
@@ -275,7 +303,7 @@ func (s *scene) pays() (err error) {
 	}
 	return first(
 		s.expect("uuid", s.entity.UUID, s.state.PaymentUUID),
-		s.expect("details.transType", s.entity.Details.TransType, "SMS"),
+		s.expect("details.transType", s.entity.Details.TransType, either(s.method == holdfast.MethodBankCard, "3DS", "SMS")),
 		s.sum("totalSum", s.entity.TotalSum, cartSum),
 	)
 }
@@ -324,7 +352,7 @@ func (s *scene) checksCode() (err error) {
 	if err != nil {
 		return err
 	}
-	s.heldAt = time.Now()
+	s.heldAt, s.paidAt = time.Now(), s.step
 	want := either(s.flow.OneStage, holdfast.StatusSucceeded, holdfast.StatusWaitingForCapture)
 	return first(
 		s.expect("status", s.paid.Status, want),
@@ -343,8 +371,16 @@ func (s *scene) holdConfirmed() error {
 }
 
 func (s *scene) heldTold() error {
-	s.tell.say("The answer to step 13 said so already: status %s.", s.paid.Status)
-	return nil
+	if s.paid != nil {
+		s.tell.say("The answer to step %d said so already: status %s.", s.paidAt, s.paid.Status)
+		return nil
+	}
+	s.tell.say("Nobody but the buyer was there, so the shop asks; it could also wait for the next step.")
+	state, err := s.client.Status(s.ctx, s.id)
+	if err != nil {
+		return err
+	}
+	return s.expect("status", state.Status, holdfast.StatusWaitingForCapture)
 }
 
 func (s *scene) askedToConfirm() error {
@@ -361,6 +397,7 @@ func (s *scene) decides() (err error) {
 	if s.after, err = s.client.Accept(s.ctx, request); err != nil {
 		return err
 	}
+	s.decidedAt = s.step
 	want := either(s.flow.Decide == holdfast.AcceptCapture, holdfast.StatusSucceeded, holdfast.StatusCanceled)
 	return first(
 		s.expect("status", s.after.Status, want),
@@ -393,8 +430,8 @@ func (s *scene) captureTold() error {
 		return fmt.Errorf("transfer_sum of set_accept's answer: %w", err)
 	}
 	s.fee = s.flow.Capture - transfer
-	s.tell.say("It is the answer to step 18: %s of %s come to the shop, the gateway's fee is %s. The notification says the same:",
-		sums(transfer), sums(s.flow.Capture), sums(s.fee))
+	s.tell.say("It is the answer to step %d: %s of %s come to the shop, the gateway's fee is %s. The notification says the same:",
+		s.decidedAt, sums(transfer), sums(s.flow.Capture), sums(s.fee))
 	n, err := s.notified(holdfast.StatusSucceeded)
 	if err != nil {
 		return err
@@ -415,20 +452,26 @@ func (s *scene) chargeConfirmed() error {
 }
 
 func (s *scene) chargeTold() error {
-	transfer, err := s.paid.TransferSum.Minor()
-	if err != nil {
-		return fmt.Errorf("transferSum of check_sms_key's answer: %w", err)
+	if s.paid != nil {
+		s.tell.say("The answer to step %d said it already; the notification says the same:", s.paidAt)
 	}
-	s.fee = cartSum - transfer
-	s.tell.say("The answer to step 13 said it already; %s come to the shop, the gateway's fee is %s. The notification says the same:", sums(transfer), sums(s.fee))
 	n, err := s.notified(holdfast.StatusSucceeded)
 	if err != nil {
 		return err
 	}
+	transfer, err := n.TransferSum.Minor()
+	if err != nil {
+		return fmt.Errorf("transfer_sum in the notification: %w", err)
+	}
+	s.fee = cartSum - transfer
+	s.tell.say("%s come to the shop, the gateway's fee is %s.", sums(transfer), sums(s.fee))
+	err = s.expect("the fee is from 0 to what was captured", s.fee >= 0 && s.fee <= s.flow.Capture, true)
+	if err != nil || s.paid == nil {
+		return err
+	}
 	return first(
-		s.sum("fee and transferSum together", s.paid.Fee, cartSum-transfer),
-		s.expect("the fee is from 0 to what was captured", s.fee >= 0 && s.fee <= s.flow.Capture, true),
-		s.sum("transfer_sum in the notification", n.TransferSum, transfer),
+		s.sum("transferSum of check_sms_key's answer", s.paid.TransferSum, transfer),
+		s.sum("fee of check_sms_key's answer", s.paid.Fee, s.fee),
 	)
 }
 

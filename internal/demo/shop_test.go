@@ -312,7 +312,7 @@ func TestPick(t *testing.T) {
 	}
 }
 
-// The steps of the two schemes with a code by SMS are the seed's, word for word but for a footnote's asterisk.
+// The steps of the four schemes are the seed's, word for word but for a footnote's asterisk.
 func TestStepsAreTheSeeds(t *testing.T) {
 	text, err := os.ReadFile("testdata/flows.txt")
 	if err != nil {
@@ -333,7 +333,7 @@ func TestStepsAreTheSeeds(t *testing.T) {
 		seed[title] = append(seed[title], strings.ReplaceAll(strings.TrimRight(step, ";."), "*", ""))
 	}
 	compared := 0
-	for _, f := range codeBySMS() {
+	for _, f := range append(codeBySMS(refundInParts), threeDS()...) {
 		want, ok := seed[f.Title]
 		if !ok {
 			continue
@@ -348,7 +348,7 @@ func TestStepsAreTheSeeds(t *testing.T) {
 			t.Errorf("(%s): %d steps, the seed has %d", f.Letter, len(f.Steps), len(want))
 		}
 	}
-	if compared != 2 {
+	if compared != 4 || len(seed) != 4 {
 		t.Errorf("%d schemes were compared", compared)
 	}
 }

@@ -186,18 +186,17 @@ func braced(parts []string) []string {
 
 // row is a line of the table at the end.
 type row struct {
-	Flow                           string
-	Method                         string
-	Held, Captured, GivenBack, Fee int64 // minor units
-	TookMillis                     int64
+	Flow                                     string
+	Held, Captured, GivenBack, Refunded, Fee int64 // minor units
+	TookMillis                               int64
 }
 
 // table writes the summary.
 func (t *story) table(rows []row) {
-	cells := [][]string{{"flow", "held", "captured", "given back", "fee", "took"}}
+	cells := [][]string{{"flow", "held", "captured", "given back", "refunded", "fee", "took"}}
 	for _, r := range rows {
 		cells = append(cells, []string{
-			r.Flow, sums(r.Held), sums(r.Captured), sums(r.GivenBack), sums(r.Fee), fmt.Sprintf("%d ms", r.TookMillis),
+			r.Flow, sums(r.Held), sums(r.Captured), sums(r.GivenBack), sums(r.Refunded), sums(r.Fee), fmt.Sprintf("%d ms", r.TookMillis),
 		})
 	}
 	widths := make([]int, len(cells[0]))
@@ -213,7 +212,7 @@ func (t *story) table(rows []row) {
 			if i == 0 {
 				b.WriteString("  " + cell + pad)
 			} else {
-				b.WriteString("   " + pad + cell)
+				b.WriteString("  " + pad + cell)
 			}
 		}
 		t.line("%s", b.String())

@@ -40,7 +40,7 @@ func Walk(ctx context.Context, cfg WalkConfig, out io.Writer) error {
 	if len(cfg.Methods) == 0 {
 		cfg.Methods = []string{holdfast.MethodUzcard}
 	}
-	w := &walker{cfg: cfg, tell: &story{out: out}, sim: newSimulator(strings.TrimRight(cfg.Sim, "/")), browser: &http.Client{Timeout: 10 * time.Second}}
+	w := &walker{cfg: cfg, tell: &story{out: out}, sim: newSimulator(strings.TrimRight(cfg.Sim, "/")), browser: newBrowser()}
 	if err := w.openDoor(); err != nil {
 		return err
 	}
@@ -93,6 +93,7 @@ type flow struct {
 	ShortHold bool
 	Decide    string
 	Capture   int64
+	Refunded  int64 // of it, how much goes back to the buyer in the end
 	Steps     []step
 }
 
@@ -104,22 +105,27 @@ type step struct {
 
 // cartSum is what the buyer of every flow pays, minor units.
 const (
-	cartSum  = 250_000_00
-	partSum  = 180_000_00
-	cartText = "a teapot from Rishtan and two bowls"
+	cartSum   = 250_000_00
+	partSum   = 180_000_00
+	refundSum = 100_000_00 // what the first of two refunds gives back
+	cartText  = "a teapot from Rishtan and two bowls"
 )
 
-// flowsOf is the table of what the walk plays with a method. Schemes with 3-D Secure get theirs here.
+// flowsOf is the table of what the walk plays with a method.
 func flowsOf(method string) ([]flow, error) {
 	switch method {
-	case holdfast.MethodUzcard, holdfast.MethodHumo:
-		return codeBySMS(), nil
+	case holdfast.MethodUzcard:
+		return codeBySMS(refundInParts), nil
+	case holdfast.MethodHumo:
+		return codeBySMS(refundWhole), nil
+	case holdfast.MethodBankCard:
+		return threeDS(), nil
 	}
-	return nil, fmt.Errorf("the walk has no flows for the method %q: use uzcard or humo", method)
+	return nil, fmt.Errorf("the walk has no flows for the method %q: use uzcard, humo or bank_card", method)
 }
 
 // codeBySMS are the flows of Uzcard and Humo, where the payer proves himself with a code from an SMS.
-func codeBySMS() []flow {
+func codeBySMS(refund []step) []flow {
 	full := []step{
 		{"The client selected a product/service", (*scene).selects},
 		{`Clicked "Pay" in the shopping cart`, (*scene).clicks},
@@ -171,50 +177,155 @@ func codeBySMS() []flow {
 		{"We redirected the client back to the Partner's website", (*scene).goesBack},
 		{"The PC returned the remaining funds to the client", (*scene).restReturned},
 	}
-	// The seed has no scheme for the other three: they begin like the first, and then go their own way.
-	oneStage := append(slices.Clone(full[:13]),
-		step{"Our BE sends a request to take the money at once", (*scene).chargeAsked},
-		step{"The PC confirms the payment or refuses", (*scene).chargeConfirmed},
-		step{"We notify the Partner about the successful payment", (*scene).chargeTold},
-		step{"Redirected the client back to the Partner's website", (*scene).goesBack},
-	)
-	canceled := append(slices.Clone(full[:17]),
-		step{"The Partner cancels by initiating the set_accept method", (*scene).decides},
-		step{"We ask the PC to release the hold, and it confirms", (*scene).released},
-		step{"Sent a response about the cancellation, and notify the Partner", (*scene).cancelTold},
-		step{"The Partner changes its mind, too late: the first decision stands", (*scene).secondThought},
-		step{"Redirected the client back to the Partner's website", (*scene).goesBack},
-	)
-	undecided := append(slices.Clone(full[:17]),
-		step{"The Partner says nothing; the time for a decision passes", (*scene).waitsForRelease},
-		step{"We ask the PC to release the hold, and it confirms", (*scene).released},
-		step{"We notify the Partner that the payment is canceled", (*scene).cancelTold},
-	)
+	return ways{
+		Scheme: "Humo/Uzcard (PC)", Full: full, Partial: partial, Refund: refund,
+		Paid: 13, Asked: 17, Settled: 22,
+		OneStage: append(slices.Clone(full[:13]),
+			step{"Our BE sends a request to take the money at once", (*scene).chargeAsked},
+			step{"The PC confirms the payment or refuses", (*scene).chargeConfirmed},
+		),
+	}.flows()
+}
+
+// threeDS are the flows of Visa and Mastercard, where the payer proves himself at his bank: on the bank's own page, to which
+// ours leads.
+func threeDS() []flow {
+	full := []step{
+		{"The customer selected a product/service", (*scene).selects},
+		{`Clicked "Pay" in the shopping cart`, (*scene).clicks},
+		{"The partner initiates a transaction using the prepare_payment method", (*scene).prepares},
+		{"Our Back-end (BE) sends a link to our Front-end (FE) for payment", (*scene).hasLink},
+		{"The customer fills in and sends the bank card details on the Partner's page", (*scene).givesCard},
+		{"The partner conducts the transaction by initiating the pay method", (*scene).pays},
+		{"Our BE sends a request to hold funds to the PC", (*scene).orderOpened},
+		{"The PC sends a link to the OTP code entry form", (*scene).hasForm},
+		{"Our BE confirms the transaction and sends a link to the on-screen OTP code entry form", (*scene).formTold},
+		{"The partner displays the OTP code entry page to the customer", (*scene).seesForm},
+		{"The PC sends the OTP code to the customer", (*scene).getsSMS},
+		{"The customer sends the OTP code", (*scene).sendsCode},
+		{"The PC sends us a notification about confirmation of holding funds", (*scene).comesBack},
+		{"We notify the Partner about successful/unsuccessful holding", (*scene).heldTold},
+		{"We send a request to confirm the amount in the form of a callback", (*scene).askedToConfirm},
+		{"The Partner confirms the full payment amount by initiating the set_accept method", (*scene).decides},
+		{"We made sure that the amount has not changed", (*scene).amountUnchanged},
+		{"Confirmed the PC amount", (*scene).captureAsked},
+		{"Received confirmation from the PC", (*scene).captureConfirmed},
+		{"Sent a response to confirm the amount", (*scene).captureTold},
+	}
+	partial := []step{
+		{"The Client selected a product/service", (*scene).selects},
+		{`Clicked "Pay" in the cart`, (*scene).clicks},
+		{"The partner initiates a transaction using the prepare_payment method", (*scene).prepares},
+		{"Our Back-end (BE) sends a link to our Front-end (FE) for payment", (*scene).hasLink},
+		{"The Client fills in and sends the bank card details on the Partner's page", (*scene).givesCard},
+		{"The Partner conducts the transaction by initiating the pay method", (*scene).pays},
+		{"Our BE sends a request to hold funds to the PC", (*scene).orderOpened},
+		{"The PC sends a link to the OTP code entry form", (*scene).hasForm},
+		{"Our BE confirms the transaction and sends a link to the on-screen OTP code entry form", (*scene).formTold},
+		{"The Partner displays the OTP code entry page to the client", (*scene).seesForm},
+		{"The PC sends the OTP code to the client", (*scene).getsSMS},
+		{"The client sends the OTP code", (*scene).sendsCode},
+		{"The PC sends us a notification about confirmation of holding funds", (*scene).comesBack},
+		{"We notify the Partner about successful/unsuccessful holding", (*scene).heldTold},
+		{"We send a request to confirm the amount in the form of a callback", (*scene).askedToConfirm},
+		{"The Partner confirms part of the payment amount by initiating the set_accept method", (*scene).decides},
+		{"We received an amount less than the original", (*scene).amountLess},
+		{"We adjusted the transaction amount", (*scene).captureAsked},
+		{"We received confirmation from the PC", (*scene).captureConfirmed},
+		{"We sent a response to confirm the amount", (*scene).captureTold},
+		{"The PC returned the remaining funds to the client", (*scene).restReturned},
+	}
+	return ways{
+		Scheme: "Visa/MC (PC)", Full: full, Partial: partial, Refund: refundInParts,
+		Paid: 6, Asked: 15, Settled: 20,
+		OneStage: slices.Concat(full[:6],
+			[]step{{"Our BE sends a request to take the money to the PC", (*scene).orderOpened}},
+			full[7:12],
+			[]step{{"The PC confirms the payment or refuses", (*scene).comesBack}},
+		),
+	}.flows()
+}
+
+// refundInParts follows a full confirmation where the centre gives back any sum.
+var refundInParts = []step{
+	{"A bowl has arrived broken: the Partner gives a part back by initiating the refund method", (*scene).refundsPart},
+	{"We ask the PC to give the part back, and it confirms", (*scene).refundConfirmed},
+	{"We notify the Partner about the refund", (*scene).refundTold},
+	{"The Partner is not sure and says it again, with the same shop_refund_id: the same answer, and nothing moves", (*scene).refundsAgain},
+	{"The Partner wants to give back more than is left: we refuse", (*scene).refundsTooMuch},
+	{"The client sends everything back: the Partner refunds the rest", (*scene).refundsRest},
+	{"We ask the PC to give the rest back, and it confirms", (*scene).refundConfirmed},
+	{"We notify the Partner about the refund", (*scene).refundTold},
+}
+
+// refundWhole follows a full confirmation where the centre knows no sum when it gives back.
+var refundWhole = []step{
+	{"The Partner wants to give back more than was paid: we refuse", (*scene).refundsTooMuch},
+	{"A bowl has arrived broken: the Partner wants to give a part back; this PC cannot, and we say so", (*scene).refundsPartInVain},
+	{"The client sends everything back: the Partner refunds the whole payment by initiating the refund method", (*scene).refundsRest},
+	{"We ask the PC to give it back, and it confirms", (*scene).refundConfirmed},
+	{"We notify the Partner about the refund", (*scene).refundTold},
+	{"The Partner is not sure and says it again, with the same shop_refund_id: the same answer, and nothing moves", (*scene).refundsAgain},
+}
+
+// ways are the seed's two schemes of a kind of card, and what the other flows need of them. Paid, Asked and Settled are
+// numbers of steps of Full, which flows without a scheme of their own begin with: the last that a one-stage payment shares,
+// the gateway's question for the decision, and the answer to set_accept.
+type ways struct {
+	Scheme                          string
+	Full, Partial, OneStage, Refund []step
+	Paid, Asked, Settled            int
+}
+
+func (w ways) flows() []flow {
+	// The seed has no scheme for four of them: they begin like the first, and then go their own way.
+	oneStage := slices.Concat(w.OneStage, []step{
+		{"We notify the Partner about the successful payment", (*scene).chargeTold},
+		{"Redirected the client back to the Partner's website", (*scene).goesBack},
+	})
+	canceled := slices.Concat(w.Full[:w.Asked], []step{
+		{"The Partner cancels by initiating the set_accept method", (*scene).decides},
+		{"We ask the PC to release the hold, and it confirms", (*scene).released},
+		{"Sent a response about the cancellation, and notify the Partner", (*scene).cancelTold},
+		{"The Partner changes its mind, too late: the first decision stands", (*scene).secondThought},
+		{"Redirected the client back to the Partner's website", (*scene).goesBack},
+	})
+	undecided := slices.Concat(w.Full[:w.Asked], []step{
+		{"The Partner says nothing; the time for a decision passes", (*scene).waitsForRelease},
+		{"We ask the PC to release the hold, and it confirms", (*scene).released},
+		{"We notify the Partner that the payment is canceled", (*scene).cancelTold},
+	})
+	shared := func(n int) string { return fmt.Sprintf(" Steps 1 to %d are those of the first scheme.", n) }
 	return []flow{
 		{
-			Letter: "a", Short: "full confirmation", Title: "Scheme of work when confirming the entire amount, Humo/Uzcard (PC)",
+			Letter: "a", Short: "full confirmation", Title: "Scheme of work when confirming the entire amount, " + w.Scheme,
 			About:  "A shop wants to be sure of its money before it looks into the storeroom. It has the money held on the card, finds everything there, and takes all of it.",
-			Decide: holdfast.AcceptCapture, Capture: cartSum, Steps: full,
+			Decide: holdfast.AcceptCapture, Capture: cartSum, Steps: w.Full,
 		},
 		{
-			Letter: "b", Short: "partial confirmation", Title: "Scheme of work with partial confirmation of the amount, Humo/Uzcard (PC)",
+			Letter: "b", Short: "partial confirmation", Title: "Scheme of work with partial confirmation of the amount, " + w.Scheme,
 			About:  "This time the bowls are out of stock. The shop takes the price of the teapot, and the rest of the hold goes back to the card by itself.",
-			Decide: holdfast.AcceptCapture, Capture: partSum, Steps: partial,
+			Decide: holdfast.AcceptCapture, Capture: partSum, Steps: w.Partial,
 		},
 		{
-			Letter: "c", Short: "one-stage", Title: "A one-stage payment (auto_capture true), Humo/Uzcard (PC)",
-			About:    "Tickets and top-ups need no second thought: the money is taken as soon as the code is right. Steps 1 to 13 are those of the first scheme.",
+			Letter: "c", Short: "one-stage", Title: "A one-stage payment (auto_capture true), " + w.Scheme,
+			About:    "Tickets and top-ups need no second thought: the money is taken as soon as the code is right." + shared(w.Paid),
 			OneStage: true, Capture: cartSum, Steps: oneStage,
 		},
 		{
-			Letter: "d", Short: "cancel", Title: "The Partner cancels a held payment, Humo/Uzcard (PC)",
-			About:  "Nothing is left in the storeroom. The shop cancels, and the buyer has his money back at once: it had never left the card. Steps 1 to 17 are those of the first scheme.",
+			Letter: "d", Short: "cancel", Title: "The Partner cancels a held payment, " + w.Scheme,
+			About:  "Nothing is left in the storeroom. The shop cancels, and the buyer has his money back at once: it had never left the card." + shared(w.Asked),
 			Decide: holdfast.AcceptCancel, Steps: canceled,
 		},
 		{
-			Letter: "e", Short: "nobody confirms", Title: "Nobody confirms a held payment, Humo/Uzcard (PC)",
-			About:     "The shop's server has forgotten all about it. A hold must not last for ever, so the gateway gives it back when the shop's time is over. Steps 1 to 17 are those of the first scheme.",
+			Letter: "e", Short: "nobody confirms", Title: "Nobody confirms a held payment, " + w.Scheme,
+			About:     "The shop's server has forgotten all about it. A hold must not last for ever, so the gateway gives it back when the shop's time is over." + shared(w.Asked),
 			ShortHold: true, Steps: undecided,
+		},
+		{
+			Letter: "f", Short: "refund", Title: "The Partner gives captured money back, " + w.Scheme,
+			About:  "The money is the shop's already, and the goods are at the buyer's, when he is not content with them." + shared(w.Settled),
+			Decide: holdfast.AcceptCapture, Capture: cartSum, Refunded: cartSum, Steps: slices.Concat(w.Full[:w.Settled], w.Refund),
 		},
 	}
 }
@@ -235,7 +346,7 @@ type walker struct {
 // play plays one flow from its first step to its last.
 func (w *walker) play(ctx context.Context, f *flow, method string) (row, error) {
 	began := time.Now()
-	name := fmt.Sprintf("(%s) %s, %s", f.Letter, f.Short, methodName(method))
+	name := fmt.Sprintf("(%s) %s, %s", f.Letter, f.Short, either(method == holdfast.MethodBankCard, "Visa/MC", methodName(method)))
 	s, err := w.newScene(ctx, f, method)
 	if err != nil {
 		return row{}, fmt.Errorf("flow %s cannot begin: %w", name, err)
@@ -248,6 +359,7 @@ func (w *walker) play(ctx context.Context, f *flow, method string) (row, error) 
 	for i, step := range f.Steps {
 		w.tell.line("")
 		w.tell.wrapped(fmt.Sprintf(" %3d. ", i+1), indent, words(step.Text))
+		s.step = i + 1
 		if err := step.play(s); err != nil {
 			w.tell.say("✗ This is not as it should be; the walk ends here.")
 			return row{}, fmt.Errorf("flow %s, step %d (%s): %w", name, i+1, step.Text, err)
@@ -257,7 +369,7 @@ func (w *walker) play(ctx context.Context, f *flow, method string) (row, error) 
 		return row{}, fmt.Errorf("flow %s, the books at its end: %w", name, err)
 	}
 	return row{
-		Flow: name, Held: s.held, Captured: f.Capture, GivenBack: max(s.held-f.Capture, 0), Fee: s.fee,
+		Flow: name, Held: s.held, Captured: f.Capture, GivenBack: max(s.held-f.Capture, 0), Refunded: s.refunded, Fee: s.fee,
 		TookMillis: time.Since(began).Milliseconds(),
 	}, w.tell.err
 }

@@ -58,7 +58,8 @@ type Gateway struct {
 
 	mu     sync.Mutex
 	asking map[payment.ID]chan struct{} // closed when the question of this process is answered
-	busy   sync.WaitGroup               // questions under way
+	asked  int                          // questions under way
+	idle   *sync.Cond                   // no question is under way
 }
 
 // New makes a gateway.
@@ -72,7 +73,9 @@ func New(cfg Config) *Gateway {
 	if cfg.At == nil {
 		cfg.At = func(Point, payment.ID) {}
 	}
-	return &Gateway{cfg: cfg, asking: make(map[payment.ID]chan struct{})}
+	g := &Gateway{cfg: cfg, asking: make(map[payment.ID]chan struct{})}
+	g.idle = sync.NewCond(&g.mu)
+	return g
 }
 
 // centre is the processing centre that payments of a kind go to, or nil.
@@ -310,8 +313,8 @@ func (g *Gateway) resume(ctx context.Context, id payment.ID, orphan bool) (payme
 // enter notes that this process asks about a payment; the function it returns ends that.
 func (g *Gateway) enter(id payment.ID) (end func()) {
 	done := make(chan struct{})
-	g.busy.Add(1)
 	g.mu.Lock()
+	g.asked++
 	g.asking[id] = done
 	g.mu.Unlock()
 	return func() {
@@ -319,9 +322,11 @@ func (g *Gateway) enter(id payment.ID) (end func()) {
 		if g.asking[id] == done { // else the next question of the payment has begun already
 			delete(g.asking, id)
 		}
+		if g.asked--; g.asked == 0 {
+			g.idle.Broadcast()
+		}
 		g.mu.Unlock()
 		close(done)
-		g.busy.Done()
 	}
 }
 
@@ -429,12 +434,21 @@ func (g *Gateway) attend(ctx context.Context, id payment.ID, orphan bool) error 
 	return err
 }
 
+// rest waits until no question is under way.
+func (g *Gateway) rest() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for g.asked > 0 {
+		g.idle.Wait()
+	}
+}
+
 // sweepEvery is how often deadlines are looked at: a lookup in an index when nothing is due.
 const sweepEvery = 250 * time.Millisecond
 
 // Run calls Step until ctx ends, and then waits for the questions under way.
 func (g *Gateway) Run(ctx context.Context) {
-	defer g.busy.Wait()
+	defer g.rest()
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {

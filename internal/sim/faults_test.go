@@ -268,6 +268,16 @@ func TestFaultsCount(t *testing.T) {
 	add(Fault{Method: "trans.pay.purpose", Name: "error_code", Code: -5, After: 2})
 	want("the oldest first; all that match count the call", token, -4, 0, -5, 0)
 
+	// A code of SVGate's means nothing to Humo and RBS, and theirs nothing to it.
+	add(Fault{Method: "*", Name: "error_code", Code: -6})
+	w.refusedSOAP("914", humoAbout("GetPayment", "x"))
+	w.refusedRBS(6, "getOrderStatusExtended.do", fields("orderNumber", "x"))
+	want("a code of its own", token, -6, 0)
+	add(Fault{Method: "*", Name: "error_code", Code: 666, Times: 2})
+	want("a code of the others", token, 0)
+	w.refusedSOAP("666", humoAbout("GetPayment", "x"))
+	w.refusedRBS(666, "getOrderStatusExtended.do", fields("orderNumber", "x"))
+
 	add(Fault{Method: "*", Name: "not_found_once"})
 	want("no query", token, 0)
 	w.refused(-208, "trans.ext", `{"extId":"p1"}`)

@@ -605,6 +605,11 @@ func TestForgottenSimulator(t *testing.T) {
 // TestRBSMagicCards uses every misbehaving card of both schemes to the step at which it misbehaves.
 func TestRBSMagicCards(t *testing.T) {
 	w := newWorld(t)
+	secureOf := map[string]secure{
+		"frictionless": frictionless, "challenge_fails": challengeFails, "attempt": attempted, "unavailable": unavailable, "rejected": rejected,
+		"method_timeout": methodSilent, "abandoned": abandoned, "no_3ds": notEnrolled, "no_method": methodless, "not_authenticated": unauthenticated,
+		"insufficient_funds": challenged, "stolen": challenged,
+	}
 	eciOf := map[string][]int8{visa: {5, 6, 7}, mastercard: {2, 1, 0}}
 	seen := map[string]int{}
 	for _, a := range w.sim.cards {
@@ -613,6 +618,9 @@ func TestRBSMagicCards(t *testing.T) {
 			continue
 		}
 		seen[b.name]++
+		if want, named := secureOf[b.name]; named && b.secure != want {
+			t.Errorf("%s is %d to 3-D Secure, want %d", b.name, b.secure, want)
+		}
 		number := a.scheme + " " + b.name
 		order := w.registered(number, 100, "failUrl", "https://shop.example/fail")
 		first := w.mustRBS("paymentorder.do", cardForm(a, order, "threeDSVer2FinishUrl", "https://shop.example/finish", "threeDSMethodNotificationUrl", "https://shop.example/method"))

@@ -101,7 +101,7 @@ func newWorld(t testing.TB) *world {
 	w.url = "http://" + served.Listener.Addr().String()
 	w.bank.pages = w.url
 	served.Config.Handler = web.Site{
-		Pages: New(Config{Gateway: w.gateway, Store: w.store, BaseURL: w.url, Log: log}), Ready: func() error { return nil }, Log: log,
+		Pages: New(Config{Gateway: w.gateway, Store: w.store, BaseURL: w.url, Log: log}), Paths: Paths, Ready: func() error { return nil }, Log: log,
 	}.Handler()
 	served.Start()
 	t.Cleanup(served.Close)
@@ -224,6 +224,7 @@ func (v *visitor) get(path string) page {
 	if err != nil {
 		v.w.t.Fatal(err)
 	}
+	request.Header.Set("Accept", "text/html") // as browsers do; others are told in JSON that a page is not there
 	return v.do(request)
 }
 
