@@ -10,6 +10,7 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,9 +22,12 @@ import (
 	"holdfast/internal/merchant"
 	"holdfast/internal/money"
 	"holdfast/internal/payment"
+	"holdfast/internal/processor/humo"
+	"holdfast/internal/processor/rbs"
 	"holdfast/internal/processor/svgate"
 	"holdfast/internal/sim"
 	"holdfast/internal/store"
+	"holdfast/internal/vault"
 	"holdfast/internal/web"
 )
 
@@ -79,6 +83,9 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	served := httptest.NewUnstartedServer(nil)
+	w.url = "http://" + served.Listener.Addr().String()
+	humoCentre, acquirer := w.connect(centre.URL, log)
 	if w.store, err = store.Open(store.Config{Dir: w.dir, Serve: true, Now: w.now, Log: log}); err != nil {
 		t.Fatal(err)
 	}
@@ -86,6 +93,7 @@ func newWorld(t testing.TB) *world {
 	w.gateway = gateway.New(gateway.Config{
 		Store: w.store, Log: log,
 		Test: gateway.Centres{payment.Uzcard: uzcard, payment.Humo: w.bank, payment.BankCard: w.bank},
+		Live: gateway.Centres{payment.Uzcard: uzcard, payment.Humo: humoCentre, payment.BankCard: acquirer},
 	})
 	secret := merchant.NewSecret()
 	if w.shop, err = w.store.CreateShop(context.Background(), merchant.Shop{Name: "Ipak Yoʻli bozori", SecretHash: secret.Hash(), UniqueKey: []byte("key")}); err != nil {
@@ -97,8 +105,6 @@ func newWorld(t testing.TB) *world {
 	}))
 	t.Cleanup(shop.Close)
 	w.back = shop.URL + "/return?cart=7"
-	served := httptest.NewUnstartedServer(nil)
-	w.url = "http://" + served.Listener.Addr().String()
 	w.bank.pages = w.url
 	served.Config.Handler = web.Site{
 		Pages: New(Config{Gateway: w.gateway, Store: w.store, BaseURL: w.url, Log: log}), Paths: Paths, Ready: func() error { return nil }, Log: log,
@@ -107,6 +113,39 @@ func newWorld(t testing.TB) *world {
 	t.Cleanup(served.Close)
 	return w
 }
+
+// connect makes the connectors to Humo and to the acquirer, as the program does.
+func (w *world) connect(simURL string, log *slog.Logger) (*humo.Connector, *rbs.Connector) {
+	w.t.Helper()
+	sealed, err := vault.Open(filepath.Join(w.dir, "holdfast.key"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	h, err := humo.New(humo.Config{
+		Endpoint: simURL + "/humo", Login: "holdfast", Password: "holdfast", MerchantID: "90000001", TerminalID: "91000001", PointCode: "100010", CentreID: "HOLDFAST",
+		MiddlewareURL: simURL + "/humo-middleware", MiddlewareToken: "holdfast", OTP: humo.Gateway, SMSURL: simURL + "/sms/send", SMSToken: "holdfast",
+		CodeKey: "a key of thirty-two bytes or more", Now: w.now, Log: log,
+		Seal:   func(b []byte) ([]byte, error) { return sealed.Seal("card", b) },
+		Unseal: func(b []byte) ([]byte, error) { return sealed.Unseal("card", b) },
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	at := func(below string) func(payment.ID) string {
+		return func(id payment.ID) string { return w.url + "/3ds/" + id.String() + below }
+	}
+	acquirer, err := rbs.New(rbs.Config{
+		Endpoint: simURL + "/rbs", Login: "holdfast", Password: "holdfast", ReturnURL: at("/back"), FinishURL: at("/back"), MethodNotificationURL: at("/method"),
+		Now: w.now, Log: log,
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return h, acquirer
+}
+
+// real is a payment that goes to the simulator's centres, all of them, through our connectors.
+func real(t *payment.Terms) { t.Test = false }
 
 func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 
