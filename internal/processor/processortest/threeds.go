@@ -134,7 +134,7 @@ func (v *visit) through(b Behaviour, challenged bool) {
 		v.made(d)
 	}
 	if len(v.Cards(b)) == 0 {
-		v.Skipf("the centre has no %s card", b)
+		v.Fatalf("the centre has no %s card, and the exam needs one", b)
 	}
 }
 
@@ -166,7 +166,7 @@ func (v *visit) turnedAway(b Behaviour, challenged bool) {
 		v.nothing(d)
 	}
 	if len(v.Cards(b)) == 0 {
-		v.Skipf("the centre has no %s card", b)
+		v.Fatalf("the centre has no %s card, and the exam needs one", b)
 	}
 }
 
