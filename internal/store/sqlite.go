@@ -18,10 +18,46 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 )
 
+// sqliteEngine is a file of SQLite: a connection that writes, a few that read, and one that moves the log into the file.
+type sqliteEngine struct {
+	path    string
+	writer  *sqlite.Conn
+	readers *sqlitex.Pool
+	changed func()     // another process has written
+	version int64      // SQLite's count of other connections' writes, as last seen
+	gate    sync.Mutex // held while a batch is committed, and while the log is cut: SQLite's own lock is never free under load
+	stop    context.CancelFunc
+	loops   sync.WaitGroup
+}
+
 // busyTimeout is how long a writer waits for another process (a command line beside the server).
 const busyTimeout = 10 * time.Second
 
 const readerCount = 4
+
+// foreignEvery bounds how long another process's write (an operator's command) may go unnoticed by
+// readers. Writers notice it before they decide.
+const foreignEvery = 500 * time.Millisecond
+
+// openSQLite opens the file, makes it where there is none and brings its schema up to date. changed is
+// called when another process has written.
+func openSQLite(path string, changed func(), log *slog.Logger) (e *sqliteEngine, numberKey []byte, err error) {
+	e = &sqliteEngine{path: path, changed: changed}
+	if e.writer, err = openWriter(path); err != nil {
+		return nil, nil, err
+	}
+	if numberKey, err = migrate(e.writer, path); err != nil {
+		return nil, nil, errors.Join(err, e.writer.Close())
+	}
+	if e.readers, err = openReaders(path); err != nil {
+		return nil, nil, errors.Join(err, e.writer.Close())
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	e.stop = stop
+	e.loops.Go(func() { checkpoint(ctx, path, &e.gate, log) })
+	e.loops.Go(func() { e.watch(ctx, log) })
+	return e, numberKey, nil
+}
 
 func openWriter(path string) (*sqlite.Conn, error) {
 	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate|sqlite.OpenWAL)
@@ -53,6 +89,167 @@ func openReaders(path string) (*sqlitex.Pool, error) {
 		return nil, explain(err, path)
 	}
 	return pool, nil
+}
+
+func (e *sqliteEngine) close() error {
+	e.stop()
+	e.loops.Wait()
+	// The writer goes last: SQLite then moves all of its log into the file, which readers may not.
+	return errors.Join(e.readers.Close(), e.writer.Close())
+}
+
+func (e *sqliteEngine) explain(err error) error { return explain(err, e.path) }
+
+func (e *sqliteEngine) failure(err error) failure {
+	switch sqlite.ErrCode(err).ToPrimary() {
+	case sqlite.ResultIOErr, sqlite.ResultCorrupt, sqlite.ResultNotADB, sqlite.ResultReadOnly, sqlite.ResultFull:
+		return disk
+	case sqlite.ResultBusy:
+		return others
+	}
+	var unsure uncommitted
+	if errors.As(err, &unsure) {
+		return disk
+	}
+	return jobs
+}
+
+// uncommitted is a commit, or its undoing, that failed: what is stored nobody knows.
+type uncommitted struct{ error }
+
+func (u uncommitted) Unwrap() error { return u.error }
+
+// watch looks now and then whether another process has written.
+func (e *sqliteEngine) watch(ctx context.Context, log *slog.Logger) {
+	tick := time.NewTicker(foreignEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		e.gate.Lock()
+		err := e.lookForeign()
+		e.gate.Unlock()
+		if err != nil {
+			log.Warn("the store cannot tell whether another process wrote", "error", err)
+		}
+	}
+}
+
+func (e *sqliteEngine) lookForeign() error {
+	return query(e.writer, "PRAGMA data_version", nil, func(row record) error {
+		if version := row.int(0); version != e.version {
+			e.version = version
+			e.changed()
+		}
+		return nil
+	})
+}
+
+func (e *sqliteEngine) read(ctx context.Context, f func(querier) error) (err error) {
+	conn, err := e.readers.Take(ctx)
+	if err != nil {
+		return err
+	}
+	defer e.readers.Put(conn)
+	return f(sqliteConn{conn})
+}
+
+func (e *sqliteEngine) snapshot(ctx context.Context, f func(querier) error) error {
+	return e.read(ctx, func(q querier) (err error) {
+		if err := q.query("BEGIN", nil, nil); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, q.query("COMMIT", nil, nil)) }()
+		return f(q)
+	})
+}
+
+func (e *sqliteEngine) begin() (writing, error) {
+	e.gate.Lock()
+	err := query(e.writer, "BEGIN IMMEDIATE", nil, nil)
+	if err == nil {
+		if err = e.lookForeign(); err == nil {
+			return &sqliteWriting{sqliteConn{e.writer}, e}, nil
+		}
+		err = errors.Join(err, query(e.writer, "ROLLBACK", nil, nil))
+	}
+	e.gate.Unlock()
+	return nil, err
+}
+
+// sqliteConn is one connection.
+type sqliteConn struct{ conn *sqlite.Conn }
+
+func (c sqliteConn) query(sql string, args []any, row func(record) error) error {
+	return query(c.conn, sql, args, row)
+}
+
+// sqliteWriting is a transaction of the writer. It holds the gate until its end.
+type sqliteWriting struct {
+	sqliteConn
+	engine *sqliteEngine
+}
+
+func (w *sqliteWriting) exec(sql string, args []any) (int, error) {
+	if err := query(w.conn, sql, args, nil); err != nil {
+		return 0, err
+	}
+	return w.conn.Changes(), nil
+}
+
+func (w *sqliteWriting) put(s *statement, rows [][]any) error {
+	for _, args := range rows {
+		if err := query(w.conn, s.sql, args, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *sqliteWriting) claim(s *statement, rows [][]any) ([]bool, error) {
+	hit := make([]bool, len(rows))
+	for i, args := range rows {
+		changed, err := w.exec(s.sql, args)
+		if err != nil {
+			return nil, err
+		}
+		hit[i] = changed > 0
+	}
+	return hit, nil
+}
+
+func (w *sqliteWriting) commit() error {
+	if err := query(w.conn, "COMMIT", nil, nil); err != nil {
+		return uncommitted{err}
+	}
+	w.engine.gate.Unlock()
+	return nil
+}
+
+func (w *sqliteWriting) rollback() error {
+	defer w.engine.gate.Unlock()
+	if w.conn.AutocommitEnabled() {
+		return nil
+	}
+	if err := query(w.conn, "ROLLBACK", nil, nil); err != nil {
+		return uncommitted{err}
+	}
+	return nil
+}
+
+// sqliteRecord is a row of a result.
+type sqliteRecord struct{ *sqlite.Stmt }
+
+func (r sqliteRecord) int(column int) int64   { return r.ColumnInt64(column) }
+func (r sqliteRecord) text(column int) string { return r.ColumnText(column) }
+func (r sqliteRecord) null(column int) bool   { return r.ColumnIsNull(column) }
+func (r sqliteRecord) blob(column int) []byte {
+	b := make([]byte, r.ColumnLen(column))
+	r.ColumnBytes(column, b)
+	return b
 }
 
 // set changes settings of a connection.
@@ -91,7 +288,16 @@ func explain(err error, path string) error {
 var schemas embed.FS
 
 // schemaVersion is what this program reads and writes: the number of the last file in schema/.
-const schemaVersion = 1
+const schemaVersion = 2
+
+// migrations lead from each version, 0 being an empty store, to a later one.
+var migrations = map[int]struct {
+	to   int
+	file string
+}{
+	0: {2, "2.sql"},
+	1: {2, "2-from-1.sql"},
+}
 
 // migrate brings the schema up to date, one transaction a step, and returns the key that
 // permutes payment numbers.
@@ -124,42 +330,46 @@ func migrate(conn *sqlite.Conn, path string) (numberKey []byte, err error) {
 			}
 			return key, nil
 		}
-		if err := migrateTo(conn, at+1); err != nil {
+		if err := migrateFrom(conn, at); err != nil {
 			return nil, explain(err, path)
 		}
 	}
 }
 
-func migrateTo(conn *sqlite.Conn, version int) (err error) {
+func migrateFrom(conn *sqlite.Conn, version int) (err error) {
 	end, err := sqlitex.ImmediateTransaction(conn)
 	if err != nil {
 		return err
 	}
 	defer end(&err)
 	// Another process may have been faster.
-	if now, err := meta(conn, "schema"); err != nil || now == strconv.Itoa(version) {
+	if now, err := meta(conn, "schema"); err != nil || now != "" && now != strconv.Itoa(version) {
 		return err
 	}
-	sql, err := fs.ReadFile(schemas, "schema/"+strconv.Itoa(version)+".sql")
+	step, ok := migrations[version]
+	if !ok {
+		return fmt.Errorf("there is no way from schema %d to %d", version, schemaVersion)
+	}
+	sql, err := fs.ReadFile(schemas, "schema/"+step.file)
 	if err != nil {
 		return err
 	}
 	if err := script(conn, string(sql)); err != nil {
 		return err
 	}
-	if version == 1 {
+	if version == 0 {
 		key := make([]byte, 16)
 		rand.Read(key)
 		if err := setMeta(conn, "number_key", hex.EncodeToString(key)); err != nil {
 			return err
 		}
 	}
-	return setMeta(conn, "schema", strconv.Itoa(version))
+	return setMeta(conn, "schema", strconv.Itoa(step.to))
 }
 
 func meta(conn *sqlite.Conn, name string) (value string, err error) {
-	err = query(conn, `SELECT value FROM meta WHERE name = ?1`, []any{name}, func(row *sqlite.Stmt) error {
-		value = row.ColumnText(0)
+	err = query(conn, `SELECT value FROM meta WHERE name = ?1`, []any{name}, func(row record) error {
+		value = row.text(0)
 		return nil
 	})
 	return value, err
@@ -221,7 +431,7 @@ func checkpoint(ctx context.Context, path string, gate sync.Locker, log *slog.Lo
 }
 
 // query runs one statement, prepared once per connection, and calls row for each row of its result.
-func query(conn *sqlite.Conn, sql string, args []any, row func(*sqlite.Stmt) error) (err error) {
+func query(conn *sqlite.Conn, sql string, args []any, row func(record) error) (err error) {
 	stmt, err := conn.Prepare(sql)
 	if err != nil {
 		return err
@@ -240,8 +450,6 @@ func query(conn *sqlite.Conn, sql string, args []any, row func(*sqlite.Stmt) err
 			stmt.BindText(i+1, v)
 		case []byte:
 			stmt.BindBytes(i+1, v)
-		case bool:
-			stmt.BindBool(i+1, v)
 		case nil:
 			stmt.BindNull(i + 1)
 		default:
@@ -257,27 +465,11 @@ func query(conn *sqlite.Conn, sql string, args []any, row func(*sqlite.Stmt) err
 			return nil
 		}
 		if row != nil {
-			if err := row(stmt); err != nil {
+			if err := row(sqliteRecord{stmt}); err != nil {
 				return err
 			}
 		}
 	}
-}
-
-// read runs f on a reader's connection, in one snapshot.
-func (s *Store) read(ctx context.Context, f func(conn *sqlite.Conn) error) (err error) {
-	conn, err := s.readers.Take(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.readers.Put(conn)
-	return f(conn)
-}
-
-func blob(row *sqlite.Stmt, column int) []byte {
-	b := make([]byte, row.ColumnLen(column))
-	row.ColumnBytes(column, b)
-	return b
 }
 
 func micros(t time.Time) int64 { return t.UnixMicro() }
