@@ -362,4 +362,3 @@ func (s *Store) Stats() Stats {
 	c := s.committer
 	return Stats{Commits: c.commits.Load(), Jobs: c.jobs.Load(), Waiting: len(c.queue)}
 }
-

@@ -247,7 +247,7 @@ var (
 		kinds: "bigint bigint text bigint bigint text bigint bigint bigint bigint bigint text",
 	}
 	insertTerms = &statement{
-		sql: `INSERT INTO terms (payment, id, shop, shop_payment_id, created_at, currency, amount, terms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)`,
+		sql:   `INSERT INTO terms (payment, id, shop, shop_payment_id, created_at, currency, amount, terms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)`,
 		kinds: "bigint bytea bigint text bigint text bigint text",
 	}
 	insertOperation = &statement{

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,9 +24,10 @@ type sqliteEngine struct {
 	path    string
 	writer  *sqlite.Conn
 	readers *sqlitex.Pool
-	changed func()     // another process has written
-	version int64      // SQLite's count of other connections' writes, as last seen
-	gate    sync.Mutex // held while a batch is committed, and while the log is cut: SQLite's own lock is never free under load
+	changed func()                // another process has written
+	version int64                 // SQLite's count of other connections' writes, as last seen
+	gate    sync.Mutex            // held while a batch is committed, and while the log is cut: SQLite's own lock is never free under load
+	texts   map[*statement]string // under the gate
 	stop    context.CancelFunc
 	loops   sync.WaitGroup
 }
@@ -42,7 +44,7 @@ const foreignEvery = 500 * time.Millisecond
 // openSQLite opens the file, makes it where there is none and brings its schema up to date. changed is
 // called when another process has written.
 func openSQLite(path string, changed func(), log *slog.Logger) (e *sqliteEngine, numberKey []byte, err error) {
-	e = &sqliteEngine{path: path, changed: changed}
+	e = &sqliteEngine{path: path, changed: changed, texts: make(map[*statement]string)}
 	if e.writer, err = openWriter(path); err != nil {
 		return nil, nil, err
 	}
@@ -54,7 +56,7 @@ func openSQLite(path string, changed func(), log *slog.Logger) (e *sqliteEngine,
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	e.stop = stop
-	e.loops.Go(func() { checkpoint(ctx, path, &e.gate, log) })
+	e.loops.Go(func() { e.checkpoint(ctx, log) })
 	e.loops.Go(func() { e.watch(ctx, log) })
 	return e, numberKey, nil
 }
@@ -201,18 +203,32 @@ func (w *sqliteWriting) exec(sql string, args []any) (int, error) {
 }
 
 func (w *sqliteWriting) put(s *statement, rows [][]any) error {
+	sql := w.engine.text(s)
 	for _, args := range rows {
-		if err := query(w.conn, s.sql, args, nil); err != nil {
+		if err := query(w.conn, sql, args, nil); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// text is a statement in SQLite's words. A row that cannot be written ends the whole transaction: then
+// SQLite need not be able to undo a single statement, and keeps no journal of each.
+func (e *sqliteEngine) text(s *statement) string {
+	text, ok := e.texts[s]
+	if !ok {
+		verb, rest, _ := strings.Cut(s.sql, " ")
+		text = verb + " OR ROLLBACK " + rest
+		e.texts[s] = text
+	}
+	return text
+}
+
 func (w *sqliteWriting) claim(s *statement, rows [][]any) ([]bool, error) {
 	hit := make([]bool, len(rows))
+	sql := w.engine.text(s)
 	for i, args := range rows {
-		changed, err := w.exec(s.sql, args)
+		changed, err := w.exec(sql, args)
 		if err != nil {
 			return nil, err
 		}
@@ -381,28 +397,23 @@ func setMeta(conn *sqlite.Conn, name, value string) error {
 
 const (
 	checkpointEvery = 200 * time.Millisecond
-	cutTimeout      = 50 * time.Millisecond // how long commits wait at most for readers of a log that is to be cut
+	restartTimeout  = 50 * time.Millisecond // how long commits wait at most for readers of a log that is to be begun anew
 )
 
-// walCap is the bytes past which the log is cut. Only a test changes it.
+// walCap is the bytes past which the log is begun anew. Only a test changes it.
 var walCap int64 = 64 << 20
 
 // checkpoint moves committed pages from the log into the file, in the background, until ctx ends.
-// Under load it never catches up, and the log grows; past walCap it cuts the log, and then holds gate, so
-// that nobody commits meanwhile. What it must move then is only what came in since the last look.
-func checkpoint(ctx context.Context, path string, gate sync.Locker, log *slog.Logger) {
-	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenWAL)
+// Under load it never catches up, and the log grows; past walCap the writer begins it anew, and nobody
+// commits meanwhile. What it must move then is only what came in since the last look. The log's file keeps
+// its size: writing where there is something already spares the disk the bookkeeping of a file that grows.
+func (e *sqliteEngine) checkpoint(ctx context.Context, log *slog.Logger) {
+	conn, err := sqlite.OpenConn(e.path, sqlite.OpenReadWrite|sqlite.OpenWAL)
 	if err != nil {
 		log.Error("the store's log cannot be moved into its file; it will grow", "error", err)
 		return
 	}
 	defer conn.Close()
-	conn.SetBusyTimeout(cutTimeout)
-	move := func(mode string) {
-		if err := set(conn, "wal_checkpoint("+mode+")"); err != nil && sqlite.ErrCode(err).ToPrimary() != sqlite.ResultBusy {
-			log.Warn("checkpoint", "error", err)
-		}
-	}
 	tick := time.NewTicker(checkpointEvery)
 	defer tick.Stop()
 	var seen int64
@@ -412,22 +423,39 @@ func checkpoint(ctx context.Context, path string, gate sync.Locker, log *slog.Lo
 			return
 		case <-tick.C:
 		}
-		info, err := os.Stat(path + "-wal")
-		if err != nil || info.Size() == 0 {
-			continue
-		}
-		tooLong := info.Size() > walCap
-		if !tooLong && info.ModTime().UnixNano() == seen {
+		info, err := os.Stat(e.path + "-wal")
+		if err != nil || info.Size() == 0 || info.ModTime().UnixNano() == seen {
 			continue // nothing was written since
 		}
 		seen = info.ModTime().UnixNano()
-		move("PASSIVE")
-		if tooLong {
-			gate.Lock()
-			move("TRUNCATE")
-			gate.Unlock()
+		length, err := moveLog(conn, "PASSIVE")
+		if err == nil && length > walCap {
+			err = e.restartLog()
+		}
+		if err != nil && sqlite.ErrCode(err).ToPrimary() != sqlite.ResultBusy {
+			log.Warn("checkpoint", "error", err)
 		}
 	}
+}
+
+// restartLog is the writer's own, for then it knows that what it remembers of the file still holds.
+func (e *sqliteEngine) restartLog() error {
+	e.gate.Lock()
+	defer e.gate.Unlock()
+	e.writer.SetBusyTimeout(restartTimeout)
+	defer e.writer.SetBusyTimeout(busyTimeout)
+	_, err := moveLog(e.writer, "RESTART")
+	return err
+}
+
+// moveLog moves pages from the log into the file and returns the log's length in bytes.
+func moveLog(conn *sqlite.Conn, mode string) (length int64, err error) {
+	const pageBytes = 4096
+	err = query(conn, "PRAGMA wal_checkpoint("+mode+")", nil, func(row record) error {
+		length = row.int(1) * pageBytes
+		return nil
+	})
+	return length, err
 }
 
 // query runs one statement, prepared once per connection, and calls row for each row of its result.

@@ -21,7 +21,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
 )
 
 // Errors that callers tell apart.
