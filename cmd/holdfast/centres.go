@@ -79,6 +79,7 @@ type connecting struct {
 	doubt          time.Duration
 	apiURL, payURL string
 	vault          *vault.Vault
+	http           *http.Client // what carries the calls
 	log            *slog.Logger
 }
 
@@ -141,7 +142,7 @@ func (f centreFlags) connectTo(to gateway.Centres, with connecting) error {
 	if u := f.Uzcard; u.URL != "" {
 		connector, err := svgate.New(svgate.Config{
 			Endpoint: u.URL, Login: u.Login, Password: u.Password, MerchantID: u.Merchant, TerminalID: u.Terminal, Port: u.Port,
-			Shown: with.doubt, Log: with.log,
+			HTTP: with.http, Shown: with.doubt, Log: with.log,
 		})
 		if err := add(payment.Uzcard, connector, err); err != nil {
 			return err
@@ -158,7 +159,7 @@ func (f centreFlags) connectTo(to gateway.Centres, with connecting) error {
 			CodeKey: humo.Secret(base64.RawStdEncoding.EncodeToString(key)),
 			Seal:    func(plain []byte) ([]byte, error) { return with.vault.Seal(purposeCard, plain) },
 			Unseal:  func(sealed []byte) ([]byte, error) { return with.vault.Unseal(purposeCard, sealed) },
-			Shown:   with.doubt, Log: with.log,
+			HTTP:    with.http, Shown: with.doubt, Log: with.log,
 		})
 		if err := add(payment.Humo, connector, err); err != nil {
 			return err
@@ -171,7 +172,7 @@ func (f centreFlags) connectTo(to gateway.Centres, with connecting) error {
 		connector, err := rbs.New(rbs.Config{
 			Endpoint: b.URL, Login: b.Login, Password: b.Password,
 			ReturnURL: page("/back"), FinishURL: page("/back"), MethodNotificationURL: page("/method"),
-			CallbackURL: with.apiURL + "/" + callbackElement + "/bank_card", Shown: with.doubt, Log: with.log,
+			CallbackURL: with.apiURL + "/" + callbackElement + "/bank_card", HTTP: with.http, Shown: with.doubt, Log: with.log,
 		})
 		if err := add(payment.BankCard, connector, err); err != nil {
 			return err

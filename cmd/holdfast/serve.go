@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/gateway"
 	"holdfast/internal/merchant"
 	"holdfast/internal/notify"
+	"holdfast/internal/outward"
 	"holdfast/internal/store"
 	"holdfast/internal/vault"
 	"holdfast/internal/web"
@@ -123,7 +124,7 @@ func (g *running) serve(c *serveCmd, log *slog.Logger) (err error) {
 	}
 	base := scheme + "://" + listener.Addr().String()
 	g.apiURL, g.payURL = orElse(c.APIURL, base), orElse(c.PayURL, base)
-	centres, err := c.connect(connecting{sim: c.Sim, doubt: c.Doubt, apiURL: g.apiURL, payURL: g.payURL, vault: g.vault, log: log})
+	centres, err := c.connect(connecting{sim: c.Sim, doubt: c.Doubt, apiURL: g.apiURL, payURL: g.payURL, vault: g.vault, http: &http.Client{Transport: new(outward.Transport)}, log: log})
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"holdfast/internal/outward"
 )
 
 // private is every range that a notification must not reach, each by its first, an inner and its last address
@@ -143,7 +145,7 @@ func TestNoPrivateConnections(t *testing.T) {
 			hosts = append(hosts, host[:at]+":"+port+host[at:])
 		}
 	}
-	try := func(client *http.Client) (opened int64, failures map[string]error) {
+	try := func(client *outward.Transport) (opened int64, failures map[string]error) {
 		before := connections.Load()
 		failures = make(map[string]error)
 		var mu sync.Mutex
@@ -155,7 +157,7 @@ func TestNoPrivateConnections(t *testing.T) {
 				req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+host+"/", strings.NewReader("{}"))
 				if err == nil {
 					var res *http.Response
-					if res, err = client.Do(req); err == nil {
+					if res, err = client.RoundTrip(req); err == nil {
 						res.Body.Close()
 					}
 				}
@@ -167,7 +169,7 @@ func TestNoPrivateConnections(t *testing.T) {
 		group.Wait()
 		return connections.Load() - before, failures
 	}
-	opened, failures := try(newClient(false))
+	opened, failures := try(newTransport(false))
 	if opened != 0 {
 		t.Errorf("%d connections were opened", opened)
 	}
@@ -184,7 +186,7 @@ func TestNoPrivateConnections(t *testing.T) {
 	if refused < 10 {
 		t.Errorf("only %d of %d were refused by the check: %v", refused, len(hosts), failures)
 	}
-	if opened, _ := try(newClient(true)); opened < 5 {
+	if opened, _ := try(newTransport(true)); opened < 5 {
 		t.Errorf("with private addresses allowed only %d connections were opened: this test shows nothing", opened)
 	}
 }

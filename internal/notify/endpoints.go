@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/netip"
 	"sync"
 	"syscall"
+
+	"holdfast/internal/outward"
 )
 
 // How many deliveries are under way at once. An endpoint that answers gets more and more places;
@@ -112,22 +113,15 @@ func (e *endpoints) forget() {
 	}
 }
 
-// newClient makes the client that posts notifications. It follows no redirect, since a signed
+// newTransport makes what posts notifications. It follows no redirect, since a signed
 // notification is for one address only. Unless private addresses are allowed it looks at each address
 // it is about to connect to, so that no name can lead elsewhere.
-func newClient(allowPrivate bool) *http.Client {
+func newTransport(allowPrivate bool) *outward.Transport {
 	dialer := &net.Dialer{Timeout: connectWithin}
 	if !allowPrivate {
 		guard(dialer)
 	}
-	return &http.Client{
-		Transport: &http.Transport{
-			DialContext: dialer.DialContext, TLSHandshakeTimeout: connectWithin, ResponseHeaderTimeout: answerWithin,
-			MaxIdleConns: 4 * places, MaxIdleConnsPerHost: mostEach, MaxResponseHeaderBytes: answerBytes,
-			ForceAttemptHTTP2: true,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	return &outward.Transport{Dial: dialer.DialContext, MostIdle: mostEach}
 }
 
 // guard makes a dialer look at the address of each socket before it connects.

@@ -27,6 +27,7 @@ import (
 	"holdfast"
 	"holdfast/internal/merchant"
 	"holdfast/internal/money"
+	"holdfast/internal/outward"
 	"holdfast/internal/payment"
 	"holdfast/internal/store"
 )
@@ -73,7 +74,7 @@ const (
 // Notifier delivers events. Use New.
 type Notifier struct {
 	cfg       Config
-	client    *http.Client
+	transport *outward.Transport
 	endpoints *endpoints
 	results   chan store.Result
 }
@@ -84,7 +85,7 @@ func New(cfg Config) *Notifier {
 		cfg.Log = slog.Default()
 	}
 	return &Notifier{
-		cfg: cfg, client: newClient(cfg.AllowPrivate), endpoints: newEndpoints(),
+		cfg: cfg, transport: newTransport(cfg.AllowPrivate), endpoints: newEndpoints(),
 		results: make(chan store.Result, recordAtOnce),
 	}
 }
@@ -434,11 +435,15 @@ func (n *Notifier) post(ctx context.Context, p *payment.Payment, d store.Deliver
 	if err != nil {
 		return 0, nil, fmt.Errorf("the notify_url cannot be used: %w", err)
 	}
+	if user := req.URL.User; user != nil {
+		password, _ := user.Password()
+		req.SetBasicAuth(user.Username(), password)
+	}
 	req.Header.Set("Content-Type", "application/json; charset=utf-8")
 	req.Header.Set("User-Agent", "Holdfast")
 	req.Header.Set("Holdfast-Attempt", strconv.Itoa(d.Attempt))
 	holdfast.SignWebhook(req.Header, key, WebhookID(d.Payment, d.Event.N), n.cfg.Store.Now(), body)
-	res, err := n.client.Do(req)
+	res, err := n.transport.RoundTrip(req)
 	if err != nil {
 		return 0, nil, fmt.Errorf("no answer: %w", err)
 	}
