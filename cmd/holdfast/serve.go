@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/http"
 	_ "net/http/pprof" // on --debug-listen, and nowhere else
+	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -99,6 +101,7 @@ func (c *serveCmd) start(log *slog.Logger) (*running, error) {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return nil, errors.New("--tls-cert and --tls-key belong together: give both or none")
 	}
+	collectLess()
 	s, err := store.Open(store.Config{Dir: c.Data, Serve: true, Log: log})
 	if err != nil {
 		return nil, err
@@ -108,6 +111,21 @@ func (c *serveCmd) start(log *slog.Logger) (*running, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	return g, nil
+}
+
+// What a gateway keeps in memory is little, and what it throws away is much: with the usual settings an eighth
+// of its time goes into collecting it.
+const (
+	garbagePercent = 400
+	memoryBytes    = 192 << 20 // from here on it collects as often as it must
+)
+
+// collectLess tunes the garbage collector, where the environment does not.
+func collectLess() {
+	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetGCPercent(garbagePercent)
+		debug.SetMemoryLimit(memoryBytes)
+	}
 }
 
 func (g *running) serve(c *serveCmd, log *slog.Logger) (err error) {

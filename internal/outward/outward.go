@@ -23,6 +23,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Transport is an http.RoundTripper. Set its fields before its first use. The zero Transport is ready.
@@ -64,7 +66,7 @@ type conn struct {
 	in      *bufio.Reader
 	out     []byte
 	raw     syscall.RawConn // of the socket
-	peek    func(fd uintptr) bool
+	peek    func(fd uintptr)
 	dead    bool
 	idleAt  time.Time
 }
@@ -176,12 +178,12 @@ func (c *conn) watch(socket net.Conn) {
 		return
 	}
 	c.raw = raw
-	c.peek = func(fd uintptr) bool {
-		var b [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	look := make([]unix.PollFd, 1)
+	c.peek = func(fd uintptr) {
+		look[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN | unix.POLLRDHUP}
 		// Something to read, or the end, on a connection where nothing was asked: it is of no more use.
-		c.dead = err != syscall.EAGAIN
-		return true
+		n, err := unix.Poll(look, 0)
+		c.dead = n != 0 || err != nil
 	}
 }
 
@@ -190,7 +192,7 @@ func (c *conn) alive() bool {
 	if c.raw == nil {
 		return true
 	}
-	return c.raw.Read(c.peek) == nil && !c.dead
+	return c.raw.Control(c.peek) == nil && !c.dead
 }
 
 // take is the connection that was used last, or nil.

@@ -57,19 +57,35 @@ type refused struct{ error }
 func (r refused) Unwrap() error { return r.error }
 
 type committer struct {
-	store *Store
-	queue chan *job
-	ended chan struct{}
+	store   *Store
+	queue   chan *job
+	written chan *batch // committed, and not known to be durable; one waits while another is synced
+	ended   chan struct{}
 
 	mu     sync.RWMutex // held shared while a job is handed in, so that close finds the queue complete
 	closed bool
 	cause  atomic.Pointer[error] // of ErrBroken
 
 	commits, jobs atomic.Uint64
+	syncs         atomic.Uint64
+
+	reach   sync.Mutex // of durable
+	grown   *sync.Cond // durable is larger than it was, or the store is broken
+	latest  atomic.Uint64
+	durable uint64
+}
+
+// batch is jobs that were committed together.
+type batch struct {
+	number uint64 // 1, 2, 3 …
+	wrote  bool   // there is something to make durable
+	jobs   []*job
 }
 
 func newCommitter(s *Store) *committer {
-	return &committer{store: s, queue: make(chan *job, maxQueue), ended: make(chan struct{})}
+	c := &committer{store: s, queue: make(chan *job, maxQueue), written: make(chan *batch), ended: make(chan struct{})}
+	c.grown = sync.NewCond(&c.reach)
+	return c
 }
 
 // do hands in a job and waits for it. Once a job is handed in, its outcome is waited for whatever
@@ -113,7 +129,8 @@ func (c *committer) broken() error {
 }
 
 func (c *committer) run() {
-	defer close(c.ended)
+	go c.sync()
+	defer close(c.written)
 	var held []*job // came in for a payment that the running batch already had
 	for {
 		batch := held
@@ -145,8 +162,8 @@ func (c *committer) serve(batch []*job) (held []*job) {
 	if err := c.broken(); err != nil {
 		for _, j := range batch {
 			j.err = err
-			close(j.done)
 		}
+		c.hand(batch, nil)
 		return nil
 	}
 	taken, held, err := c.commit(batch)
@@ -170,23 +187,83 @@ func (c *committer) serve(batch []*job) (held []*job) {
 			}
 		}
 	}
-	c.answer(taken, held)
+	c.hand(taken, held)
 	return held
 }
 
-// answer lets the callers of what is stored, or refused, go on.
-func (c *committer) answer(taken, held []*job) {
+// hand passes on what is committed, or refused. The next batch builds on it at once; the callers are
+// answered when it is durable.
+func (c *committer) hand(taken, held []*job) {
 	waits := make(map[*job]bool, len(held))
 	for _, j := range held {
 		waits[j] = true
 	}
-	told, due := false, false
-	now := c.store.Now()
+	b := &batch{number: c.latest.Load()}
 	for _, j := range taken {
-		if j.err != nil || waits[j] || j.exec != nil || j.change.Empty() {
+		if waits[j] {
 			continue
 		}
-		c.store.cache.put(j.row)
+		b.jobs = append(b.jobs, j)
+		b.wrote = b.wrote || j.err == nil && (j.exec != nil || !j.change.Empty())
+		if j.changed() {
+			j.row.batch = b.number
+			c.store.cache.put(j.row)
+		}
+	}
+	c.written <- b
+}
+
+// sync makes batches durable, one behind the other, and answers their callers. While it waits for the disk
+// the next batch is written.
+func (c *committer) sync() {
+	defer close(c.ended)
+	var err error // of the first sync that failed: a later one that succeeds proves nothing
+	for b := range c.written {
+		if err == nil && b.wrote {
+			c.syncs.Add(1)
+			err = c.failed(c.store.engine.sync())
+		}
+		if err != nil {
+			for _, j := range b.jobs {
+				if !errors.As(j.err, new(refused)) {
+					j.err = err
+				}
+			}
+		}
+		c.reach.Lock()
+		if err == nil {
+			c.durable = b.number
+		}
+		c.grown.Broadcast()
+		c.reach.Unlock()
+		c.answer(b.jobs)
+	}
+}
+
+// await returns when a batch is durable, or never will be. What is read is shown to nobody before that.
+func (c *committer) await(number uint64) error {
+	c.reach.Lock()
+	defer c.reach.Unlock()
+	for c.durable < number && c.broken() == nil {
+		c.grown.Wait()
+	}
+	if c.durable < number {
+		return c.broken()
+	}
+	return nil
+}
+
+// changed reports that the job has changed its payment.
+func (j *job) changed() bool { return j.err == nil && j.exec == nil && !j.change.Empty() }
+
+// answer lets the callers go on.
+func (c *committer) answer(jobs []*job) {
+	told, due := false, false
+	now := c.store.Now()
+	for _, j := range jobs {
+		if !j.changed() {
+			continue
+		}
 		for _, d := range j.fresh {
 			c.store.fresh <- d // there is room: eventRow saw to it
 		}
@@ -200,10 +277,8 @@ func (c *committer) answer(taken, held []*job) {
 	if due {
 		wake(c.store.due)
 	}
-	for _, j := range taken {
-		if !waits[j] {
-			close(j.done)
-		}
+	for _, j := range jobs {
+		close(j.done)
 	}
 }
 
@@ -216,7 +291,8 @@ func (c *committer) commit(batch []*job) (taken, held []*job, err error) {
 	}
 	taken, held, err = c.write(w, batch)
 	if err == nil {
-		// From here on the outcome is the disk's. If it does not say yes, nobody is told yes.
+		// From here on the outcome is the disk's. Until it says yes, nobody is told yes, readers included.
+		c.latest.Add(1)
 		if err = w.commit(); err == nil {
 			c.commits.Add(1)
 			c.jobs.Add(uint64(len(taken)))
@@ -231,7 +307,7 @@ func (c *committer) commit(batch []*job) (taken, held []*job, err error) {
 
 // failed notes an error that is the disk's and not a job's.
 func (c *committer) failed(err error) error {
-	if c.store.engine.failure(err) != disk {
+	if err == nil || c.store.engine.failure(err) != disk {
 		return err
 	}
 	// After a failed sync nobody can say what is on the disk: all acknowledgements end.
@@ -352,13 +428,14 @@ func (c *committer) decide(j *job, now time.Time) (err error) {
 
 // Stats is what the shared commit has done since the store was opened.
 type Stats struct {
-	Commits uint64 // transactions made durable
+	Commits uint64 // transactions
 	Jobs    uint64 // requests answered by them: Jobs / Commits share one
+	Syncs   uint64 // times the disk was asked to make transactions durable
 	Waiting int    // requests handed in and not yet taken up
 }
 
 // Stats counts the work of the shared commit.
 func (s *Store) Stats() Stats {
 	c := s.committer
-	return Stats{Commits: c.commits.Load(), Jobs: c.jobs.Load(), Waiting: len(c.queue)}
+	return Stats{Commits: c.commits.Load(), Jobs: c.jobs.Load(), Syncs: c.syncs.Load(), Waiting: len(c.queue)}
 }

@@ -13,6 +13,8 @@ type engine interface {
 	snapshot(ctx context.Context, f func(querier) error) error
 	// begin opens a transaction that writes. One at a time is open in this process.
 	begin() (writing, error)
+	// sync makes everything committed so far durable before it returns.
+	sync() error
 	// failure says what an error of a transaction means.
 	failure(err error) failure
 	// explain turns an error into a sentence that says what happened and what to do.
@@ -52,7 +54,7 @@ type writing interface {
 	put(s *statement, rows [][]any) error
 	// claim is put of a statement that says which rows it could change: hit is as long as rows.
 	claim(s *statement, rows [][]any) (hit []bool, err error)
-	// commit makes everything durable before it returns.
+	// commit ends the transaction; what comes after sees it, but only sync makes it durable.
 	commit() error
 	rollback() error
 }

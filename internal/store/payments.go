@@ -18,6 +18,7 @@ import (
 type row struct {
 	seq     int64
 	due     time.Time // due_at as stored
+	batch   uint64    // the commit that wrote it, in this process
 	told    int       // as far as this process knows: events up to this one are told or closed
 	payment payment.Payment
 }
@@ -56,7 +57,7 @@ func (s *Store) Update(ctx context.Context, id payment.ID, decide Decide) (payme
 // Payment finds a payment by its id.
 func (s *Store) Payment(ctx context.Context, id payment.ID) (payment.Payment, error) {
 	if r, ok := s.cache.byID(id); ok {
-		return r.payment, nil
+		return r.payment, s.committer.await(r.batch)
 	}
 	return s.find(ctx, paymentByID, id[:])
 }
@@ -68,7 +69,7 @@ func (s *Store) PaymentByNumber(ctx context.Context, number int64) (payment.Paym
 		return payment.Payment{}, ErrNotFound
 	}
 	if r, ok := s.cache.bySeqOf(seq); ok {
-		return r.payment, nil
+		return r.payment, s.committer.await(r.batch)
 	}
 	return s.find(ctx, paymentBySeq, seq)
 }
@@ -84,6 +85,9 @@ func (s *Store) find(ctx context.Context, sql string, args ...any) (payment.Paym
 		r, err = s.load(q, sql, args...)
 		return err
 	})
+	if err == nil {
+		err = s.committer.await(s.committer.latest.Load())
+	}
 	return r.payment, err
 }
 
@@ -294,7 +298,7 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 				string(p.Terms.Amount.Currency), p.Terms.Amount.Minor, string(text)})
 		}
 		for i := range c.Closed {
-			record, err := json.Marshal(&c.Closed[i])
+			record, err := c.Closed[i].AppendJSON(make([]byte, 0, recordBytes))
 			if err != nil {
 				return nil, fmt.Errorf("operation %s cannot be written: %w", c.Closed[i].Ref, err)
 			}
@@ -429,8 +433,11 @@ func (s *Store) updatePayments(w writing, changed []*job) (left, stale []*job, e
 	return left, stale, nil
 }
 
+// Most are shorter.
+const progressBytes, recordBytes = 1536, 640
+
 func progressText(p *payment.Payment) (string, error) {
-	text, err := json.Marshal(&p.Progress)
+	text, err := p.Progress.AppendJSON(make([]byte, 0, progressBytes))
 	if err != nil {
 		return "", fmt.Errorf("payment %s: its progress cannot be written: %w", p.ID, err)
 	}

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -28,6 +29,7 @@ type sqliteEngine struct {
 	version int64                 // SQLite's count of other connections' writes, as last seen
 	gate    sync.Mutex            // held while a batch is committed, and while the log is cut: SQLite's own lock is never free under load
 	texts   map[*statement]string // under the gate
+	log     *os.File              // the log, for sync; opened at the first
 	stop    context.CancelFunc
 	loops   sync.WaitGroup
 }
@@ -66,9 +68,10 @@ func openWriter(path string) (*sqlite.Conn, error) {
 	if err != nil {
 		return nil, explain(err, path)
 	}
-	// Money is acknowledged only when it is on the disk: every commit is synced. Checkpoints are
-	// made by a connection of their own, so that no caller waits for one.
-	if err := set(conn, "synchronous = FULL", "wal_autocheckpoint = 0", "cache_size = -65536", "temp_store = MEMORY"); err != nil {
+	// Money is acknowledged only when it is on the disk, and sync sees to that: not SQLite within COMMIT,
+	// where it would keep the next batch waiting. Checkpoints are made by a connection of their own, so that
+	// no caller waits for one.
+	if err := set(conn, "synchronous = OFF", "wal_autocheckpoint = 0", "cache_size = -16384", "temp_store = MEMORY"); err != nil {
 		return nil, errors.Join(explain(err, path), conn.Close())
 	}
 	conn.SetBusyTimeout(busyTimeout)
@@ -96,8 +99,27 @@ func openReaders(path string) (*sqlitex.Pool, error) {
 func (e *sqliteEngine) close() error {
 	e.stop()
 	e.loops.Wait()
+	var logErr error
+	if e.log != nil {
+		logErr = e.log.Close()
+	}
 	// The writer goes last: SQLite then moves all of its log into the file, which readers may not.
-	return errors.Join(e.readers.Close(), e.writer.Close())
+	return errors.Join(logErr, e.readers.Close(), set(e.writer, "synchronous = FULL"), e.writer.Close())
+}
+
+// sync writes the log to the disk. Transactions stand in it one behind the other, each with a checksum
+// over all before it in the log: after a loss of power those that were synced are there, and of the others
+// none without those before it. (SQLite does the same within COMMIT under synchronous = FULL.)
+func (e *sqliteEngine) sync() (err error) {
+	if e.log == nil {
+		if e.log, err = os.OpenFile(e.path+"-wal", os.O_RDWR, 0); err != nil {
+			return uncommitted{err}
+		}
+	}
+	if err := syscall.Fdatasync(int(e.log.Fd())); err != nil {
+		return uncommitted{fmt.Errorf("sync: %w", err)}
+	}
+	return nil
 }
 
 func (e *sqliteEngine) explain(err error) error { return explain(err, e.path) }
@@ -444,8 +466,13 @@ func (e *sqliteEngine) restartLog() error {
 	defer e.gate.Unlock()
 	e.writer.SetBusyTimeout(restartTimeout)
 	defer e.writer.SetBusyTimeout(busyTimeout)
+	// Here SQLite itself must sync: the log before its pages go into the file, and the file before the log
+	// is written over.
+	if err := set(e.writer, "synchronous = FULL"); err != nil {
+		return err
+	}
 	_, err := moveLog(e.writer, "RESTART")
-	return err
+	return errors.Join(err, set(e.writer, "synchronous = OFF"))
 }
 
 // moveLog moves pages from the log into the file and returns the log's length in bytes.

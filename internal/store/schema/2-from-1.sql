@@ -44,8 +44,21 @@ ALTER TABLE operations RENAME TO operations_1;
 CREATE TABLE operations (
   payment INTEGER NOT NULL,
   n       INTEGER NOT NULL,
-  record  TEXT    NOT NULL,
-  PRIMARY KEY (payment, n)
-) WITHOUT ROWID;
+  record  TEXT    NOT NULL
+);
+CREATE UNIQUE INDEX operations_by_payment ON operations (payment, n);
 INSERT INTO operations SELECT payment, n, record FROM operations_1 ORDER BY payment, n;
 DROP TABLE operations_1;
+ALTER TABLE entries RENAME TO entries_1;
+CREATE TABLE entries (
+  payment   INTEGER NOT NULL,
+  n         INTEGER NOT NULL,
+  operation TEXT    NOT NULL,
+  kind      TEXT    NOT NULL,
+  at        INTEGER NOT NULL,
+  currency  TEXT    NOT NULL,
+  lines     TEXT    NOT NULL
+);
+INSERT INTO entries SELECT payment, n, operation, kind, at, currency, lines FROM entries_1 ORDER BY payment, n;
+DROP TABLE entries_1;
+CREATE UNIQUE INDEX entries_by_payment ON entries (payment, n);

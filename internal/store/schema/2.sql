@@ -50,13 +50,14 @@ CREATE TABLE names (
   PRIMARY KEY (shop, shop_payment_id)
 ) WITHOUT ROWID;
 
--- Answered questions; the open one is in payments.progress.
+-- Answered questions; the open one is in payments.progress. Facts lie in the order in which they came,
+-- so that each commit adds to few pages, and are found by their payments.
 CREATE TABLE operations (
   payment INTEGER NOT NULL,
   n       INTEGER NOT NULL,
-  record  TEXT    NOT NULL,
-  PRIMARY KEY (payment, n)
-) WITHOUT ROWID;
+  record  TEXT    NOT NULL
+);
+CREATE UNIQUE INDEX operations_by_payment ON operations (payment, n);
 
 -- The ledger: lines is "account sum;account sum", adding up to zero.
 CREATE TABLE entries (
@@ -66,9 +67,9 @@ CREATE TABLE entries (
   kind      TEXT    NOT NULL,
   at        INTEGER NOT NULL,
   currency  TEXT    NOT NULL,
-  lines     TEXT    NOT NULL,
-  PRIMARY KEY (payment, n)
-) WITHOUT ROWID;
+  lines     TEXT    NOT NULL
+);
+CREATE UNIQUE INDEX entries_by_payment ON entries (payment, n);
 
 -- What merchants shall be told. next_at is null when nothing is to be sent any more; outcome says why.
 CREATE TABLE events (
