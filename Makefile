@@ -33,7 +33,7 @@ fmt: ## format all Go files
 	gofmt -w $$(git ls-files --cached --others --exclude-standard '*.go')
 
 .PHONY: needs
-needs: ## install what the tests need and the machine has not: a C compiler for the race detector, Chromium and axe-core for the pages
+needs: ## install what the tests need and the machine has not: a C compiler for the race detector, PostgreSQL, Chromium and axe-core for the pages
 	@tools/needs
 
 .PHONY: bench
