@@ -71,7 +71,7 @@ func TestProxyIsTransparent(t *testing.T) {
 		return Pass
 	})
 	conn := connect(t, strings.Replace(proxy.DSN(), "sslmode=disable", "sslmode=prefer", 1)) // it is told that there is no TLS
-	for range 2 { // prepared, and again
+	for range 2 {                                                                            // prepared, and again
 		if n := number(t, conn, `SELECT 41 + 1`); n != 42 {
 			t.Errorf("the answer is %d", n)
 		}
