@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+
 	"holdfast/internal/gateway"
 	"holdfast/internal/merchant"
 	"holdfast/internal/notify"
@@ -29,7 +31,7 @@ import (
 
 type serveCmd struct {
 	data
-	Listen      string        `help:"Address to serve on." default:"127.0.0.1:8080" placeholder:"ADDRESS"`
+	Listen      string        `help:"Address to serve on, where systemd hands over no socket." default:"127.0.0.1:8080" placeholder:"ADDRESS"`
 	APIURL      string        `name:"api-url" help:"Where merchants reach the API; default: the address served on." placeholder:"URL"`
 	PayURL      string        `name:"pay-url" help:"Where payers reach the pages; default: the address served on." placeholder:"URL"`
 	TLSCert     string        `name:"tls-cert" help:"Certificate for HTTPS (PEM)." type:"existingfile" placeholder:"FILE"`
@@ -58,7 +60,8 @@ GET /healthz says that it runs, GET /readyz that it can take payments.`
 }
 
 func (c *serveCmd) Run(ctx context.Context, p program) error {
-	g, err := c.start(c.logger(p.stderr))
+	log := c.logger(p.stderr)
+	g, err := c.start(log)
 	if err != nil {
 		return err
 	}
@@ -68,16 +71,23 @@ func (c *serveCmd) Run(ctx context.Context, p program) error {
 		fmt.Fprintf(p.stdout, "holdfast serves at %s (data in %s). Stop it with Ctrl-C.\n", g.apiURL, c.Data)
 	}
 	if c.DebugListen != "" {
-		_, stop, err := listenAndServe(c.DebugListen, http.DefaultServeMux, c.logger(p.stderr))
+		_, stop, err := listenAndServe(c.DebugListen, http.DefaultServeMux, log)
 		if err != nil {
 			return errors.Join(err, g.stop())
 		}
 		defer stop()
 	}
+	tell(daemon.SdNotifyReady, log)
+	watched, endWatch := context.WithCancel(ctx)
+	var watchdog sync.WaitGroup
+	watchdog.Go(func() { feed(watched, g.alive, log) })
 	select {
 	case <-ctx.Done():
 	case err = <-g.failed:
 	}
+	endWatch()
+	watchdog.Wait()
+	tell(daemon.SdNotifyStopping, log)
 	return errors.Join(err, g.stop())
 }
 
@@ -87,6 +97,7 @@ type running struct {
 	store          *store.Store
 	vault          *vault.Vault
 	gateway        *gateway.Gateway
+	notifier       *notify.Notifier
 	server         *http.Server
 	failed         chan error // the server's end, if nobody asked for it
 	endLoops       context.CancelFunc
@@ -132,9 +143,9 @@ func (g *running) serve(c *serveCmd, log *slog.Logger) (err error) {
 	if g.vault, err = openVault(c.Data); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", c.Listen)
+	listener, err := listen(c.Listen)
 	if err != nil {
-		return fmt.Errorf("cannot listen on %s: %w (use another --listen)", c.Listen, err)
+		return err
 	}
 	scheme := "http"
 	if c.TLSCert != "" {
@@ -147,7 +158,7 @@ func (g *running) serve(c *serveCmd, log *slog.Logger) (err error) {
 		return errors.Join(err, listener.Close())
 	}
 	g.gateway = gateway.New(gateway.Config{Store: g.store, Live: centres.live, Test: centres.test, HoldFor: c.HoldTimeout, Log: log})
-	notifier := notify.New(notify.Config{
+	g.notifier = notify.New(notify.Config{
 		Store: g.store, Decide: g.gateway.Decide, AllowPrivate: centres.simulated, Log: log,
 		UniqueKey: func(shop merchant.Shop) (string, error) { return uniqueKey(g.vault, shop) },
 	})
@@ -165,7 +176,7 @@ func (g *running) serve(c *serveCmd, log *slog.Logger) (err error) {
 		}
 		g.gateway.Run(ctx)
 	})
-	g.loops.Go(func() { notifier.Run(ctx) })
+	g.loops.Go(func() { g.notifier.Run(ctx) })
 
 	site := web.Site{
 		API:   api.New(api.Config{Gateway: g.gateway, Store: g.store, PayURL: g.payURL, Log: log}),

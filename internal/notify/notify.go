@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -77,6 +78,7 @@ type Notifier struct {
 	transport *outward.Transport
 	endpoints *endpoints
 	results   chan store.Result
+	stepped   atomic.Int64 // see Stepped; nanoseconds
 }
 
 // New makes a Notifier.
@@ -84,11 +86,17 @@ func New(cfg Config) *Notifier {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return &Notifier{
+	n := &Notifier{
 		cfg: cfg, transport: newTransport(cfg.AllowPrivate), endpoints: newEndpoints(),
 		results: make(chan store.Result, recordAtOnce),
 	}
+	n.stepped.Store(time.Now().UnixNano())
+	return n
 }
+
+// Stepped is when Run last saw to it that what is due is sent: it asked the store, or had its hands full. While Run
+// runs and the store answers, that is less than a second ago.
+func (n *Notifier) Stepped() time.Time { return time.Unix(0, n.stepped.Load()) }
 
 // Step delivers what is due now, once, and returns how many events it sent. It is Run without
 // waiting, for tests and simulations.
@@ -250,10 +258,14 @@ func (r *round) claim(ctx context.Context) {
 	for {
 		room := r.n.endpoints.room()
 		if room <= 0 {
+			r.n.stepped.Store(time.Now().UnixNano())
 			return
 		}
 		deliveries, err := r.n.cfg.Store.Claim(ctx, min(room, recordAtOnce), lease, r.n.endpoints.admit)
-		if err != nil && ctx.Err() == nil {
+		switch {
+		case err == nil:
+			r.n.stepped.Store(time.Now().UnixNano())
+		case ctx.Err() == nil:
 			r.n.cfg.Log.Error("notifications cannot be taken from the store", "error", err)
 		}
 		for _, d := range deliveries {
