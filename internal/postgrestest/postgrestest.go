@@ -10,7 +10,8 @@
 // A machine without PostgreSQL fails the test and says what to install; nothing is skipped.
 //
 // Order to read: postgrestest.go (servers and databases), standby.go (a second server that takes over), proxy.go
-// (connections that break), refuse.go (statements that fail), stale.go (what a lost keeper left).
+// (connections that break), refuse.go (statements that fail), stale.go (what a lost keeper left), distributed.go (what
+// of SQL the engines that spread a database over machines do not take).
 package postgrestest
 
 import (
