@@ -57,7 +57,7 @@ type benchCmd struct {
 func (c *benchCmd) Help() string {
 	return `Each payment is whole: prepare_payment, pay, verificationInfo, check_sms_key, set_accept, and its
 notifications received and answered. Afterwards the books are checked; a run whose books are not
-right has no result and ends 1.
+right has no result and ends 1. A running gateway must serve with --humo-otp pc for --scheme humo.
 
   holdfast bench --local --duration 60s --concurrency 64 --ceiling --json
   holdfast bench --local --rate 500 --duration 60s      latencies at a fixed rate, from the intended start
@@ -239,7 +239,8 @@ func (c *benchCmd) local(ctx context.Context, p program, cfg bench.Config, resul
 	}
 	defer simulator.end()
 	cfg.Sim = said["sim"]
-	gateway, said, err := startSelf(p.stderr, "serve", "--data", dir, "--listen", "127.0.0.1:0", "--sim", cfg.Sim, "--log-level", "warn", "--debug-listen", c.DebugListen, "--json")
+	gateway, said, err := startSelf(p.stderr, "serve", "--data", dir, "--listen", "127.0.0.1:0", "--sim", cfg.Sim, "--log-level", "warn", "--debug-listen", c.DebugListen, "--json",
+		"--humo-otp", "pc") // the code of a card that many payers share is known beforehand only if the centre makes it
 	if err != nil {
 		return err
 	}

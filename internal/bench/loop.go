@@ -117,7 +117,7 @@ func (l *loop) serve(c *conn) error {
 		}
 		c.in = append(make([]byte, 0, 2*cap(c.in)+8<<10), c.in...)
 	}
-	n, err := unix.Read(c.fd, c.in[len(c.in):cap(c.in)])
+	n, err := read(c.fd, c.in[len(c.in):cap(c.in)])
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
 		return nil
@@ -151,7 +151,7 @@ func (l *loop) serve(c *conn) error {
 // send writes a message whole. Each side waits for the other's answer before it writes again, so there is
 // always room for one.
 func (c *conn) send(b []byte) error {
-	n, err := unix.Write(c.fd, b)
+	n, err := write(c.fd, b)
 	if err == nil && n < len(b) {
 		err = fmt.Errorf("the system took %d of %d bytes only", n, len(b))
 	}
