@@ -19,7 +19,7 @@ type plotCmd struct {
 
 func (c *plotCmd) Help() string {
 	return `Writes the plots that the runs have something to say on: rate-by-concurrency.svg from those as fast as
-they could, latency-by-rate.svg from those at a fixed rate, over-time.svg from the longest one.
+they could, latency-by-rate.svg from those at a fixed rate, rate-over-time.svg and memory-over-time.svg from the longest one.
 
   holdfast bench --local --sweep rate=100,200,400,800 --duration 20s --json > rates.json
   holdfast plot rates.json --out plots`
