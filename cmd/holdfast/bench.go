@@ -444,7 +444,7 @@ func (p program) showSweep(flag string, runs []benchCmd, results []*benchResult)
 	t.Render()
 }
 
-// preload makes finished payments, through the same decisions and commits as real ones, without
+// preload makes finished payments, through the same decisions, checks and commits as real ones, without
 // asking a centre or telling a merchant. Each commit carries as many as it can.
 func preload(ctx context.Context, s *store.Store, shops []bench.Shop, count int, progress func(done, of int)) error {
 	const atOnce = 512 // two commits' worth: one is put together while the other is made
@@ -466,47 +466,55 @@ func preload(ctx context.Context, s *store.Store, shops []bench.Shop, count int,
 	return group.Wait()
 }
 
-// finish makes one payment and brings it to its end.
+// finish makes one payment and brings it to its end. Nobody stands between an answer and the next
+// question here, so both go into one commit, as those of the code and the hold always do.
 func finish(ctx context.Context, s *store.Store, shop int64, name string) error {
+	pay := payment.Pay{VerifyID: 1, Attempt: payment.Attempt{
+		Method: payment.Uzcard, Processor: "uzcard", Card: payment.CardFacts{Scheme: "uzcard", First6: "860031", Last4: "1293", Country: "UZ"},
+		Input: "merchant_site", Fee: payment.FeeTerms{TariffID: 1, Rate: 20_000}, HoldFor: 1800, Limits: payment.Limits{AnswerMillis: 10_000},
+	}}
+	var refused error
 	p, _, err := s.Create(ctx, shop, name, func(number int64, now time.Time) payment.Change {
 		var random [10]byte
 		rand.Read(random[:])
-		return payment.New(payment.NewID(now, random), number, shop, payment.Terms{
+		made := payment.New(payment.NewID(now, random), number, shop, payment.Terms{
 			ShopPaymentID: name, Amount: money.New(100_000, money.UZS), Test: true, InitTime: now, ExpiresAt: now.Add(time.Hour),
 			Methods: []payment.Method{payment.Uzcard}, Description: "A teapot", ReturnURL: "https://shop.example/thanks", Language: "uz",
 			User: &payment.User{ID: "7", Phone: "998901234567", Email: "payer@example.uz"},
 		}, now)
+		made, refused = then(made, pay, now)
+		return made
 	})
-	if err != nil {
+	if err := errors.Join(err, refused); err != nil {
 		return err
 	}
-	attempt := payment.Attempt{
-		Method: payment.Uzcard, Processor: "uzcard", Card: payment.CardFacts{Scheme: "uzcard", First6: "860031", Last4: "1293", Country: "UZ"},
-		Input: "merchant_site", Fee: payment.FeeTerms{TariffID: 1, Rate: 20_000}, HoldFor: 1800, Limits: payment.Limits{AnswerMillis: 10_000},
-	}
-	steps := []payment.Command{
-		payment.Pay{Attempt: attempt, VerifyID: 1},
-		payment.SubmitCode{VerifyID: 1},
-		nil, // the hold follows from the code
-		payment.Decide{Accept: payment.Capture, By: payment.ByMerchant},
-	}
-	for _, command := range steps {
-		if command != nil {
-			_, err := s.Update(ctx, p.ID, func(p payment.Payment, now time.Time) (payment.Change, error) { return payment.Begin(p, command, now) })
-			if err != nil {
-				return err
-			}
-		}
+	for _, next := range []payment.Command{
+		payment.SubmitCode{VerifyID: 1}, // once it is sent
+		nil,                             // once it is right: the hold follows by itself
+		payment.Decide{Accept: payment.Capture, By: payment.ByMerchant}, // once the money is held
+		nil,
+	} {
 		_, err := s.Update(ctx, p.ID, func(p payment.Payment, now time.Time) (payment.Change, error) {
 			answer := payment.Answer{Ref: p.Open.Ref, Outcome: payment.Approved, Centre: payment.Centre{RRN: "000000000001"}}
 			if p.Open.Kind == payment.OpChallenge {
 				answer.Outcome = payment.ChallengeGiven
 			}
-			return payment.Settle(p, answer, now), nil
+			return then(payment.Settle(p, answer, now), next, now)
 		})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// then adds to a change what a command changes after it; nil is no command.
+func then(c payment.Change, command payment.Command, now time.Time) (payment.Change, error) {
+	if command == nil {
+		return c, nil
+	}
+	next, err := payment.Begin(c.Payment, command, now)
+	next.Closed, next.Entries = append(c.Closed, next.Closed...), append(c.Entries, next.Entries...)
+	next.Events = append(c.Events, next.Events...)
+	return next, err
 }
