@@ -1,6 +1,7 @@
 # Holdfast. `make` alone lists what there is.
 
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 GO    ?= go
 # Rooms in which things happen at once: their tests run under the race detector.
 RACED := . ./cmd/... ./internal/...

@@ -424,7 +424,7 @@ func (p program) showBench(r *benchResult) {
 	}
 	processes.Render()
 	if r.Commits > 0 {
-		fmt.Fprintf(p.stdout, "%d synced commits: %.1f operations each, %.2f a payment; %d bytes written a payment; %d bytes of store a payment; log at most %d MiB\n",
+		fmt.Fprintf(p.stdout, "%d durable commits: %.1f operations each, %.2f a payment; %d bytes written a payment; %d bytes of store a payment; log at most %d MiB\n",
 			r.Commits, r.OperationsPerCommit, r.CommitsPerPayment, r.BytesPerPayment, r.StoreBytesPerPayment, r.LogPeakMiB)
 	}
 	fmt.Fprintf(p.stdout, "%d notifications; lost %d, doubled %d, in doubt %d, books clean: %t\n", r.Notifications, r.Lost, r.Doubled, r.InDoubt, r.BooksClean)

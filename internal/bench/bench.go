@@ -47,7 +47,7 @@ type Config struct {
 
 // Work is what a store has done.
 type Work struct {
-	Commits    int64 // made durable, each with a sync of the log
+	Commits    int64 // made durable; one that wrote anything is a sync of the log
 	Operations int64 // answered by them
 }
 
@@ -79,7 +79,7 @@ type Result struct {
 	Processes           map[string]Usage `json:"processes,omitempty"`
 	CPUPerPayment       map[string]int64 `json:"cpu_us_per_payment,omitempty"`        // microseconds, by process
 	BytesPerPayment     int64            `json:"bytes_written_per_payment,omitempty"` // to the disk, by the gateway
-	Commits             int64            `json:"commits,omitempty"`                   // each synced to the disk
+	Commits             int64            `json:"commits,omitempty"`                   // made durable, with one sync of the log each
 	OperationsPerCommit float64          `json:"operations_per_commit,omitempty"`
 	CommitsPerPayment   float64          `json:"commits_per_payment,omitempty"`
 	LogPeakMiB          int64            `json:"wal_peak_mib,omitempty"`
