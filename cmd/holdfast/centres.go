@@ -109,7 +109,7 @@ func (f centreFlags) connect(with connecting) (c centres, err error) {
 		c.callbackKeys = append(c.callbackKeys, f.Bank.CallbackKey)
 	}
 	if with.sim != "" {
-		if err := simulatedFlags(with.sim).connectTo(c.test, with); err != nil {
+		if err := simulatedFlags(with.sim, f.Humo.OTP).connectTo(c.test, with); err != nil {
 			return c, fmt.Errorf("--sim: %w", err)
 		}
 		c.callbackKeys = append(c.callbackKeys, simLogin)
@@ -120,13 +120,13 @@ func (f centreFlags) connect(with connecting) (c centres, err error) {
 	return c, nil
 }
 
-// simulatedFlags are the contracts with the simulator.
-func simulatedFlags(sim string) (f centreFlags) {
+// simulatedFlags are the contracts with the simulator; otp says who makes Humo's codes.
+func simulatedFlags(sim string, otp humo.Mode) (f centreFlags) {
 	at := func(path string) string { return strings.TrimSuffix(sim, "/") + path }
 	f.Uzcard = svgateFlags{URL: at("/svgate"), Login: simLogin, Password: simLogin, Merchant: simMerchant, Terminal: simTerminal, Port: 1}
 	f.Humo = humoFlags{
 		URL: at("/humo"), Login: simLogin, Password: simLogin, Merchant: simMerchant, Terminal: simTerminal, Point: "100010", Centre: "HOLDFAST",
-		MiddlewareURL: at("/humo-middleware"), MiddlewareToken: simLogin, OTP: humo.Gateway, SMSURL: at("/sms/send"), SMSToken: simLogin,
+		MiddlewareURL: at("/humo-middleware"), MiddlewareToken: simLogin, OTP: otp, SMSURL: at("/sms/send"), SMSToken: simLogin,
 	}
 	f.Bank = rbsFlags{URL: at("/rbs"), Login: simLogin, Password: simLogin, CallbackKey: simLogin}
 	return f

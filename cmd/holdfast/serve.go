@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -39,7 +40,7 @@ type serveCmd struct {
 	Sim         string        `help:"A simulator (holdfast sim): for test payments, and for all where no real centre is set." placeholder:"URL"`
 	HoldTimeout time.Duration `help:"How long a hold waits for a decision where the shop sets nothing." default:"30m"`
 	Doubt       time.Duration `help:"How long after an operation a centre's \"not found\" proves nothing." default:"2m"`
-	DebugListen string        `help:"Loopback address for profiles of the running process (net/http/pprof); default: none." placeholder:"ADDRESS"`
+	DebugListen string        `help:"Loopback address for profiles of the running process (net/http/pprof) and the store's counts of commits (/debug/store); default: none." placeholder:"ADDRESS"`
 	JSON        bool          `help:"Say where it serves as one line of JSON, once it is ready."`
 
 	centreFlags
@@ -65,17 +66,19 @@ func (c *serveCmd) Run(ctx context.Context, p program) error {
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		err = p.print(map[string]string{"api": g.apiURL, "pages": g.payURL, "data": c.Data})
-	} else {
-		fmt.Fprintf(p.stdout, "holdfast serves at %s (data in %s). Stop it with Ctrl-C.\n", g.apiURL, c.Data)
-	}
+	says := map[string]string{"api": g.apiURL, "pages": g.payURL, "data": c.Data}
 	if c.DebugListen != "" {
-		_, stop, err := listenAndServe(c.DebugListen, http.DefaultServeMux, log)
+		url, stop, err := listenAndServe(c.DebugListen, g.debug(), log)
 		if err != nil {
 			return errors.Join(err, g.stop())
 		}
 		defer stop()
+		says["debug"] = url
+	}
+	if c.JSON {
+		err = p.print(says)
+	} else {
+		fmt.Fprintf(p.stdout, "holdfast serves at %s (data in %s). Stop it with Ctrl-C.\n", g.apiURL, c.Data)
 	}
 	tell(daemon.SdNotifyReady, log)
 	watched, endWatch := context.WithCancel(ctx)
@@ -89,6 +92,28 @@ func (c *serveCmd) Run(ctx context.Context, p program) error {
 	watchdog.Wait()
 	tell(daemon.SdNotifyStopping, log)
 	return errors.Join(err, g.stop())
+}
+
+// debugStore is where --debug-listen tells of the store's work.
+const debugStore = "/debug/store"
+
+// storeStats is what it tells, counted from the start of the process.
+type storeStats struct {
+	Commits    uint64 `json:"commits"`    // made durable
+	Operations uint64 `json:"operations"` // answered by them
+	Waiting    int    `json:"waiting"`    // handed in and not yet taken up
+}
+
+// debug serves what --debug-listen has beside the profiles.
+func (g *running) debug() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", http.DefaultServeMux)
+	mux.HandleFunc("GET "+debugStore, func(w http.ResponseWriter, _ *http.Request) {
+		s := g.store.Stats()
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(storeStats{Commits: s.Commits, Operations: s.Jobs, Waiting: s.Waiting})
+	})
+	return mux
 }
 
 // running is a gateway that serves.
