@@ -185,7 +185,7 @@ func (g *running) serve(c *serveCmd, log *slog.Logger) (err error) {
 	g.gateway = gateway.New(gateway.Config{Store: g.store, Live: centres.live, Test: centres.test, HoldFor: c.HoldTimeout, Log: log})
 	g.notifier = notify.New(notify.Config{
 		Store: g.store, Decide: g.gateway.Decide, AllowPrivate: centres.simulated, Log: log,
-		UniqueKey: func(shop merchant.Shop) (string, error) { return uniqueKey(g.vault, shop) },
+		UniqueKey: rememberKeys(g.vault),
 	})
 	// Nobody else serves from this store: what is open was left by a process that is gone.
 	ctx, endLoops := context.WithCancel(context.Background())
@@ -252,6 +252,36 @@ const purposeUniqueKey = "unique_key"
 func uniqueKey(v *vault.Vault, shop merchant.Shop) (string, error) {
 	key, err := v.Unseal(purposeUniqueKey, shop.UniqueKey)
 	return string(key), err
+}
+
+// keysRemembered bounds how many unsealed keys are kept in memory.
+const keysRemembered = 10_000
+
+// rememberKeys is uniqueKey for those who need the same keys again and again: unsealing one costs more than the
+// signatures that are made with it.
+func rememberKeys(v *vault.Vault) func(merchant.Shop) (string, error) {
+	var mu sync.Mutex
+	keys := make(map[string]string) // by how they are sealed
+	return func(shop merchant.Shop) (string, error) {
+		sealed := string(shop.UniqueKey)
+		mu.Lock()
+		key, ok := keys[sealed]
+		mu.Unlock()
+		if ok {
+			return key, nil
+		}
+		key, err := uniqueKey(v, shop)
+		if err != nil {
+			return "", err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if len(keys) >= keysRemembered {
+			clear(keys)
+		}
+		keys[sealed] = key
+		return key, nil
+	}
 }
 
 func orElse(text, otherwise string) string {
