@@ -101,12 +101,13 @@ func (s *Store) eventRow(w writing, j *job, e *payment.Event) ([]any, error) {
 }
 
 // earlierWaits reports whether an earlier event of the payment waits to be told (again). One that is
-// being told right now does not: who takes fresh events keeps their order.
+// being told right now does not: who takes fresh events keeps their order. Neither does one that the merchant has
+// taken, and that is repeated only until he decides.
 func earlierWaits(q querier, r row, e *payment.Event) (waits bool, err error) {
 	if e.N == r.told+1 {
 		return false, nil
 	}
-	err = q.query(`SELECT 1 FROM events WHERE payment = ?1 AND n < ?2 AND next_at IS NOT NULL AND lease_until <= ?3 LIMIT 1`,
+	err = q.query(`SELECT 1 FROM events WHERE payment = ?1 AND n < ?2 AND next_at IS NOT NULL AND lease_until <= ?3 AND accepted = 0 LIMIT 1`,
 		[]any{r.seq, e.N, micros(e.At)}, func(record) error {
 			waits = true
 			return nil
