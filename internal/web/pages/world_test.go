@@ -267,7 +267,7 @@ type page struct {
 
 func (w *world) visitor() *visitor {
 	jar, _ := cookiejar.New(nil)
-	return &visitor{w: w, http: &http.Client{Jar: jar, Timeout: 20 * time.Second}}
+	return &visitor{w: w, http: &http.Client{Jar: jar, Timeout: 100 * time.Second}}
 }
 
 func (v *visitor) do(request *http.Request) page {
