@@ -18,6 +18,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/input"
 	cdplog "github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
 	cdppage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
@@ -683,6 +684,84 @@ func TestChecksInTheBrowser(t *testing.T) {
 	press("2")
 	if got, at := b.value("#pan"), evaluate[int](b, `document.getElementById("pan").selectionStart`); got != "4111 2111 1111 1111" || at != 6 {
 		t.Errorf("after editing in the middle: %q with the cursor at %v", got, at)
+	}
+	b.complaints()
+}
+
+// The longest card numbers are seen whole on the narrowest phone, in the letters that are there and in wider ones.
+func TestCardNumberFits(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p, c := w.prepare("ru"), w.card("ok")
+	w.visitor().pay(p, c)
+	b := w.tab(phone, "fits")
+	for _, path := range []string{"/pay/", "/uzcard/sms/"} {
+		b.open(path + p.ID.String())
+		b.is(`(() => { for (const d of document.querySelectorAll("details")) d.open = true; return true; })()`) // the form for a further code
+		for _, letters := range []string{"", "font-family: monospace", "font-family: serif; font-weight: bold", "font-family: 'DejaVu Sans', Verdana, sans-serif; font-weight: bold; letter-spacing: .03em"} {
+			for _, number := range []string{"8600313260861293", "8888888888888888", "4000000000000000006", "4888888888888888888"} {
+				b.is(fmt.Sprintf(`(() => { const i = document.getElementById("pan"); i.style.cssText = %q; i.value = ""; i.focus(); return true; })()`, letters))
+				call(b, input.InsertText, input.InsertTextParams{Text: number})
+				got := evaluate[[]float64](b, `(() => { const i = document.getElementById("pan"); return [i.scrollWidth, i.clientWidth, i.value.length, parseFloat(getComputedStyle(i).fontSize)]; })()`)
+				if got[0] > got[1] {
+					t.Errorf("%s, %q: %s needs %v pixels and has %v", path, letters, number, got[0], got[1])
+				}
+				if want := len(number) + (len(number)-1)/4; int(got[2]) != want {
+					t.Errorf("%s is shown with %v characters, want %d", number, got[2], want)
+				}
+				if got[3] < 16 {
+					t.Errorf("the number is shown with %v pixels: phones zoom in below 16", got[3])
+				}
+			}
+		}
+		b.shot("number" + strings.ReplaceAll(strings.TrimSuffix(path, "/"), "/", "-"))
+	}
+}
+
+// All that a browser loads for the card page comes from us, and is light.
+func TestNothingFromElsewhere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b := w.tab(phone, "network")
+	var mu sync.Mutex
+	var asked []string
+	weight := 0.0
+	err := chromedp.Listen(b.ctx, func(event any) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch e := event.(type) {
+		case *network.EventRequestWillBeSent:
+			asked = append(asked, e.Request.URL)
+		case *network.EventLoadingFinished:
+			weight += e.EncodedDataLength // with its headers
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call(b, network.Enable, network.EnableParams{})
+	p := w.prepare("ru")
+	b.open("/pay/" + p.ID.String())
+	b.reaches("pay", p, "#pan")
+	b.until("the page to be counted", func() (bool, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(asked) > 0 && weight > 0, nil
+	})
+	loaded := evaluate[[]string](b, `performance.getEntriesByType("resource").map((e) => e.name)`)
+	mu.Lock()
+	defer mu.Unlock()
+	for _, address := range append(loaded, asked...) {
+		if !strings.HasPrefix(address, w.url+"/") {
+			t.Errorf("the card page asks for %s", address)
+		}
+	}
+	if asked[0] != w.url+"/pay/"+p.ID.String() {
+		t.Errorf("the first request is %s", asked[0])
+	}
+	t.Logf("%.0f bytes in %d requests", weight, len(asked))
+	if weight > 60_000 {
+		t.Errorf("the card page weighs %.0f bytes, more than 60 KB", weight)
 	}
 	b.complaints()
 }

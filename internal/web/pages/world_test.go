@@ -210,6 +210,17 @@ func (w *world) cardOf(scheme, behaviour string) sim.Card {
 	return sim.Card{}
 }
 
+// sharedPAN is the number of the scheme's card that many share.
+func (w *world) sharedPAN(scheme string) string {
+	for _, c := range w.sim.Cards() {
+		if c.Scheme == scheme && c.FixedOTP != "" {
+			return c.PAN
+		}
+	}
+	w.t.Fatalf("the simulator has no shared %s card", scheme)
+	return ""
+}
+
 // fault arranges a bad day at the centres.
 func (w *world) fault(f sim.Fault) {
 	w.t.Helper()
