@@ -25,6 +25,8 @@ type Fault struct {
 	// Code is for error_code only: what it answers. -1..-32768 are SVGate's and spoil its methods; 1..999 are an action
 	// code at Humo and an errorCode at RBS and spoil theirs.
 	Code int `json:"code,omitempty"`
+
+	cleared <-chan struct{} // of one that has happened: closed when the faults are cleared
 }
 
 const (
@@ -56,6 +58,7 @@ var faultKinds = []faultKind{
 	{Name: "system_error_not_done", notDone: true, Meaning: "Not done; answers that the system has failed: action code 909 at Humo, errorCode 7 at RBS.", methods: othersOnly},
 	{Name: "error_code", notDone: true, Meaning: "Not done; answers the error of the field code: -300 at SVGate, action code 907 at Humo, errorCode 5 at RBS."},
 	{Name: "slow", Meaning: "Done at once; answered after the simulator's slow time (3 s unless set), or never if the caller has gone by then."},
+	{Name: "withheld", Meaning: "Done at once; answered when the faults are cleared, or never if the caller has gone by then."},
 	{Name: "drip", Meaning: "Done; the answer comes a byte at a time, for 2 seconds in all."},
 	{Name: "garbage", Meaning: "Done; HTTP 200 with something that is neither JSON nor XML."},
 	{Name: "truncated", Meaning: "Done; HTTP 200 with the first half of the answer."},
@@ -176,11 +179,20 @@ func (s *Sim) AddFault(f Fault) error {
 	return nil
 }
 
-// ClearFaults forgets all faults that have not happened yet.
+// ClearFaults forgets all faults that have not happened yet, and sends the answers that are withheld.
 func (s *Sim) ClearFaults() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.forgetFaults()
+}
+
+// forgetFaults does so. The caller holds mu, or owns s alone.
+func (s *Sim) forgetFaults() {
 	s.faults = nil
+	if s.cleared != nil {
+		close(s.cleared)
+	}
+	s.cleared = make(chan struct{})
 }
 
 // Faults are the bad days still to come, oldest first.
@@ -206,6 +218,7 @@ func (s *Sim) takeFault(method string, a *account) (Fault, *faultKind) {
 			f.After--
 		case kind == nil:
 			hit, kind = f, faultNamed(f.Name)
+			hit.cleared = s.cleared
 			f.Times--
 		}
 		if f.Times > 0 {
@@ -228,8 +241,8 @@ type reply struct {
 }
 
 // deliver sends an answer in the way that the fault, if any, has chosen. The work is done or left undone by now.
-func (s *Sim) deliver(w http.ResponseWriter, r *http.Request, fault string, a reply) {
-	switch fault {
+func (s *Sim) deliver(w http.ResponseWriter, r *http.Request, fault Fault, a reply) {
+	switch fault.Name {
 	case "request_lost", "answer_lost":
 		s.hangUp(w, false)
 		return
@@ -256,6 +269,12 @@ func (s *Sim) deliver(w http.ResponseWriter, r *http.Request, fault string, a re
 		defer wait.Stop()
 		select {
 		case <-wait.C:
+		case <-r.Context().Done():
+			return
+		}
+	case "withheld":
+		select {
+		case <-fault.cleared:
 		case <-r.Context().Done():
 			return
 		}

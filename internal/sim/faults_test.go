@@ -36,7 +36,7 @@ func TestFaults(t *testing.T) {
 		}
 	}
 	whole := status(200, `{"jsonrpc":"2.0","id":41,"result":{"id":`)
-	tested := map[string]bool{}
+	tested := map[string]bool{"withheld": true} // TestWithheld
 	for _, c := range []struct {
 		fault Fault
 		check func(*testing.T, *http.Response, string, error)
@@ -226,6 +226,52 @@ func TestSlowAndGone(t *testing.T) {
 	case <-finished:
 	case <-time.After(10 * time.Second):
 		t.Error("the centre still waits for a caller who has left")
+	}
+}
+
+// An answer is withheld until the faults are cleared; the work is done before, and others are served meanwhile.
+func TestWithheld(t *testing.T) {
+	for name, clear := range map[string]func(*world){
+		"cleared": func(w *world) { w.sim.ClearFaults() },
+		"by HTTP": func(w *world) { w.script("DELETE", "/sim/faults", "") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.t = t
+			token := w.token(sharedPAN)
+			if err := w.sim.AddFault(Fault{Method: "hold.create", Name: "withheld"}); err != nil {
+				t.Fatal(err)
+			}
+			answered := make(chan string, 1)
+			go func() {
+				_, body, err := w.post(fmt.Sprintf(`{"jsonrpc":"2.0","method":"hold.create","id":41,"params":%s}`, holdParams(token, 100, 30)))
+				if err != nil {
+					body = err.Error()
+				}
+				answered <- body
+			}()
+			for deadline := time.Now().Add(10 * time.Second); len(w.sim.Books().Operations) == 0; {
+				if time.Now().After(deadline) {
+					t.Fatal("nothing was done")
+				}
+			}
+			w.wantBalance(sharedPAN, 0, 100)
+			w.hold(token, 1) // a second call has its answer before the first one
+			select {
+			case body := <-answered:
+				t.Fatalf("it was answered: %s", body)
+			default:
+			}
+			clear(w)
+			select {
+			case body := <-answered:
+				if !strings.HasPrefix(body, `{"jsonrpc":"2.0","id":41,"result":{`) {
+					t.Errorf("the answer is %s", body)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("the answer never came")
+			}
+		})
 	}
 }
 
@@ -543,8 +589,8 @@ func TestCentreFaults(t *testing.T) {
 			continue
 		}
 		for _, kind := range faultKinds {
-			// A slow trickle takes its time: one of each kind of answer is enough.
-			if !kind.spoils(method) || kind.Name == "drip" && method != "humo.hold" && method != "rbs.deposit" {
+			// A slow trickle takes its time: one of each kind of answer is enough. TestWithheld has what never ends by itself.
+			if !kind.spoils(method) || kind.Name == "withheld" || kind.Name == "drip" && method != "humo.hold" && method != "rbs.deposit" {
 				continue
 			}
 			t.Run(method+" "+kind.Name, func(t *testing.T) {

@@ -380,7 +380,7 @@ func (s *Sim) serveHumo(w http.ResponseWriter, r *http.Request) {
 		fault, a = s.humo(&m)
 		s.logFault(m.method, fault)
 	}
-	s.deliver(w, r, fault.Name, a)
+	s.deliver(w, r, fault, a)
 }
 
 // soapFault is a refusal: HTTP 500 and, if code is not 0, that action code.
@@ -919,7 +919,7 @@ func (s *Sim) serveMiddleware(method string, work func(*Sim, params, time.Time, 
 			out.b = append(appendText(out.b, message), '}')
 		}
 		s.logFault(method, fault)
-		s.deliver(w, r, fault.Name, reply{http.StatusOK, jsonType, append(out.b, '}')})
+		s.deliver(w, r, fault, reply{http.StatusOK, jsonType, append(out.b, '}')})
 	}
 }
 

@@ -313,7 +313,7 @@ func (s *Sim) serveRBS(w http.ResponseWriter, r *http.Request) {
 	s.logFault(served.method, fault)
 	// Otherwise callbacks start after the answer; this one comes before, and only its repeats after.
 	sent = slices.DeleteFunc(sent, func(cb callback) bool { return cb.fault == "callback_early" && s.callBack(cb, 1) })
-	s.deliver(w, r, fault.Name, reply{http.StatusOK, jsonType, answer})
+	s.deliver(w, r, fault, reply{http.StatusOK, jsonType, answer})
 	for _, cb := range sent {
 		s.post(cb)
 	}

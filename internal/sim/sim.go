@@ -23,7 +23,7 @@
 //	GET    /sim/books              Books
 //	GET    /sim/faults             []Fault
 //	POST   /sim/faults             Fault
-//	DELETE /sim/faults             forgets them
+//	DELETE /sim/faults             forgets them, and sends the answers that are withheld
 //	POST   /sim/clock              {"advance_seconds": 1..315360000}: holds lapse, codes and cards expire
 //	POST   /sim/reset              all cards, books, messages, faults and the clock as at the start; ids go on counting
 //	GET    /healthz                200 "ok"
@@ -112,6 +112,7 @@ type Sim struct {
 	otps      otpRequests
 	inbox     inbox
 	faults    []Fault
+	cleared   chan struct{} // closed when the faults are cleared, and then made anew
 	orders    orders
 	recos     []reco            // Humo's, not yet confirmed
 	recoCount int64             // how many there ever were
@@ -205,7 +206,7 @@ func (s *Sim) open() {
 	s.refBase += int64(s.books.count)
 	s.otps = otpRequests{base: s.otps.base + s.otps.count}
 	s.inbox = inbox{}
-	s.faults = nil
+	s.forgetFaults()
 	s.offset = 0
 	if s.end != nil {
 		s.end()

@@ -170,5 +170,5 @@ func (s *Sim) serveSendSMS(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, http.StatusBadRequest, err)
 		return
 	}
-	s.deliver(w, r, fault.Name, reply{status, jsonType, []byte(answer)})
+	s.deliver(w, r, fault, reply{status, jsonType, []byte(answer)})
 }

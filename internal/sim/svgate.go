@@ -198,7 +198,7 @@ func (s *Sim) serveSVGate(w http.ResponseWriter, r *http.Request) {
 	if fault.Name != "" {
 		s.log.Info("fault", "method", c.method, "fault", fault.Name)
 	}
-	s.deliver(w, r, fault.Name, reply{http.StatusOK, jsonType, out})
+	s.deliver(w, r, fault, reply{http.StatusOK, jsonType, out})
 }
 
 // svgate does a call, or leaves it undone if a fault says so, and writes the answer.

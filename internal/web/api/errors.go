@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,13 +11,15 @@ import (
 	"holdfast"
 	"holdfast/internal/payment"
 	"holdfast/internal/store"
+	"holdfast/internal/web/text"
 )
 
 // failure is a call refused: the one error kind of the API.
 type failure struct {
 	code      holdfast.Code
-	message   string // errMessage; empty: the code's own
-	developer string // apiMessageForDevelopers; empty: what the code says to do next
+	message   string         // errMessage; empty: the code's own
+	developer string         // apiMessageForDevelopers; empty: what the code says to do next
+	reason    payment.Reason // of a refusal by the core
 }
 
 func (f *failure) Error() string { return f.message }
@@ -80,11 +83,37 @@ func refusal(r payment.Reason, detail string) *failure {
 	if !ok {
 		code = holdfast.CodeCardRefused
 	}
-	f := &failure{code: code}
+	f := &failure{code: code, reason: r}
 	if detail != "" {
 		f.message = code.Info().Message + ": " + detail
 	}
+	if r == payment.WrongCode {
+		// The same for a wrong code, a wrong verification and a payment that is not there, which has no language
+		// (contract §4): so it is in all of them.
+		f.message = text.InAll("code.wrong")
+	}
 	return f
+}
+
+// documented are the codes whose words existing clients know.
+const documented = holdfast.Code(100)
+
+// toPayer puts a refusal into the payer's language, because shops show the errMessage of pay, check_sms_key
+// and check_pan on card pages of their own (contract §8). What it is in English goes before the developer's hint.
+func toPayer(language string, err error) error {
+	var f *failure
+	var refused *payment.Error
+	switch {
+	case errors.As(err, &f):
+	case errors.As(err, &refused):
+		f = refusal(refused.Reason, refused.Detail)
+	}
+	if f == nil || f.reason == "" || f.reason == payment.WrongCode || f.code < documented {
+		return err
+	}
+	info := f.code.Info()
+	english := cmp.Or(f.message, info.Message)
+	return &failure{code: f.code, message: text.For(language).Reason(f.reason), developer: english + ". " + sentence(info.Next)}
 }
 
 // failure turns whatever went wrong into what is answered.

@@ -16,13 +16,14 @@ import (
 )
 
 // pay tries a card (seed: pay). It carries no credentials: who knows the payment's UUID may pay it.
-func (a *API) pay(w http.ResponseWriter, r *http.Request, body []byte) (any, error) {
+func (a *API) pay(w http.ResponseWriter, r *http.Request, body []byte) (_ any, err error) {
 	ctx := r.Context()
 	p, err := a.find(ctx, "octo_payment_UUID", pathID(r))
 	if err != nil {
 		return nil, err
 	}
 	web.Note(w, p.ID.String())
+	defer func(language string) { err = toPayer(language, err) }(p.Terms.Language)
 	request, err := decode[holdfast.PayRequest](body)
 	if err != nil {
 		return nil, err
@@ -135,7 +136,7 @@ const (
 )
 
 // checkSMSKey hands in the payer's code (seed: check_sms_key). Wrong ids are answered as a wrong code is.
-func (a *API) checkSMSKey(w http.ResponseWriter, r *http.Request, body []byte) (any, error) {
+func (a *API) checkSMSKey(w http.ResponseWriter, r *http.Request, body []byte) (_ any, err error) {
 	request, err := decode[holdfast.CheckSMSKeyRequest](body)
 	if err != nil {
 		return nil, err
@@ -157,6 +158,7 @@ func (a *API) checkSMSKey(w http.ResponseWriter, r *http.Request, body []byte) (
 		return nil, err
 	}
 	web.Note(w, p.ID.String())
+	defer func(language string) { err = toPayer(language, err) }(p.Terms.Language)
 	p, err = a.cfg.Gateway.SubmitCode(ctx, p.ID, int64(request.VerifyID), payment.OTP(code))
 	if err != nil {
 		return nil, err
@@ -184,17 +186,13 @@ func (a *API) byNumber(ctx context.Context, number int64) (payment.Payment, erro
 }
 
 // checkPan has a further code sent (contract §4).
-func (a *API) checkPan(w http.ResponseWriter, r *http.Request, body []byte) (any, error) {
+func (a *API) checkPan(w http.ResponseWriter, r *http.Request, body []byte) (_ any, err error) {
 	request, err := decode[holdfast.CheckPanRequest](body)
 	if err != nil {
 		return nil, err
 	}
 	if request.PaymentID <= 0 {
 		return nil, bad("paymentId", "required: the id that pay answered")
-	}
-	number, ok := payment.CleanNumber(string(request.PAN))
-	if !ok {
-		return nil, refusal(payment.CardUnknown, "pan: expected the card's number, digits only")
 	}
 	ctx := r.Context()
 	p, err := a.cfg.Store.PaymentByNumber(ctx, int64(request.PaymentID))
@@ -204,6 +202,11 @@ func (a *API) checkPan(w http.ResponseWriter, r *http.Request, body []byte) (any
 		return nil, err
 	}
 	web.Note(w, p.ID.String())
+	defer func(language string) { err = toPayer(language, err) }(p.Terms.Language)
+	number, ok := payment.CleanNumber(string(request.PAN))
+	if !ok {
+		return nil, refusal(payment.CardUnknown, "pan: expected the card's number, digits only")
+	}
 	card := payment.Card{Number: number, Expiry: strings.TrimSpace(request.ExpDate)}
 	if problem := card.Check(p.Attempt.Method, a.cfg.Store.Now()); problem != nil && problem.Reason != payment.WrongCVC {
 		field := problem.Field

@@ -9,6 +9,7 @@ import (
 
 	"holdfast/internal/payment"
 	"holdfast/internal/sim"
+	"holdfast/internal/web/text"
 )
 
 // callers is how many call at the same moment in a storm.
@@ -207,7 +208,7 @@ func TestBusy(t *testing.T) {
 	}()
 	eventually(t, "the first card is with the centre", func() bool { return w.stored(uuid).Open != nil })
 	other := w.cards("ok")[6]
-	w.refused(112, "under way", "/pay/"+uuid, fmt.Sprintf(`{"pan":%q,"exp":%q,"method":"uzcard","cvc2":""}`, other.PAN, other.Exp))
+	w.refused(112, text.For(text.Default).Reason(payment.Busy), "/pay/"+uuid, fmt.Sprintf(`{"pan":%q,"exp":%q,"method":"uzcard","cvc2":""}`, other.PAN, other.Exp))
 	w.refused(112, "under way", "/set_accept", w.accept(uuid, `"accept_status":"cancel"`))
 	<-done
 	if !paid.Load() {

@@ -1,10 +1,13 @@
 package pages
 
 import (
+	"html"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -259,8 +262,9 @@ func TestBasketStandsInForADescription(t *testing.T) {
 // Nothing of a card but its first six and last four digits comes back, is logged, or is stored.
 func TestCardLeavesNoTrace(t *testing.T) {
 	w := newWorld(t)
-	const cvc, number = "739", "4111111111111111"
 	p, c, v := w.prepare("en"), w.card("ok"), w.visitor()
+	visa := w.cardOf("visa", "ok")
+	cvc, number := visa.CVC, visa.PAN
 	var shown strings.Builder
 	look := func(got page) {
 		shown.WriteString(got.path + "\n" + got.body)
@@ -278,7 +282,7 @@ func TestCardLeavesNoTrace(t *testing.T) {
 	look(v.enter(p, code))
 	v.at("status", p)
 	bank := w.prepare("en")
-	look(v.post("/card/"+bank.ID.String(), "pan", number, "exp", "12/30", "cvc2", cvc, "email", "a@example.uz", "holder", "ALISHER NAVOIY"))
+	look(v.post("/card/"+bank.ID.String(), "pan", number, "exp", expiry(visa), "cvc2", cvc, "email", "a@example.uz", "holder", "ALISHER NAVOIY"))
 	v.at("3ds", bank)
 
 	places := map[string]string{"a page": shown.String(), "the log": w.log.String()}
@@ -302,14 +306,36 @@ func TestCardLeavesNoTrace(t *testing.T) {
 	}
 }
 
-// The bank's page, its forged, doubled and late answers, without a browser.
+var (
+	formAction = regexp.MustCompile(`<form[^>]* action="([^"]+)"`)
+	hidden     = regexp.MustCompile(`<input type="hidden" name="([^"]+)" value="([^"]*)"`)
+)
+
+// bankForm is where the page's first form goes and what is in it.
+func (v *visitor) bankForm() (action string, fields []string) {
+	v.w.t.Helper()
+	found := formAction.FindStringSubmatch(v.last.body)
+	if found == nil {
+		v.w.t.Fatalf("there is no form on %s", v.last.path)
+	}
+	for _, f := range hidden.FindAllStringSubmatch(v.last.body, -1) {
+		fields = append(fields, f[1], html.UnescapeString(f[2]))
+	}
+	to, err := v.last.at.Parse(html.UnescapeString(found[1]))
+	if err != nil {
+		v.w.t.Fatal(err)
+	}
+	return to.String(), fields
+}
+
+// The bank's page, and what comes back from it forged, doubled and late, without a browser.
 func TestBankPage(t *testing.T) {
 	w := newWorld(t)
-	p, v := w.prepare("en"), w.visitor()
+	p, c, v := w.prepare("en"), w.cardOf("visa", "ok"), w.visitor()
 	id := p.ID.String()
-	v.post("/card/"+id+"?language=en", "pan", visa, "exp", "12/30", "cvc2", "123", "email", "a@example.uz")
+	v.pay(p, c)
 	v.at("3ds", p)
-	v.sees(`name="threeDSMethodData" value="look-at-me"`)
+	v.sees(`name="threeDSMethodData"`)
 	if csp := v.last.header.Get("Content-Security-Policy"); !strings.Contains(csp, "form-action 'self' https: http://localhost:") || !strings.Contains(csp, "frame-src 'self' https:") {
 		t.Errorf("the policy does not let the payer go to his bank: %s", csp)
 	}
@@ -321,29 +347,53 @@ func TestBankPage(t *testing.T) {
 	if v.last.status != http.StatusOK || !strings.Contains(v.last.body, "<title>done</title>") || v.last.header.Get("X-Frame-Options") != "SAMEORIGIN" {
 		t.Errorf("the hidden frame is answered %d %s", v.last.status, v.last.body)
 	}
-	v.post("/3ds/"+id+"/back", "cres", "forged") // too early: the method step is not over
-	v.sees("threeDSMethodData")
-	v.post("/3ds/"+id+"?language=en", "step", "method")
-	v.at("3ds", p)
-	v.sees(`name="creq" value="ask-me"`)
-	v.post("/3ds/"+id+"?language=en", "step", "method") // twice
-	v.sees("creq")
-
-	back := func() {
-		request, _ := http.NewRequest("POST", w.url+"/3ds/"+id+"/back", strings.NewReader("cres=forged"))
+	back := func(fields ...string) {
+		form := url.Values{}
+		for i := 0; i+1 < len(fields); i += 2 {
+			form.Add(fields[i], fields[i+1])
+		}
+		request, _ := http.NewRequest("POST", w.url+"/3ds/"+id+"/back", strings.NewReader(form.Encode()))
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		request.Header.Set("Sec-Fetch-Site", "cross-site")
 		request.Header.Set("Origin", "https://acs.bank.example")
 		v.do(request)
 	}
-	back() // the payer has not said yes: what he brings proves nothing
+	back("cres", "forged") // too early: the method step is not over
+	v.sees("threeDSMethodData")
+	for range 2 { // the second time it changes nothing
+		v.post("/3ds/"+id+"?language=en", "step", "method")
+		v.at("3ds", p)
+		v.sees(`name="creq"`)
+	}
+	back("cres", "forged") // the bank has not asked him yet: what he brings proves nothing
 	v.at("3ds", p)
-	w.bank.yes <- struct{}{}
-	back()
-	v.at("status", p)
-	v.sees("123456789012")
-	back()
-	v.at("status", p)
+	creqTo, creq := v.bankForm()
+	v.post(creqTo, creq...)
+	v.sees("Confirm your payment")
+	codeTo, fields := v.bankForm()
+	v.post(codeTo, append(slices.Clone(fields), "code", wrong(w.code(c)), "do", "submit")...)
+	v.sees("This code is not right.")
+	v.post(creqTo, creq...) // a reload in the middle
+	v.sees("2 tries are left.")
+	back("cres", "forged") // and the way back before he has answered
+	v.at("3ds", p)
+	v.post(codeTo, append(slices.Clone(fields), "code", w.code(c), "do", "submit")...)
+	_, cres := v.bankForm()
+	for range 2 {
+		back(cres...)
+		v.at("status", p)
+		v.sees(w.payment(p.ID).Attempt.Centre.RRN)
+	}
 	v.get("/3ds/" + id + "/back")
 	v.at("status", p)
+	v.post(creqTo, creq...) // the old page of the bank leads nowhere else
+	_, cres = v.bankForm()
+	back(cres...)
+	v.at("status", p)
+	if n := len(w.sim.SMS(c.Phone)); n != 1 {
+		t.Errorf("%d SMS were sent", n)
+	}
+	if got := w.payment(p.ID); got.State != payment.Captured || got.Attempts != 1 {
+		t.Errorf("the payment is %s after %d attempts", got.State, got.Attempts)
+	}
 }

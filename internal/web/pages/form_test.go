@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"html"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/payment"
+	"holdfast/internal/web/text"
 )
 
 func record(h http.Handler, method, path string) *httptest.ResponseRecorder {
@@ -80,6 +82,65 @@ func TestReadCard(t *testing.T) {
 				t.Error("a card that needs none kept its CVC or name")
 			}
 		})
+	}
+}
+
+// Whatever is wrong is said at its field, in the page's language, and nothing of it is sent to a bank or shown again.
+func TestBadInputIsToldAtItsField(t *testing.T) {
+	w := newWorld(t)
+	// All three centres are connected, but this payment takes no Humo.
+	methods := only(payment.Uzcard, payment.BankCard)
+	good := w.card("ok")
+	visa := w.cardOf("visa", "ok")
+	for _, language := range text.Languages {
+		texts := text.For(language)
+		names := texts.Get("method.uzcard") + ", " + texts.Get("method.bank_card")
+		p, v := w.prepare(language, methods), w.visitor()
+		for _, c := range []struct {
+			field, key string
+			typed      []string
+		}{
+			{"pan", "field.pan.wrong", []string{"pan", good.PAN[:15] + string('0'+(good.PAN[15]-'0'+1)%10), "exp", expiry(good)}},
+			{"pan", "field.pan.method", []string{"pan", w.sharedPAN("humo"), "exp", expiry(good)}},
+			{"pan", "field.pan.digits", []string{"pan", "<script>alert(1)</script>", "exp", expiry(good)}},
+			{"pan", "field.pan.digits", []string{"pan", "my card: " + good.PAN, "exp", expiry(good)}},
+			{"pan", "field.pan.digits", []string{"pan", "💳💳", "exp", expiry(good)}},
+			{"pan", "field.pan.digits", []string{"pan", "८६००४९५४७३३१६४७८", "exp", expiry(good)}},
+			{"pan", "field.pan.empty", []string{"pan", " ", "exp", expiry(good)}},
+			{"exp", "field.exp.expired", []string{"pan", good.PAN, "exp", "01/20"}},
+			{"exp", "field.exp.wrong", []string{"pan", good.PAN, "exp", "829"}},
+			{"exp", "field.exp.wrong", []string{"pan", good.PAN, "exp", "soon"}},
+			{"cvc2", "field.cvc2", []string{"pan", visa.PAN, "exp", expiry(visa), "cvc2", "12"}},
+			{"cvc2", "field.cvc2", []string{"pan", visa.PAN, "exp", expiry(visa), "cvc2", "1234"}},
+			{"holder", "field.holder", []string{"pan", visa.PAN, "exp", expiry(visa), "cvc2", visa.CVC, "holder", "Ali 😀"}},
+			{"email", "field.email", []string{"pan", good.PAN, "exp", expiry(good), "email", "guest"}},
+		} {
+			if c.field != "email" {
+				c.typed = append(c.typed, "email", "guest@example.uz")
+			}
+			v.post("/card/"+p.ID.String()+"?language="+language, c.typed...)
+			v.at("pay", p)
+			message := html.EscapeString(strings.ReplaceAll(texts.Get(c.key), "{methods}", names))
+			v.sees(`id="` + c.field + `-error">` + message + `</p>`)
+			if n := strings.Count(v.last.body, `aria-invalid="true"`); n != 1 {
+				t.Errorf("%s %q: %d fields are marked", language, c.typed, n)
+			}
+			if strings.Contains(v.last.body, "alert(1)") || strings.Contains(v.last.body+v.last.path, good.PAN) || strings.Contains(v.last.body, "😀") {
+				t.Errorf("%s %q: what was typed comes back", language, c.typed)
+			}
+		}
+		// What only looks odd is taken.
+		v.post("/card/"+p.ID.String()+"?language="+language, "pan", " "+spaced(good.PAN)+"\n", "exp", expiry(good), "email", " guest@example.uz ")
+		v.at("uzcard/sms", p)
+		for _, typed := range []string{"123", "12ab", "💬💬💬💬", ""} {
+			v.enter(p, typed)
+			v.at("uzcard/sms", p)
+			v.sees(`id="code-error">` + html.EscapeString(texts.Get("field.code")) + `</p>`)
+		}
+		if got := w.payment(p.ID); got.Attempts != 1 || got.WrongCodes != 0 {
+			t.Errorf("%s: %d attempts and %d wrong codes were counted", language, got.Attempts, got.WrongCodes)
+		}
+		w.pass(2 * time.Minute)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"flag"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"regexp"
@@ -241,27 +242,26 @@ func TestWeight(t *testing.T) {
 	}
 }
 
-// An unknown payment must not be told from a known one by the time of the answer.
+// An unknown payment must not be told from a known one by the time of the answer. Times on a busy machine prove
+// nothing; what is done for the answer, counted in allocations, does: a page is drawn for both.
 func TestUnknownTakesAsLong(t *testing.T) {
 	w := newWorld(t)
+	pages := New(Config{Gateway: w.gateway, Store: w.store, BaseURL: w.url, Log: slog.New(slog.DiscardHandler)})
 	known, unknown := "/pay/"+w.prepare("uz").ID.String(), "/pay/01a0b6d4-0000-7000-8000-000000000000"
-	v := w.visitor()
 	var took [2][]time.Duration
-	for i := range 300 {
-		path := known
-		if i%2 == 1 {
-			path = unknown
-		}
-		began := time.Now()
-		v.get(path)
-		took[i%2] = append(took[i%2], time.Since(began))
+	work := func(n int, path string) float64 {
+		return testing.AllocsPerRun(100, func() {
+			began := time.Now()
+			record(pages, "GET", path)
+			took[n] = append(took[n], time.Since(began))
+		})
 	}
+	a, b := work(0, known), work(1, unknown)
 	slices.Sort(took[0])
 	slices.Sort(took[1])
-	a, b := took[0][len(took[0])/2], took[1][len(took[1])/2]
-	t.Logf("median: known %v, unknown %v", a, b)
-	if b*2 < a || a*2 < b {
-		t.Errorf("a known payment takes %v, an unknown one %v", a, b)
+	t.Logf("known: %.0f allocations, median %v; unknown: %.0f, %v", a, took[0][len(took[0])/2], b, took[1][len(took[1])/2])
+	if b < a || b > 1.5*a {
+		t.Errorf("for a known payment %.0f allocations are made, for an unknown one %.0f", a, b)
 	}
 }
 

@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -196,7 +197,7 @@ func (v *visit) panField(found map[string]string, methods []payment.Method, name
 func (v *visit) expiryField(found map[string]string) *field {
 	return &field{
 		ID: "exp", Type: "text", Mode: "numeric", Autocomplete: "cc-exp", Capitals: "off", Longest: longestExpiry, Required: true,
-		Label: v.t.Get("pay.expiry"), Hint: v.t.Get("pay.expiry.hint"), Problem: found[expWrong] + found[expExpired],
+		Label: v.t.Get("pay.expiry"), Hint: v.t.Get("pay.expiry.hint"), Problem: cmp.Or(found[expWrong], found[expExpired]),
 		Words: map[string]string{"wrong": v.t.Get("field.exp.wrong"), "expired": v.t.Get("field.exp.expired")},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -31,7 +32,7 @@ import (
 	"holdfast/internal/web"
 )
 
-// world is the real thing in one process: store, gateway, connector, and the simulator as the centre.
+// world is the real thing in one process: store, gateway, connectors, and the simulator as all centres.
 type world struct {
 	t       testing.TB
 	sim     *sim.Sim
@@ -39,13 +40,12 @@ type world struct {
 	store   *store.Store
 	gateway *gateway.Gateway
 	shop    merchant.Shop
-	bank    *bank
 	url     string // of the pages
 	back    string // return_url: the shop
 	log     *logged
-	ahead   atomic.Int64 // how far the clock is ahead
-	cards   int          // given out so far
-	slow    atomic.Int64 // nanoseconds for which the centre keeps a call waiting
+	ahead   atomic.Int64   // how far the clock is ahead
+	posts   atomic.Int64   // forms that have arrived at the pages
+	given   map[string]int // cards given out so far, by scheme
 }
 
 // logged is everything that was logged.
@@ -68,33 +68,28 @@ func (l *logged) String() string {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, log: new(logged), dir: t.TempDir(), bank: newBank(t)}
+	w := &world{t: t, log: new(logged), dir: t.TempDir(), given: map[string]int{}}
 	log := slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	w.sim = sim.New(sim.Config{Now: w.now, Seed: 1})
-	centre := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		time.Sleep(time.Duration(w.slow.Load()))
-		w.sim.Handler().ServeHTTP(rw, r)
-	}))
-	t.Cleanup(centre.Close)
-	uzcard, err := svgate.New(svgate.Config{
-		Endpoint: centre.URL + "/svgate", Login: "holdfast", Password: "holdfast", MerchantID: "90050017182", TerminalID: "91419475", Port: 16050,
-		Answer: 3 * time.Second, Now: w.now, Log: log,
-	})
+	centre := httptest.NewUnstartedServer(nil)
+	// By another name than the pages', so that the bank's pages are another site to the browser.
+	_, port, err := net.SplitHostPort(centre.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.sim = sim.New(sim.Config{Now: w.now, Seed: 1, BaseURL: "http://localhost:" + port})
+	t.Cleanup(w.sim.Close)
+	centre.Config.Handler = w.sim.Handler()
+	centre.Start()
+	t.Cleanup(centre.Close)
+	t.Cleanup(w.sim.ClearFaults) // before it: nobody waits for an answer that is withheld
 	served := httptest.NewUnstartedServer(nil)
 	w.url = "http://" + served.Listener.Addr().String()
-	humoCentre, acquirer := w.connect(centre.URL, log)
+	centres := w.connect(centre.URL, log)
 	if w.store, err = store.Open(store.Config{Dir: w.dir, Serve: true, Now: w.now, Log: log}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.store.Close() })
-	w.gateway = gateway.New(gateway.Config{
-		Store: w.store, Log: log,
-		Test: gateway.Centres{payment.Uzcard: uzcard, payment.Humo: w.bank, payment.BankCard: w.bank},
-		Live: gateway.Centres{payment.Uzcard: uzcard, payment.Humo: humoCentre, payment.BankCard: acquirer},
-	})
+	w.gateway = gateway.New(gateway.Config{Store: w.store, Log: log, Test: centres})
 	secret := merchant.NewSecret()
 	if w.shop, err = w.store.CreateShop(context.Background(), merchant.Shop{Name: "Ipak Yoʻli bozori", SecretHash: secret.Hash(), UniqueKey: []byte("key")}); err != nil {
 		t.Fatal(err)
@@ -105,19 +100,31 @@ func newWorld(t testing.TB) *world {
 	}))
 	t.Cleanup(shop.Close)
 	w.back = shop.URL + "/return?cart=7"
-	w.bank.pages = w.url
-	served.Config.Handler = web.Site{
+	site := web.Site{
 		Pages: New(Config{Gateway: w.gateway, Store: w.store, BaseURL: w.url, Log: log}), Paths: Paths, Ready: func() error { return nil }, Log: log,
 	}.Handler()
+	served.Config.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			w.posts.Add(1)
+		}
+		site.ServeHTTP(rw, r)
+	})
 	served.Start()
 	t.Cleanup(served.Close)
 	return w
 }
 
-// connect makes the connectors to Humo and to the acquirer, as the program does.
-func (w *world) connect(simURL string, log *slog.Logger) (*humo.Connector, *rbs.Connector) {
+// connect makes the connectors to all centres, as the program does.
+func (w *world) connect(simURL string, log *slog.Logger) gateway.Centres {
 	w.t.Helper()
 	sealed, err := vault.Open(filepath.Join(w.dir, "holdfast.key"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	u, err := svgate.New(svgate.Config{
+		Endpoint: simURL + "/svgate", Login: "holdfast", Password: "holdfast", MerchantID: "90050017182", TerminalID: "91419475", Port: 16050,
+		Answer: 40 * time.Second, Now: w.now, Log: log, // a withheld answer must not be given up before the browser has done its part
+	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -141,11 +148,8 @@ func (w *world) connect(simURL string, log *slog.Logger) (*humo.Connector, *rbs.
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return h, acquirer
+	return gateway.Centres{payment.Uzcard: u, payment.Humo: h, payment.BankCard: acquirer}
 }
-
-// real is a payment that goes to the simulator's centres, all of them, through our connectors.
-func real(t *payment.Terms) { t.Test = false }
 
 func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 
@@ -185,20 +189,54 @@ func (w *world) payment(id payment.ID) payment.Payment {
 	return p
 }
 
-// card gives a Uzcard that nobody used yet and that behaves so.
-func (w *world) card(behaviour string) sim.Card {
+// card gives a Uzcard that behaves so.
+func (w *world) card(behaviour string) sim.Card { w.t.Helper(); return w.cardOf("uzcard", behaviour) }
+
+// cardOf gives a card of a scheme that behaves so: one that nobody used yet if it is simply ok, and not
+// the one that many share.
+func (w *world) cardOf(scheme, behaviour string) sim.Card {
 	w.t.Helper()
-	w.cards++
 	n := 0
 	for _, c := range w.sim.Cards() {
-		if c.Scheme == "uzcard" && c.Behaviour == behaviour {
-			if n++; behaviour != "ok" || n == w.cards {
-				return c
-			}
+		if c.Scheme != scheme || c.Behaviour != behaviour || c.FixedOTP != "" {
+			continue
+		}
+		if n++; behaviour != "ok" || n > w.given[scheme] {
+			w.given[scheme] = n
+			return c
 		}
 	}
-	w.t.Fatalf("the simulator has no further card that is %s", behaviour)
+	w.t.Fatalf("the simulator has no further %s card that is %s", scheme, behaviour)
 	return sim.Card{}
+}
+
+// sharedPAN is the number of the scheme's card that many share.
+func (w *world) sharedPAN(scheme string) string {
+	for _, c := range w.sim.Cards() {
+		if c.Scheme == scheme && c.FixedOTP != "" {
+			return c.PAN
+		}
+	}
+	w.t.Fatalf("the simulator has no shared %s card", scheme)
+	return ""
+}
+
+// fault arranges a bad day at the centres.
+func (w *world) fault(f sim.Fault) {
+	w.t.Helper()
+	if err := w.sim.AddFault(f); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// happened waits until the bad days have come.
+func (w *world) happened() {
+	w.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); len(w.sim.Faults()) > 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.t.Fatalf("still to come: %v", w.sim.Faults())
+		}
+	}
 }
 
 // expiry is a card's, as it is printed.
@@ -233,13 +271,14 @@ type visitor struct {
 type page struct {
 	status int
 	path   string // with its query, after redirects
+	at     *url.URL
 	header http.Header
 	body   string
 }
 
 func (w *world) visitor() *visitor {
 	jar, _ := cookiejar.New(nil)
-	return &visitor{w: w, http: &http.Client{Jar: jar, Timeout: 20 * time.Second}}
+	return &visitor{w: w, http: &http.Client{Jar: jar, Timeout: 100 * time.Second}}
 }
 
 func (v *visitor) do(request *http.Request) page {
@@ -253,7 +292,7 @@ func (v *visitor) do(request *http.Request) page {
 	if err != nil {
 		v.w.t.Fatal(err)
 	}
-	v.last = page{response.StatusCode, response.Request.URL.RequestURI(), response.Header, string(body)}
+	v.last = page{response.StatusCode, response.Request.URL.RequestURI(), response.Request.URL, response.Header, string(body)}
 	return v.last
 }
 
@@ -273,7 +312,10 @@ func (v *visitor) post(path string, fields ...string) page {
 	for i := 0; i+1 < len(fields); i += 2 {
 		form.Add(fields[i], fields[i+1])
 	}
-	request, err := http.NewRequest("POST", v.w.url+path, strings.NewReader(form.Encode()))
+	if strings.HasPrefix(path, "/") {
+		path = v.w.url + path
+	}
+	request, err := http.NewRequest("POST", path, strings.NewReader(form.Encode()))
 	if err != nil {
 		v.w.t.Fatal(err)
 	}
@@ -284,7 +326,7 @@ func (v *visitor) post(path string, fields ...string) page {
 
 func (v *visitor) pay(p payment.Payment, c sim.Card) page {
 	v.w.t.Helper()
-	return v.post("/card/"+p.ID.String()+"?language="+p.Terms.Language, "pan", spaced(c.PAN), "exp", expiry(c), "email", "guest@example.uz")
+	return v.post("/card/"+p.ID.String()+"?language="+p.Terms.Language, "pan", spaced(c.PAN), "exp", expiry(c), "cvc2", c.CVC, "email", "guest@example.uz")
 }
 
 func (v *visitor) enter(p payment.Payment, code string) page {
@@ -294,7 +336,11 @@ func (v *visitor) enter(p payment.Payment, code string) page {
 	if stored.Attempt != nil && stored.Attempt.Challenge != nil {
 		verify = stored.Attempt.Challenge.VerifyID
 	}
-	return v.post("/uzcard/sms/"+p.ID.String()+"?language="+p.Terms.Language, "code", code, "verify", strconv.FormatInt(verify, 10))
+	method := payment.Uzcard
+	if stored.Attempt != nil {
+		method = stored.Attempt.Method
+	}
+	return v.post("/"+string(method)+"/sms/"+p.ID.String()+"?language="+p.Terms.Language, "code", code, "verify", strconv.FormatInt(verify, 10))
 }
 
 // scene is a payment in a state, and the page that shows it.
@@ -362,6 +408,22 @@ var scenes = []scene{
 		w.decide(p, payment.Cancel, money.Amount{})
 		return "/status/" + p.ID.String()
 	}},
+	{"refunded", func(w *world, l string) string {
+		p := w.paid(l)
+		if _, err := w.gateway.Refund(context.Background(), p.ID, "refund-1", money.New(100_000_00, money.UZS)); err != nil {
+			w.t.Fatal(err)
+		}
+		return "/status/" + p.ID.String()
+	}},
+	{"already paid", func(w *world, l string) string { return "/pay/" + w.paid(l).ID.String() }},
+	{"cards used up", func(w *world, l string) string {
+		p := w.prepare(l)
+		for range payment.MaxAttempts {
+			w.visitor().pay(p, w.card("blocked"))
+			w.pass(2 * time.Minute) // the same card at once would be the same try
+		}
+		return "/status/" + p.ID.String()
+	}},
 	{"declined", func(w *world, l string) string {
 		p, c := w.prepare(l), w.card("ok")
 		v := w.visitor()
@@ -378,27 +440,43 @@ var scenes = []scene{
 	}},
 	{"in doubt", func(w *world, l string) string {
 		p, c := w.prepare(l), w.card("unknown_then_done")
-		w.sim.AddFault(sim.Fault{Method: "*", Name: "answer_lost", Times: 1, After: 2, PAN: c.PAN})
 		v := w.visitor()
 		v.pay(p, c)
 		v.enter(p, w.code(c))
 		return "/status/" + p.ID.String()
 	}},
+	{"wait", func(w *world, l string) string {
+		p, c := w.prepare(l), w.card("ok")
+		w.visitor().pay(p, c)
+		w.whileAsked("cards.new.verify", c, func() { w.visitor().enter(p, w.code(c)) })
+		return "/status/" + p.ID.String()
+	}},
 	{"bank looks", func(w *world, l string) string {
 		p := w.prepare(l)
-		w.visitor().post("/card/"+p.ID.String(), "pan", visa, "exp", "12/30", "cvc2", "123", "email", "a@example.uz")
+		w.visitor().pay(p, w.cardOf("visa", "method_timeout"))
 		return "/3ds/" + p.ID.String()
 	}},
 	{"bank asks", func(w *world, l string) string {
 		p := w.prepare(l)
 		v := w.visitor()
-		v.post("/card/"+p.ID.String(), "pan", visa, "exp", "12/30", "cvc2", "123", "email", "a@example.uz")
+		v.pay(p, w.cardOf("mastercard", "ok"))
 		v.post("/3ds/"+p.ID.String(), "step", "method")
 		return "/3ds/" + p.ID.String() + "?again=1"
 	}},
 	{"unknown", func(*world, string) string { return "/pay/01a0b6d4-0000-7000-8000-000000000000" }},
 	{"no uuid", func(*world, string) string { return "/pay/x" }},
 	{"nothing", func(*world, string) string { return "/basket" }},
+}
+
+// whileAsked begins something whose answer from the centre does not come before the test's end, or
+// before the faults are cleared, and returns when the centre has been asked.
+func (w *world) whileAsked(method string, c sim.Card, begin func()) {
+	w.t.Helper()
+	w.fault(sim.Fault{Method: method, Name: "withheld", PAN: c.PAN})
+	over := make(chan struct{})
+	go func() { defer close(over); begin() }()
+	w.t.Cleanup(func() { w.sim.ClearFaults(); <-over })
+	w.happened()
 }
 
 const visa = "4111 1111 1111 1111"

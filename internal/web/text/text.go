@@ -160,6 +160,15 @@ func (t Texts) Get(key string, pairs ...string) string {
 	return fill(s, pairs)
 }
 
+// InAll is the text of a key in every language, for somebody whose language is not known.
+func InAll(key string) string {
+	var all []string
+	for _, c := range For(Default).Choices() {
+		all = append(all, For(c.Language).Get(key))
+	}
+	return strings.Join(all, " / ")
+}
+
 // Count is the text of a key in the plural form that n needs; {n} in it is n.
 func (t Texts) Count(key string, n int, pairs ...string) string {
 	s, ok := t.l.messages[key][t.l.plural(n)]
