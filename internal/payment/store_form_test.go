@@ -117,7 +117,18 @@ func anyOperation(t *rapid.T) payment.Operation {
 		VerifyID: rapid.Int64().Draw(t, "operation verify id"), Resend: rapid.Bool().Draw(t, "resend"),
 		Outcome: payment.Outcome(anyText(t, "outcome")), Reason: payment.Reason(anyText(t, "reason")), Cause: anyText(t, "cause"),
 		AnsweredAt: anyTime(t, "answered"), Centre: anyCentre(t, "operation"),
+		Look: rapid.Bool().Draw(t, "look"), Resolutions: anyResolutions(t),
 	}
+}
+
+func anyResolutions(t *rapid.T) (resolutions []payment.Resolution) {
+	for range rapid.IntRange(0, 2).Draw(t, "resolutions") {
+		resolutions = append(resolutions, payment.Resolution{
+			Outcome: payment.Outcome(anyText(t, "resolved")), Reason: payment.Reason(anyText(t, "resolution reason")), Amount: money.New(rapid.Int64Min(1).Draw(t, "resolution"), money.UZS),
+			Hold: anyText(t, "resolution hold"), RRN: anyText(t, "resolution rrn"), By: anyText(t, "resolved by"), Why: anyText(t, "why"), At: someTime(t, "resolved at"),
+		})
+	}
+	return resolutions
 }
 
 func anyProgress(t *rapid.T) payment.Progress {
@@ -140,6 +151,7 @@ func anyProgress(t *rapid.T) payment.Progress {
 		}),
 		Tried: rapid.Bool().Draw(t, "tried"), Attempts: rapid.Int().Draw(t, "attempts"), WrongCodes: rapid.Int().Draw(t, "wrong codes"),
 		HoldDeadline: anyTime(t, "deadline"), PaidAt: anyTime(t, "paid"), LastRefusal: payment.Reason(anyText(t, "refusal")),
+		Restored: anyTime(t, "restored"), Skipped: rapid.Int().Draw(t, "skipped"),
 		LastOperation: rapid.Int().Draw(t, "last operation"), LastEntry: rapid.Int().Draw(t, "last entry"), LastEvent: rapid.Int().Draw(t, "last event"),
 	}
 }
