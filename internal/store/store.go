@@ -6,7 +6,7 @@
 // never wait for it.
 //
 // Order to read: commit.go (the shared commit), payments.go, events.go (the outbox), shops.go,
-// audit.go (the invariants, checked on the stored rows), engine.go (the seam to the database), sqlite.go.
+// audit.go (the invariants, checked on the stored rows), backup.go, engine.go (the seam to the database), sqlite.go.
 package store
 
 import (
@@ -50,6 +50,7 @@ type Store struct {
 	shops     shopCache
 	cache     *cache       // nil unless serving
 	numbers   cipher.Block // permutes payment numbers
+	restored  Restored     // from a backup
 	lastSeq   atomic.Int64 // of the payments, as far as this process knows
 	lock      *os.File     // held while serving
 	closing   sync.Once
@@ -96,6 +97,9 @@ func (s *Store) open() error {
 	s.engine = engine
 	if s.numbers, err = aes.NewCipher(numberKey); err != nil {
 		return errors.Join(fmt.Errorf("the store %s has no usable number key: %w", path, err), engine.close())
+	}
+	if s.restored, err = restoredMark(engine); err != nil {
+		return errors.Join(engine.explain(err), engine.close())
 	}
 	if err := s.findLastSeq(); err != nil {
 		return errors.Join(engine.explain(err), engine.close())
