@@ -61,6 +61,7 @@ type Gateway struct {
 
 	mu     sync.Mutex
 	asking map[payment.ID]chan struct{} // closed when the question of this process is answered
+	behind []payment.ID                 // of a restored backup: in doubt when the others were reconciled
 	asked  int                          // questions under way
 	idle   *sync.Cond                   // no question is under way
 
@@ -398,7 +399,8 @@ func (g *Gateway) Step(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	g.stepped.Store(time.Now().UnixNano())
-	return len(ids), g.each(ids, func(id payment.ID) error { return g.attend(ctx, id, false) })
+	err = g.each(ids, func(id payment.ID) error { return g.attend(ctx, id, false) })
+	return len(ids), errors.Join(err, g.catchUpRest(ctx))
 }
 
 // Stepped is when Step or Recover last got something done: it looked what is due, or attended to a payment. While Run

@@ -1,9 +1,10 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"holdfast/internal/payment"
@@ -83,14 +84,14 @@ func (g *Gateway) look(ctx context.Context, p payment.Payment) (payment.Command,
 		asking.Open, asking.Attempt = &l.Operation, &l.Attempt
 		asked := g.cfg.Store.Now()
 		a := g.put(ctx, asking, secrets{})
-		kind, proven := l.Means(&p, a, asked)
+		adopt, proven := l.Means(a, asked)
 		switch {
 		case !proven:
 			return nil, nil
-		case kind != "":
+		case adopt:
 			g.cfg.Log.Warn("after the restore the centre is ahead, or does not say", "payment", p.ID, "state", p.State.String(),
-				"operation", l.Operation.Ref, "kind", kind, "outcome", a.Outcome, "cause", a.Cause)
-			return payment.Adopt{Look: l, Kind: kind, RefundID: newUUID(), Restored: g.restored}, nil
+				"operation", l.Operation.Ref, "kind", l.Operation.Kind, "outcome", a.Outcome, "cause", a.Cause)
+			return payment.Adopt{Look: l, RefundID: newUUID(), Restored: g.restored}, nil
 		}
 	}
 	return payment.Reconcile{Restored: g.restored}, nil
@@ -118,9 +119,10 @@ func (g *Gateway) choices(ctx context.Context, p payment.Payment) (attempts []pa
 // reconcileEvery is how long Reconcile waits before it tries again what could not be done.
 const reconcileEvery = time.Second
 
-// Reconcile asks the centres about every payment that came with a restored backup, until ctx ends: first those that were
-// under way, and when each of them has been asked about, Ready is nil; then those that were captured, which can only have
-// been refunded. What is in doubt then is asked about by the schedule. Without a restore it does nothing.
+// Reconcile asks the centres about every payment that came with a restored backup: first those that were under way,
+// and when each of them has been asked about, Ready is nil; then those that were captured, which can only have been
+// refunded. What is in doubt then is asked about by the schedule, and Step goes on from there when it is known. Without a
+// restore it does nothing.
 func (g *Gateway) Reconcile(ctx context.Context) error {
 	restored := g.cfg.Store.Restored()
 	if restored.At.IsZero() || restored.Reconciled {
@@ -132,17 +134,53 @@ func (g *Gateway) Reconcile(ctx context.Context) error {
 	if !pause(ctx, restored.At.Add(g.longestCall()).Sub(g.cfg.Store.Now())) {
 		return ctx.Err()
 	}
-	asked, err := g.reconcileAll(ctx, payment.Created, payment.Challenged, payment.Held)
+	asked, doubts, err := g.reconcileAll(ctx, payment.Created, payment.Challenged, payment.Held)
 	if err != nil {
 		return err
 	}
 	g.reconciling.Store(false)
-	log.Info("what was under way when the backup was taken has been asked about", "payments", asked)
-	if asked, err = g.reconcileAll(ctx, payment.Captured); err != nil {
+	log.Info("what was under way when the backup was taken has been asked about", "payments", asked, "in doubt", len(doubts))
+	asked, more, err := g.reconcileAll(ctx, payment.Captured)
+	if err != nil {
 		return err
 	}
-	log.Info("what was captured when the backup was taken has been asked about", "payments", asked)
-	return g.cfg.Store.SetReconciled(ctx)
+	log.Info("what was captured when the backup was taken has been asked about", "payments", asked, "in doubt", len(more))
+	if doubts = append(doubts, more...); len(doubts) == 0 {
+		return g.cfg.Store.SetReconciled(ctx)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.behind = doubts
+	return nil
+}
+
+// catchUpRest goes on with payments of the backup that were in doubt when Reconcile had asked about all, and ends the
+// reconciling with the last of them.
+func (g *Gateway) catchUpRest(ctx context.Context) error {
+	g.mu.Lock()
+	ids := g.behind
+	g.mu.Unlock()
+	if len(ids) == 0 {
+		return nil
+	}
+	var mu sync.Mutex
+	var rest []payment.ID
+	err := g.each(ids, func(id payment.ID) error {
+		p, err := g.catchUp(ctx, id, false)
+		if err != nil || p.Behind(g.restored) {
+			mu.Lock()
+			defer mu.Unlock()
+			rest = append(rest, id)
+		}
+		return err
+	})
+	g.mu.Lock()
+	g.behind = rest
+	g.mu.Unlock()
+	if err == nil && len(rest) == 0 {
+		err = g.cfg.Store.SetReconciled(ctx)
+	}
+	return err
 }
 
 // longestCall is how long after it was sent an operation may take to be shown by any centre that is connected.
@@ -175,15 +213,32 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 // reconcileAll catches up with all payments that are in one of the states, round after round, until each is reconciled or in
-// doubt. It returns how many there were.
-func (g *Gateway) reconcileAll(ctx context.Context, states ...payment.State) (total int, err error) {
+// doubt. It returns how many there were, and those in doubt.
+func (g *Gateway) reconcileAll(ctx context.Context, states ...payment.State) (total int, doubts []payment.ID, err error) {
 	for round := 0; ; round++ {
-		var left, inDoubt, seen atomic.Int64
+		var mu sync.Mutex
+		seen, left := 0, 0
+		doubts = nil
+		one := func(id payment.ID) error {
+			p, err := g.catchUp(ctx, id, false)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err != nil:
+				left++
+				g.cfg.Log.Error("a payment cannot be reconciled", "payment", id, "error", err)
+			case p.Open != nil:
+				doubts = append(doubts, id)
+			case p.Behind(g.restored):
+				left++
+			}
+			return cmp.Or(ctx.Err(), g.cfg.Store.Err()) // anything else is tried again
+		}
 		for _, state := range states {
 			for f := (store.Filter{State: state, Limit: stepPayments}); ; {
 				list, err := g.cfg.Store.List(ctx, f)
 				if err != nil {
-					return total, err
+					return total, doubts, err
 				}
 				var behind []payment.ID
 				for i := range list {
@@ -191,26 +246,9 @@ func (g *Gateway) reconcileAll(ctx context.Context, states ...payment.State) (to
 						behind = append(behind, list[i].ID)
 					}
 				}
-				seen.Add(int64(len(behind)))
-				err = g.each(behind, func(id payment.ID) error {
-					if ctx.Err() != nil {
-						return ctx.Err()
-					}
-					p, err := g.catchUp(ctx, id, false)
-					switch {
-					case err != nil:
-						left.Add(1)
-						g.cfg.Log.Error("a payment cannot be reconciled", "payment", id, "error", err)
-						return g.cfg.Store.Err() // anything else is tried again
-					case p.Open != nil:
-						inDoubt.Add(1)
-					case p.Behind(g.restored):
-						left.Add(1)
-					}
-					return nil
-				})
-				if err != nil {
-					return total, err
+				seen += len(behind)
+				if err := g.each(behind, one); err != nil {
+					return total, doubts, err
 				}
 				if len(list) < f.Limit {
 					break
@@ -218,15 +256,13 @@ func (g *Gateway) reconcileAll(ctx context.Context, states ...payment.State) (to
 				f.Before = list[len(list)-1].ID
 			}
 		}
-		if round == 0 {
-			total = int(seen.Load())
+		total = max(total, seen)
+		if left == 0 {
+			return total, doubts, nil
 		}
-		if left.Load() == 0 {
-			return total, ctx.Err()
-		}
-		g.cfg.Log.Warn("not all payments of the backup could be asked about; they are tried again", "left", left.Load(), "in doubt", inDoubt.Load())
+		g.cfg.Log.Warn("not all payments of the backup could be asked about; they are tried again", "left", left, "in doubt", len(doubts))
 		if !pause(ctx, reconcileEvery) {
-			return total, ctx.Err()
+			return total, doubts, ctx.Err()
 		}
 	}
 }

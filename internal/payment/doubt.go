@@ -153,7 +153,8 @@ func (r *Resolution) check(p *Payment, op *Operation) error {
 		return fail("a %s can be refused or approved; only a capture or a void can find the hold gone", op.Kind)
 	case !approved && (r.Amount != money.Amount{} || r.Hold != "" || r.RRN != ""):
 		return fail("a sum, a hold and a reference number are those of something that was done")
-	case approved && op.Look && r.Amount != money.Amount{} && (op.Kind == OpCapture || op.Kind == OpRefund):
+	case approved && op.Look && r.Amount != money.Amount{} &&
+		(op.Kind == OpCapture || op.Kind == OpRefund || op.Kind == OpCharge && !p.Terms.AutoCapture):
 		if r.Amount.Currency != op.Amount.Currency || !r.Amount.Positive() || r.Amount.Cmp(op.Amount) > 0 {
 			return fail("the %s can be of %s at most, and not of %s", op.Kind, op.Amount, r.Amount)
 		}

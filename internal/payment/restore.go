@@ -38,48 +38,53 @@ const (
 //
 //	held                 whether all of it was captured, or the hold is gone
 //	captured             whether what is left of it was given back
-//	waiting for a payer  whether the money was taken, under the references it would have been given next,
-//	                     at each centre that the payer could have chosen: attempts, without a card
+//	waiting for a payer  whether the money is held or was taken, under the references it would have been
+//	                     given next, at each centre that the payer could have chosen: attempts, without a card
 func (p *Payment) Looks(attempts []Attempt, restored time.Time) (looks []Look) {
-	add := func(attempt Attempt, kind Kind, amount money.Amount, count int) {
+	add := func(attempt *Attempt, count int, amount money.Amount, kinds ...Kind) {
 		for i := range count {
 			n := p.LastOperation + p.Skipped + 1 + i
-			looks = append(looks, Look{N: n, Attempt: attempt, Operation: Operation{
-				N: p.LastOperation + 1, Ref: p.reference(n), Kind: kind, Amount: amount,
-				BegunAt: restored, SentAt: restored, Ask: Query, Look: true,
-			}})
+			for _, kind := range kinds {
+				looks = append(looks, Look{N: n, Attempt: *attempt, Operation: Operation{
+					N: p.LastOperation + 1, Ref: p.reference(n), Kind: kind, Amount: amount,
+					BegunAt: restored, SentAt: restored, Ask: Query, Look: true,
+				}})
+			}
 		}
+	}
+	kinds := []Kind{OpHold, OpCharge}
+	if p.Terms.AutoCapture {
+		kinds = kinds[1:]
 	}
 	switch p.State {
 	case Held:
-		add(*p.Attempt, OpCapture, p.Held, 1) // a hold is captured or let go next, under one reference
+		add(p.Attempt, 1, p.Held, OpCapture) // a hold is captured or let go next, under one reference
 	case Captured:
 		if left := p.Refundable(); left.Positive() {
-			add(*p.Attempt, OpRefund, left, looksForRefund)
+			add(p.Attempt, looksForRefund, left, OpRefund)
 		}
 	case Created, Challenged:
-		for _, attempt := range attempts {
-			add(attempt, OpCharge, p.Terms.Amount, looksForMoney)
+		for i := range attempts {
+			add(&attempts[i], looksForMoney, p.Terms.Amount, kinds...)
 		}
 	}
 	return looks
 }
 
-// Means says what the centre's answer to a look, asked at asked, calls for: to adopt it as an operation of a
-// kind, or to look on (""). An answer that came too early to prove anything is not ok.
-func (l *Look) Means(p *Payment, a Answer, asked time.Time) (adopt Kind, ok bool) {
+// Means reports whether the centre's answer to a look, asked at asked, calls for adopting it, or for looking on. ok is
+// false for an answer that came too early to prove anything.
+func (l *Look) Means(a Answer, asked time.Time) (adopt, ok bool) {
 	op := l.Operation
 	op.AskedAt = asked
 	switch {
 	case a.Outcome == NeverSeen:
-		return "", l.Attempt.Limits.shown(&op)
+		return false, l.Attempt.Limits.shown(&op)
 	case a.Outcome == Refused && (op.Kind != OpCapture || a.Reason != HoldGone):
-		return "", true // it was tried, and moved nothing, or is over
-	case op.Kind == OpCharge && a.Outcome != Approved:
-		// There is something under this reference, and it is not that all was taken: in two stages a hold.
-		return moneyKind(p), true
+		return false, true // it was tried, and moved nothing, or is over
+	case op.Kind == OpHold && a.Outcome != Approved:
+		return false, true // whether it was taken since is asked next; not every centre can tell of a hold by our reference
 	}
-	return op.Kind, true
+	return true, true
 }
 
 // Adopt opens a question about what a look found, as an operation of the payment that this store does not
@@ -87,7 +92,6 @@ func (l *Look) Means(p *Payment, a Answer, asked time.Time) (adopt Kind, ok bool
 // the one it bears are used up.
 type Adopt struct {
 	Look     Look
-	Kind     Kind   // what Means said
 	RefundID string // a fresh UUID, for a refund
 	Restored time.Time
 }
@@ -103,9 +107,9 @@ func (c Adopt) begin(p Payment, now time.Time) (Change, error) {
 		attempt := c.Look.Attempt
 		d.Payment.Attempt = &attempt
 	}
-	op := d.ask(c.Kind, c.Look.Operation.Amount)
+	op := d.ask(c.Look.Operation.Kind, c.Look.Operation.Amount)
 	op.Look, op.Ask, op.SentAt = true, Query, c.Restored
-	if c.Kind == OpRefund {
+	if op.Kind == OpRefund {
 		d.Payment.Refunds = append(d.Payment.Refunds, Refund{
 			ID: c.RefundID, Amount: op.Amount, AskedAt: now, Operation: op.N, State: RefundPending,
 		})

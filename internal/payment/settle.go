@@ -184,8 +184,9 @@ func (d *draft) done(op Operation, a Answer) {
 		d.hold(op.Ref, op.Amount)
 		d.move(Held)
 	case OpCharge:
-		d.hold(op.Ref, op.Amount)
+		d.hold(op.Ref, p.Terms.Amount)
 		d.capture(op.Ref, op.Amount)
+		d.release(op.Ref) // nothing, but of a hold that was captured in part before a restore
 		d.move(Captured)
 	case OpCapture:
 		d.capture(op.Ref, op.Amount)
