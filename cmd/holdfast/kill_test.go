@@ -53,6 +53,7 @@ type stage struct {
 	shop    createdShop
 	process *exec.Cmd
 	kills   int
+	env     []string // for the program
 }
 
 func newStage(t *testing.T) *stage {
@@ -75,7 +76,7 @@ func (s *stage) start() {
 	s.t.Helper()
 	began := time.Now()
 	cmd := exec.Command(os.Args[0], "serve", "--data", s.dir, "--listen", s.listen, "--sim", s.sim.URL, "--doubt", "2s", "--log-level", "error", "--json")
-	cmd.Env = append(os.Environ(), asProgram+"=1")
+	cmd.Env = append(append(os.Environ(), s.env...), asProgram+"=1")
 	var complaints bytes.Buffer
 	cmd.Stderr = &complaints
 	out, err := cmd.StdoutPipe()
