@@ -127,7 +127,14 @@ func (s *Store) unlock() error {
 
 // Err is ErrBroken with its cause once the disk has failed under the store; nothing is
 // acknowledged after that, and only a restart can mend it.
-func (s *Store) Err() error { return s.committer.broken() }
+func (s *Store) Err() error {
+	if e, ok := s.engine.(*sqliteEngine); ok {
+		if lost := e.lost.Load(); lost != nil {
+			return s.committer.failed(*lost)
+		}
+	}
+	return s.committer.broken()
+}
 
 // Now is the store's time: microseconds, UTC.
 func (s *Store) Now() time.Time { return s.cfg.Now().UTC().Truncate(time.Microsecond) }
