@@ -57,6 +57,7 @@ const DefaultHoldFor = 30 * time.Minute
 type Gateway struct {
 	cfg         Config
 	restored    time.Time   // of the backup that the store began as; zero: it did not
+	quiet       time.Time   // by then no call of the gateway that was lost with it is under way any more
 	reconciling atomic.Bool // see Ready
 
 	mu     sync.Mutex
@@ -81,7 +82,7 @@ func New(cfg Config) *Gateway {
 	}
 	g := &Gateway{cfg: cfg, asking: make(map[payment.ID]chan struct{})}
 	restored := cfg.Store.Restored()
-	g.restored = restored.At
+	g.restored, g.quiet = restored.At, restored.At.Add(cfg.longestCall())
 	g.reconciling.Store(!restored.At.IsZero() && !restored.Reconciled)
 	g.idle = sync.NewCond(&g.mu)
 	g.stepped.Store(time.Now().UnixNano())

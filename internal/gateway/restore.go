@@ -43,6 +43,9 @@ const mostFound = payment.MaxRefunds + 10
 // catchUp reconciles a payment with its centre as far as the centre answers. The payment returned is as stored last: behind
 // still if that was not the whole way. With orphan nobody asks its open question any more.
 func (g *Gateway) catchUp(ctx context.Context, id payment.ID, orphan bool) (p payment.Payment, err error) {
+	if g.cfg.Store.Now().Before(g.quiet) {
+		return g.cfg.Store.Payment(ctx, id) // whatever the centre said now, it could be overtaken
+	}
 	for range mostFound {
 		if p, err = g.cfg.Store.Payment(ctx, id); err != nil || !p.Behind(g.restored) || g.underWay(id) != nil {
 			return p, err
@@ -130,8 +133,7 @@ func (g *Gateway) Reconcile(ctx context.Context) error {
 	}
 	log := g.cfg.Log.With("restored", restored.At, "backup", restored.Taken)
 	log.Warn("the store was restored from a backup: its payments are reconciled with the processing centres before anything is sent for them")
-	// Until then the last calls of the gateway that was lost may be under way.
-	if !pause(ctx, restored.At.Add(g.longestCall()).Sub(g.cfg.Store.Now())) {
+	if !pause(ctx, g.quiet.Sub(g.cfg.Store.Now())) {
 		return ctx.Err()
 	}
 	asked, doubts, err := g.reconcileAll(ctx, payment.Created, payment.Challenged, payment.Held)
@@ -184,12 +186,12 @@ func (g *Gateway) catchUpRest(ctx context.Context) error {
 }
 
 // longestCall is how long after it was sent an operation may take to be shown by any centre that is connected.
-func (g *Gateway) longestCall() (longest time.Duration) {
-	for _, centres := range []Centres{g.cfg.Live, g.cfg.Test} {
+func (c *Config) longestCall() (longest time.Duration) {
+	for _, centres := range []Centres{c.Live, c.Test} {
 		for _, centre := range centres {
-			c := centre.Capabilities()
-			longest = max(longest, c.Answer)
-			for _, shown := range c.Shown {
+			capabilities := centre.Capabilities()
+			longest = max(longest, capabilities.Answer)
+			for _, shown := range capabilities.Shown {
 				longest = max(longest, shown)
 			}
 		}

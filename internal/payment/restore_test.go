@@ -131,6 +131,19 @@ func TestAdoptWhatTheCentreDid(t *testing.T) {
 	}
 }
 
+// What was only looked for is never sent, whatever is on record of it.
+func TestLookIsNeverSent(t *testing.T) {
+	limits := attempt(uzcard).Limits
+	for _, kind := range kinds {
+		for _, outcome := range []payment.Outcome{"", payment.Unknown, payment.Refused, payment.NeverSeen} {
+			op := payment.Operation{Kind: kind, Look: true, Outcome: outcome, SentAt: t0, AskedAt: t0.Add(time.Hour)}
+			if next := payment.Next(op, limits, t0.Add(2*time.Hour)); next.Ask != payment.Query {
+				t.Errorf("%s, %s: %s", kind, outcome, next.Ask)
+			}
+		}
+	}
+}
+
 // "Not found" soon after the restore proves nothing: the last call of the gateway that was lost may be under way.
 func TestLookTooEarly(t *testing.T) {
 	w := open["hold"](t).approved().later(time.Hour)
