@@ -324,6 +324,10 @@ func explain(err error, path string) error {
 	case sqlite.ResultIOErr:
 		return fmt.Errorf("the disk of %s fails: check it, and restore the store from a backup if it is damaged (%w)", path, err)
 	}
+	var unsure uncommitted
+	if errors.As(err, &unsure) {
+		return fmt.Errorf("the disk of %s fails: check it, and restore the store from a backup if it is damaged (%w)", path, err)
+	}
 	return fmt.Errorf("the store %s: %w", path, err)
 }
 
