@@ -36,6 +36,7 @@ type auditResult struct {
 	Events     int                                         `json:"events"`
 	InDoubt    int                                         `json:"in_doubt"`
 	ForPerson  int                                         `json:"for_person"`
+	Resolved   int                                         `json:"resolved"` // operations on which persons gave their word
 	Balances   map[money.Currency]map[ledger.Account]int64 `json:"balances"`
 	Violations []string                                    `json:"violations"`
 	Books      *booksResult                                `json:"books,omitempty"`
@@ -73,7 +74,7 @@ func auditSince(ctx context.Context, s *store.Store, simURL string, since time.T
 	}
 	result := &auditResult{
 		Payments: a.Payments, Operations: a.Operations, Entries: a.Entries, Events: a.Events,
-		InDoubt: a.InDoubt, ForPerson: a.ForPerson, Balances: a.Balances, Violations: []string{},
+		InDoubt: a.InDoubt, ForPerson: a.ForPerson, Resolved: a.Resolved, Balances: a.Balances, Violations: []string{},
 	}
 	for _, v := range a.Violations {
 		result.Violations = append(result.Violations, v.String())
@@ -92,8 +93,8 @@ func auditSince(ctx context.Context, s *store.Store, simURL string, since time.T
 const shownViolations = 20
 
 func (p program) showAudit(r *auditResult) {
-	fmt.Fprintf(p.stdout, "%d payments, %d operations, %d ledger entries, %d events; %d questions in doubt, %d of them for a person\n",
-		r.Payments, r.Operations, r.Entries, r.Events, r.InDoubt, r.ForPerson)
+	fmt.Fprintf(p.stdout, "%d payments, %d operations, %d ledger entries, %d events; %d questions in doubt, %d of them for a person; %d resolved by persons\n",
+		r.Payments, r.Operations, r.Entries, r.Events, r.InDoubt, r.ForPerson, r.Resolved)
 	for _, currency := range slices.Sorted(maps.Keys(r.Balances)) {
 		accounts := r.Balances[currency]
 		for _, account := range slices.Sorted(maps.Keys(accounts)) {

@@ -89,7 +89,22 @@ func compareBooks(ctx context.Context, s *store.Store, simURL string, since time
 				if hold := find(p, op, reference); hold != nil {
 					r.compareHold(p, hold)
 				}
-			case payment.OpCharge, payment.OpCapture, payment.OpRefund:
+			case payment.OpCharge:
+				if op.Look && !p.Terms.AutoCapture {
+					// Found after a restore: it was taken in two stages, of which this store never saw the first.
+					found := *op
+					found.Kind = payment.OpCapture
+					if capture := find(p, &found, reference); capture != nil {
+						for key, hold := range theirs {
+							if hold.Kind == "hold" && hold.Scheme == capture.Scheme && hold.HoldID == capture.HoldID {
+								delete(theirs, key)
+							}
+						}
+					}
+					break
+				}
+				find(p, op, reference)
+			case payment.OpCapture, payment.OpRefund:
 				find(p, op, reference)
 			}
 		}

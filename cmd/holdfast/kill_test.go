@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -53,6 +54,8 @@ type stage struct {
 	shop    createdShop
 	process *exec.Cmd
 	kills   int
+	env     []string      // for the program
+	within  time.Duration // in place of readyWithin
 }
 
 func newStage(t *testing.T) *stage {
@@ -75,7 +78,7 @@ func (s *stage) start() {
 	s.t.Helper()
 	began := time.Now()
 	cmd := exec.Command(os.Args[0], "serve", "--data", s.dir, "--listen", s.listen, "--sim", s.sim.URL, "--doubt", "2s", "--log-level", "error", "--json")
-	cmd.Env = append(os.Environ(), asProgram+"=1")
+	cmd.Env = append(append(os.Environ(), s.env...), asProgram+"=1")
 	var complaints bytes.Buffer
 	cmd.Stderr = &complaints
 	out, err := cmd.StdoutPipe()
@@ -103,8 +106,8 @@ func (s *stage) start() {
 				return
 			}
 		}
-		if time.Since(began) > readyWithin {
-			s.t.Fatalf("the gateway is not ready %s after its start: %v", readyWithin, err)
+		if within := cmp.Or(s.within, readyWithin); time.Since(began) > within {
+			s.t.Fatalf("the gateway is not ready %s after its start: %v", within, err)
 		}
 	}
 }

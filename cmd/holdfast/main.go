@@ -40,7 +40,10 @@ type cli struct {
 	Demo    demoCmd    `cmd:"" help:"Run gateway, simulator and a small shop, to click through or to watch."`
 	Shop    shopCmd    `cmd:"" help:"Create, list and change the shops that take payments."`
 	Payment paymentCmd `cmd:"" help:"List payments, or tell everything about one."`
+	Doubt   doubtCmd   `cmd:"" help:"List the operations whose outcome is not known, have one asked about, or say how it ended."`
 	Audit   auditCmd   `cmd:"" help:"Derive everything again from the stored facts and compare."`
+	Backup  backupCmd  `cmd:"" help:"Copy the whole store into one file, also while the gateway serves."`
+	Restore restoreCmd `cmd:"" help:"Make a data directory of a backup."`
 	Bench   benchCmd   `cmd:"" help:"Measure whole payments a second, and check the books afterwards."`
 	Plot    plotCmd    `cmd:"" help:"Draw what bench has measured."`
 	Version versionCmd `cmd:"" help:"Print the version."`

@@ -154,8 +154,12 @@ func timeline(t *store.Timeline) []moment {
 		moments = append(moments, moment{at, what, fmt.Sprintf(format, args...)})
 	}
 	for _, op := range t.Operations {
-		add(op.BegunAt, "asked", "%s %s as %s", op.Kind, op.Amount, op.Ref)
-		text := string(op.Outcome)
+		text := ""
+		if op.Look {
+			text = ": found after a restore, not sent from here"
+		}
+		add(op.BegunAt, "asked", "%s %s as %s%s", op.Kind, op.Amount, op.Ref, text)
+		text = string(op.Outcome)
 		if op.Reason != "" {
 			text += " (" + string(op.Reason) + ")"
 		}
@@ -166,6 +170,7 @@ func timeline(t *store.Timeline) []moment {
 			text += ": " + op.Cause
 		}
 		add(op.AnsweredAt, "answered", "%s %s", op.Kind, text)
+		addResolutions(add, &op)
 	}
 	if d := p.Decision; d != nil {
 		text := string(d.Accept)
@@ -198,17 +203,48 @@ func timeline(t *store.Timeline) []moment {
 		}
 	}
 	if op := p.Open; op != nil {
-		add(op.BegunAt, "asked", "%s %s as %s: not answered; asked %d times, last %s (%s)", op.Kind, op.Amount, op.Ref, op.Asks, op.Ask, orElse(op.Cause, "no answer yet"))
-		if op.NextAt.IsZero() {
-			add(op.AskedAt, "waits", "for a person")
+		add(op.BegunAt, "asked", "%s %s as %s: %s", op.Kind, op.Amount, op.Ref, sent(op))
+		addResolutions(add, op)
+		add(op.AskedAt, "known", "%s", known(op))
+		if op.WaitsForPerson() {
+			add(op.AskedAt, "waits", "for a person, who decides: holdfast doubt list")
 		} else {
-			add(op.NextAt, "next", "what became of the %s is asked", op.Kind)
+			add(op.NextAt, "next", "what became of the %s is asked; the centre decides, and from %s on a person", op.Kind, localTime(op.ForPersonAt()))
 		}
 	} else if due := p.Due(); !due.IsZero() {
 		add(due, "next", "%s", map[bool]string{true: "the hold is let go if nobody decides", false: "the payment expires if nobody pays"}[p.State == payment.Held])
 	}
 	slices.SortStableFunc(moments, func(a, b moment) int { return a.At.Compare(b.At) })
 	return moments
+}
+
+// sent says what went to the centre.
+func sent(op *payment.Operation) string {
+	if op.Look {
+		return "found after a restore, not sent from here"
+	}
+	if op.SentAt.Before(op.BegunAt) {
+		return "not sent yet: after a restore it is asked about first"
+	}
+	return "sent " + localTime(op.SentAt)
+}
+
+// known says what is known of an operation without an answer, and since when.
+func known(op *payment.Operation) string {
+	if op.Outcome == "" {
+		return fmt.Sprintf("%s: not answered yet", op.Kind)
+	}
+	return fmt.Sprintf("%s %s after %d questions, the last one %s: %s", op.Kind, op.Outcome, op.Asks, op.Ask, orElse(op.Cause, "no cause given"))
+}
+
+func addResolutions(add func(at time.Time, what, format string, args ...any), op *payment.Operation) {
+	for _, r := range op.Resolutions {
+		text := string(r.Outcome)
+		if r.Reason != "" {
+			text += " (" + string(r.Reason) + ")"
+		}
+		add(r.At, "resolved", "%s %s, says %s: %s", op.Kind, text, r.By, r.Why)
+	}
 }
 
 func lastDelivery(e store.EventRecord) time.Time {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -201,6 +202,11 @@ func (g *running) serve(c *serveCmd, log *slog.Logger) (err error) {
 		}
 		g.gateway.Run(ctx)
 	})
+	g.loops.Go(func() {
+		if err := g.gateway.Reconcile(ctx); err != nil && ctx.Err() == nil {
+			log.Error("the restored backup cannot be reconciled with the processing centres; start again to try again", "error", err)
+		}
+	})
 	g.loops.Go(func() { g.notifier.Run(ctx) })
 
 	site := web.Site{
@@ -211,7 +217,7 @@ func (g *running) serve(c *serveCmd, log *slog.Logger) (err error) {
 		Others: map[string]http.Handler{
 			callbackElement: acquirerCallback(g.gateway, g.store, centres.callbackKeys, log),
 		},
-		Ready: g.store.Err,
+		Ready: func() error { return cmp.Or(g.store.Err(), g.gateway.Ready()) },
 		Log:   log,
 	}
 	g.server = web.Server(site.Handler(), log)
@@ -243,8 +249,11 @@ func (g *running) stop() error {
 	return errors.Join(err, g.store.Close())
 }
 
+// keyFile is the vault's key in the data directory.
+const keyFile = "holdfast.key"
+
 func openVault(dir string) (*vault.Vault, error) {
-	return vault.Open(filepath.Join(dir, "holdfast.key"))
+	return vault.Open(filepath.Join(dir, keyFile))
 }
 
 const purposeUniqueKey = "unique_key"

@@ -55,10 +55,14 @@ const DefaultHoldFor = 30 * time.Minute
 
 // Gateway takes payments. It is safe for concurrent use.
 type Gateway struct {
-	cfg Config
+	cfg         Config
+	restored    time.Time   // of the backup that the store began as; zero: it did not
+	quiet       time.Time   // by then no call of the gateway that was lost with it is under way any more
+	reconciling atomic.Bool // see Ready
 
 	mu     sync.Mutex
 	asking map[payment.ID]chan struct{} // closed when the question of this process is answered
+	behind []payment.ID                 // of a restored backup: in doubt when the others were reconciled
 	asked  int                          // questions under way
 	idle   *sync.Cond                   // no question is under way
 
@@ -77,6 +81,9 @@ func New(cfg Config) *Gateway {
 		cfg.At = func(Point, payment.ID) {}
 	}
 	g := &Gateway{cfg: cfg, asking: make(map[payment.ID]chan struct{})}
+	restored := cfg.Store.Restored()
+	g.restored, g.quiet = restored.At, restored.At.Add(cfg.longestCall())
+	g.reconciling.Store(!restored.At.IsZero() && !restored.Reconciled)
 	g.idle = sync.NewCond(&g.mu)
 	g.stepped.Store(time.Now().UnixNano())
 	return g
@@ -127,18 +134,21 @@ func (g *Gateway) Pay(ctx context.Context, shop merchant.Shop, id payment.ID, ca
 	if centre == nil {
 		return p, &payment.Error{Reason: payment.MethodNotAllowed, Detail: fmt.Sprintf("no processing centre is connected for %s", card.Method)}
 	}
+	attempt := g.attempt(shop, card.Method, centre)
+	attempt.Card, attempt.Email, attempt.Input = card.Facts(), card.Email, card.Input
+	return g.do(ctx, id, payment.Pay{Attempt: attempt, VerifyID: newVerifyID()}, secrets{card: card.Card})
+}
+
+// attempt is what a payment at a centre goes by today, without the card.
+func (g *Gateway) attempt(shop merchant.Shop, m payment.Method, centre processor.Processor) payment.Attempt {
 	capabilities := centre.Capabilities()
-	fee := shop.Settings.Tariff.For(string(card.Method))
-	holdFor := min(shop.Settings.HoldFor(string(card.Method), g.cfg.HoldFor), capabilities.LongestHold)
-	return g.do(ctx, id, payment.Pay{
-		Attempt: payment.Attempt{
-			Method: card.Method, Processor: centre.Name(), Card: card.Facts(), Email: card.Email, Input: card.Input,
-			ThreeDS: capabilities.ThreeDS,
-			Fee:     payment.FeeTerms{TariffID: shop.Settings.Tariff.ID, Rate: fee.Rate, Minimum: fee.Minimum, Back: fee.Back},
-			HoldFor: int64(holdFor / time.Second), Limits: capabilities.Limits(),
-		},
-		VerifyID: newVerifyID(),
-	}, secrets{card: card.Card})
+	fee := shop.Settings.Tariff.For(string(m))
+	holdFor := min(shop.Settings.HoldFor(string(m), g.cfg.HoldFor), capabilities.LongestHold)
+	return payment.Attempt{
+		Method: m, Processor: centre.Name(), ThreeDS: capabilities.ThreeDS,
+		Fee:     payment.FeeTerms{TariffID: shop.Settings.Tariff.ID, Rate: fee.Rate, Minimum: fee.Minimum, Back: fee.Back},
+		HoldFor: int64(holdFor / time.Second), Limits: capabilities.Limits(),
+	}
 }
 
 // Resend asks for a further code for the card that is being tried (contract §4: check_pan).
@@ -230,6 +240,9 @@ func (g *Gateway) do(ctx context.Context, id payment.ID, c payment.Command, s se
 	// Once a question is committed it is asked to its end, whatever becomes of the caller: his answer
 	// is in the store.
 	detached := context.WithoutCancel(ctx)
+	if p, err := g.caughtUp(ctx, id); err != nil {
+		return p, err
+	}
 	change, err := g.cfg.Store.Update(ctx, id, func(p payment.Payment, now time.Time) (payment.Change, error) {
 		return payment.Begin(p, c, now)
 	})
@@ -387,7 +400,8 @@ func (g *Gateway) Step(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	g.stepped.Store(time.Now().UnixNano())
-	return len(ids), g.each(ids, func(id payment.ID) error { return g.attend(ctx, id, false) })
+	err = g.each(ids, func(id payment.ID) error { return g.attend(ctx, id, false) })
+	return len(ids), errors.Join(err, g.catchUpRest(ctx))
 }
 
 // Stepped is when Step or Recover last got something done: it looked what is due, or attended to a payment. While Run
@@ -426,6 +440,19 @@ func (g *Gateway) attend(ctx context.Context, id payment.ID, orphan bool) error 
 		return nil // its question is being asked right now
 	}
 	detached := context.WithoutCancel(ctx)
+	if !g.restored.IsZero() {
+		p, err := g.cfg.Store.Payment(ctx, id)
+		if err != nil {
+			return err
+		}
+		if p.Behind(g.restored) {
+			if p, err = g.catchUp(ctx, id, orphan); err != nil || p.Behind(g.restored) {
+				g.doubt(p)
+				return err
+			}
+			orphan = false // it has been asked about
+		}
+	}
 	change, err := g.cfg.Store.Update(ctx, id, func(p payment.Payment, now time.Time) (payment.Change, error) {
 		if p.Open != nil {
 			return payment.Begin(p, payment.Resume{Orphan: orphan}, now)
@@ -440,11 +467,26 @@ func (g *Gateway) attend(ctx context.Context, id payment.ID, orphan bool) error 
 		return nil
 	}
 	p, err := g.ask(detached, change.Payment, secrets{})
-	if err == nil && p.Open != nil {
-		g.cfg.Log.Warn("payment in doubt", "payment", p.ID, "operation", p.Open.Ref, "kind", p.Open.Kind, "asks", p.Open.Asks,
-			"outcome", p.Open.Outcome, "cause", p.Open.Cause, "next", p.Open.NextAt)
+	if err == nil {
+		g.doubt(p)
 	}
 	return err
+}
+
+// doubt logs a payment whose open question was asked in vain: what was sent, what is known, when it is asked next, who
+// decides.
+func (g *Gateway) doubt(p payment.Payment) {
+	op := p.Open
+	if op == nil || op.Outcome == payment.ChallengeGiven {
+		return
+	}
+	decides := "the centre, until " + op.ForPersonAt().Format(time.RFC3339)
+	if op.WaitsForPerson() {
+		decides = "a person: holdfast doubt list"
+	}
+	g.cfg.Log.Warn("payment in doubt", "payment", p.ID, "operation", op.Ref, "kind", op.Kind, "amount", op.Amount.String(),
+		"processor", p.Attempt.Processor, "sent", op.SentAt, "asks", op.Asks, "outcome", op.Outcome, "cause", op.Cause,
+		"next", op.NextAt, "decides", decides)
 }
 
 // rest waits until no question is under way.

@@ -31,7 +31,7 @@ func New(id ID, number, shop int64, terms Terms, now time.Time) Change {
 }
 
 // Command is what may be asked of a payment: Pay, Resend, SubmitCode, Proceed, Decide, Reimburse, Lapse
-// or Resume.
+// or Resume; Hasten and Resolve of one in doubt; Adopt and Reconcile of one that a backup brought back.
 type Command interface {
 	begin(p Payment, now time.Time) (Change, error)
 }
@@ -59,7 +59,7 @@ func (c Pay) begin(p Payment, now time.Time) (Change, error) {
 		return unchanged(p), nil // on with the bank's page
 	case p.Open.waitsForPayer():
 		return Change{}, &Error{Reason: Busy, Detail: "the payer is at his bank with another card; this one can be tried when that has ended"}
-	case p.Open != nil && same && (p.Open.Kind == OpChallenge || p.Attempt.ThreeDS):
+	case p.Open != nil && same && (p.Open.Kind == OpChallenge || p.Attempt.ThreeDS) && !p.Open.Look:
 		return Change{}, refuse(UnderWay)
 	case p.Open != nil:
 		return Change{}, p.busy()
@@ -242,6 +242,8 @@ func (c Decide) begin(p Payment, now time.Time) (Change, error) {
 		return Change{}, &Error{Reason: AmountAboveHold, Detail: fmt.Sprintf("%s is held", p.Held)}
 	case c.Accept == Capture && !amount.Positive():
 		return Change{}, &Error{Reason: AmountAboveHold, Detail: "the sum must be above 0"}
+	case p.Open != nil:
+		return Change{}, p.busy() // after a restore: whether it was captured before is not known yet
 	}
 	d := edit(p, now)
 	d.Payment.Decision = &Decision{Accept: c.Accept, Amount: amount, By: c.By, At: now}
@@ -282,6 +284,11 @@ func (c Reimburse) begin(p Payment, now time.Time) (Change, error) {
 			return Change{}, refuse(UnderWay)
 		}
 		return unchanged(p), nil
+	}
+	if i := p.unnamedRefund(c.Amount); i >= 0 {
+		d := edit(p, now)
+		d.Payment.Refunds[i].ShopID = c.ShopID
+		return d.Change, nil
 	}
 	left := p.Refundable()
 	switch {

@@ -56,8 +56,13 @@ func (d *draft) ask(kind Kind, amount money.Amount) *Operation {
 	p := &d.Payment
 	p.LastOperation++
 	p.Open = &Operation{
-		N: p.LastOperation, Ref: p.reference(p.LastOperation), Kind: kind, Amount: amount,
+		N: p.LastOperation, Ref: p.reference(p.LastOperation + p.Skipped), Kind: kind, Amount: amount,
 		BegunAt: d.now, SentAt: d.now, Ask: Send,
+	}
+	if !p.Restored.IsZero() && kind.repeatable() {
+		// The same may have been done under the same reference after the backup was taken: the centre is
+		// asked first. If it was, then before the restore.
+		p.Open.Ask, p.Open.SentAt = Query, p.Restored
 	}
 	p.Open.asked(p.Attempt.Limits, d.now)
 	return p.Open
@@ -85,6 +90,9 @@ func note(op *Operation, a Answer, now time.Time) {
 	op.Outcome, op.Reason, op.Cause, op.AnsweredAt = a.Outcome, a.Reason, clean(a.Cause), now
 	op.Centre.merge(a.Centre)
 	op.Centre.Sealed = "" // the record of an operation is kept for ever, a card is not
+	if a.Resolution != nil {
+		op.Resolutions = append(slices.Clone(op.Resolutions), *a.Resolution)
+	}
 }
 
 // move changes the state and tells the merchant where that changes what he sees.

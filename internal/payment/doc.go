@@ -7,6 +7,6 @@
 //
 // The order to read: state.go (the states and their words on the wire), payment.go (what a
 // payment is), operation.go (the open question), command.go and begin.go (what may be asked of
-// it), settle.go (what an answer does), check.go (what must hold of every Change, checked once
+// it), settle.go (what an answer does), doubt.go (a person's word), restore.go (what a backup does not know), check.go (what must hold of every Change, checked once
 // more before it is written), card.go (card numbers and their ranges), reason.go (why not).
 package payment

@@ -144,6 +144,8 @@ func (p *Progress) AppendJSON(b []byte) ([]byte, error) {
 		e.b = append(e.b, ']')
 	}
 	textUnlessZero(e, "last_refusal", p.LastRefusal)
+	e.timeUnlessZero("restored", p.Restored)
+	e.intUnlessZero("skipped", int64(p.Skipped))
 	e.intUnlessZero("last_operation", int64(p.LastOperation))
 	e.intUnlessZero("last_entry", int64(p.LastEntry))
 	e.intUnlessZero("last_event", int64(p.LastEvent))
@@ -172,6 +174,7 @@ func (e *encoder) operation(op *Operation) {
 	e.timeUnlessZero("next_at", op.NextAt)
 	e.intUnlessZero("verify_id", op.VerifyID)
 	e.trueOnly("resend", op.Resend)
+	e.trueOnly("look", op.Look)
 	textUnlessZero(e, "outcome", op.Outcome)
 	textUnlessZero(e, "reason", op.Reason)
 	textUnlessZero(e, "cause", op.Cause)
@@ -179,6 +182,32 @@ func (e *encoder) operation(op *Operation) {
 	if op.Centre != (Centre{}) {
 		e.centre("centre", &op.Centre)
 	}
+	if len(op.Resolutions) > 0 {
+		e.key("resolutions")
+		e.b = append(e.b, '[')
+		for i := range op.Resolutions {
+			if i > 0 {
+				e.b = append(e.b, ',')
+			}
+			e.resolution(&op.Resolutions[i])
+		}
+		e.b = append(e.b, ']')
+	}
+	e.close()
+}
+
+func (e *encoder) resolution(r *Resolution) {
+	e.open()
+	text(e, "outcome", r.Outcome)
+	textUnlessZero(e, "reason", r.Reason)
+	if !r.Amount.IsZero() {
+		e.amount("amount", r.Amount)
+	}
+	textUnlessZero(e, "hold", r.Hold)
+	textUnlessZero(e, "rrn", r.RRN)
+	text(e, "by", r.By)
+	text(e, "why", r.Why)
+	e.time("at", r.At)
 	e.close()
 }
 

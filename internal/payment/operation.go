@@ -60,12 +60,18 @@ type Operation struct {
 	VerifyID int64 `json:"verify_id,omitzero"` // OpChallenge: the name of the verification it starts
 	Resend   bool  `json:"resend,omitzero"`    // OpChallenge: a further code for the same attempt
 
+	// Look: this store never sent it, or does not know that it did; it is only asked about (see Adopt).
+	Look bool `json:"look,omitzero"`
+
 	// What is known of the answer. Outcome is empty while nothing is.
 	Outcome    Outcome   `json:"outcome,omitzero"`
 	Reason     Reason    `json:"reason,omitzero"`
 	Cause      string    `json:"cause,omitzero"` // the centre's own words, for the log and for people
 	AnsweredAt time.Time `json:"answered_at,omitzero"`
 	Centre     Centre    `json:"centre,omitzero"`
+
+	// Resolutions are what persons said of it while it was in doubt, in the order in which they did.
+	Resolutions []Resolution `json:"resolutions,omitempty"`
 }
 
 // Limits is how far the word of a payment's processing centre goes, as its connector declares it.
@@ -85,7 +91,7 @@ func (l Limits) answer() time.Duration { return time.Duration(l.AnswerMillis) * 
 // truth. When the answer came, or is looked at, does not matter.
 func (l Limits) shown(op *Operation) bool {
 	window := time.Duration(l.ShownMillis[op.Kind]) * time.Millisecond
-	if !op.Kind.repeatable() {
+	if !op.Kind.repeatable() || op.Look {
 		// It is given up for good on this word, so the call itself must be over too, whoever made it.
 		window = max(window, l.answer())
 	}
@@ -113,6 +119,8 @@ type Answer struct {
 	Amount  money.Amount // the sum the centre says it acted on; zero where it does not say
 	Centre  Centre       // what the centre calls it
 	Claim   string       // see Change.Claim
+
+	Resolution *Resolution // the person whose word this is, where it is not the centre's
 
 	// With ChallengeGiven.
 	CentreID  string        // the code request at the centre
@@ -171,7 +179,10 @@ func nextInquiry(op *Operation, now time.Time) time.Time {
 func Next(op Operation, limits Limits, now time.Time) Operation {
 	op.Ask = Query
 	undone := op.Outcome == Refused && op.Kind != OpRefund || op.Outcome == NeverSeen && limits.shown(&op)
-	if undone && op.Kind.repeatable() {
+	if undone && op.Kind.repeatable() && !op.Look {
+		if op.SentAt.Before(op.BegunAt) {
+			op.Asks = 0 // it was only asked about so far: a refusal of this first sending can be believed
+		}
 		// What was known was of the earlier sending: of this one nothing is known until it is answered.
 		op.Ask, op.SentAt, op.Outcome = Send, now, Unknown
 	}

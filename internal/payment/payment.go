@@ -132,6 +132,11 @@ type Progress struct {
 
 	LastRefusal Reason `json:"last_refusal,omitzero"` // why the last card or code was refused
 
+	// Restored is the restore of a backup after which the payment was reconciled with its centre, and Skipped
+	// how many references it had given to operations that the backup does not know (see Adopt).
+	Restored time.Time `json:"restored,omitzero"`
+	Skipped  int       `json:"skipped,omitzero"`
+
 	LastOperation int `json:"last_operation,omitzero"` // numbers given so far, without gaps
 	LastEntry     int `json:"last_entry,omitzero"`
 	LastEvent     int `json:"last_event,omitzero"`
@@ -317,6 +322,7 @@ const (
 	ByNotification By = "notification"
 	ByOperator     By = "operator"
 	ByDeadline     By = "deadline"
+	ByRestore      By = "restore" // read from the centre's record after a restore: who decided is not known
 )
 
 // Decision is written once and never changed.

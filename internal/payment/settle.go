@@ -14,6 +14,10 @@ func Settle(p Payment, a Answer, now time.Time) Change {
 	}
 	op := *p.Open
 	d := edit(p, now)
+	if op.Look {
+		d.found(op, a)
+		return d.Change
+	}
 	// A sum that was not asked for proves nothing about the one that was.
 	if a.Outcome == Approved && !a.Amount.IsZero() && a.Amount != op.Amount {
 		a.Cause = fmt.Sprintf("asked for %s, answered %s: %s", op.Amount, a.Amount, a.Cause)
@@ -180,8 +184,9 @@ func (d *draft) done(op Operation, a Answer) {
 		d.hold(op.Ref, op.Amount)
 		d.move(Held)
 	case OpCharge:
-		d.hold(op.Ref, op.Amount)
+		d.hold(op.Ref, p.Terms.Amount)
 		d.capture(op.Ref, op.Amount)
+		d.release(op.Ref) // nothing, but of a hold that was captured in part before a restore
 		d.move(Captured)
 	case OpCapture:
 		d.capture(op.Ref, op.Amount)
@@ -222,7 +227,11 @@ func (d *draft) undone(op Operation, a Answer) {
 		d.move(Voided)
 	default:
 		// The decision stands and the money is still set aside: it is tried again until it works,
-		// and shown to a person meanwhile.
-		d.keep(a, nextInquiry(&op, d.now))
+		// and shown to a person meanwhile. Where it is a person who says so, it is tried at once.
+		next := nextInquiry(&op, d.now)
+		if a.Resolution != nil {
+			next = d.now
+		}
+		d.keep(a, next)
 	}
 }

@@ -117,7 +117,18 @@ func anyOperation(t *rapid.T) payment.Operation {
 		VerifyID: rapid.Int64().Draw(t, "operation verify id"), Resend: rapid.Bool().Draw(t, "resend"),
 		Outcome: payment.Outcome(anyText(t, "outcome")), Reason: payment.Reason(anyText(t, "reason")), Cause: anyText(t, "cause"),
 		AnsweredAt: anyTime(t, "answered"), Centre: anyCentre(t, "operation"),
+		Look: rapid.Bool().Draw(t, "look"), Resolutions: anyResolutions(t),
 	}
+}
+
+func anyResolutions(t *rapid.T) (resolutions []payment.Resolution) {
+	for range rapid.IntRange(0, 2).Draw(t, "resolutions") {
+		resolutions = append(resolutions, payment.Resolution{
+			Outcome: payment.Outcome(anyText(t, "resolved")), Reason: payment.Reason(anyText(t, "resolution reason")), Amount: money.New(rapid.Int64Min(1).Draw(t, "resolution"), money.UZS),
+			Hold: anyText(t, "resolution hold"), RRN: anyText(t, "resolution rrn"), By: anyText(t, "resolved by"), Why: anyText(t, "why"), At: someTime(t, "resolved at"),
+		})
+	}
+	return resolutions
 }
 
 func anyProgress(t *rapid.T) payment.Progress {
@@ -140,6 +151,7 @@ func anyProgress(t *rapid.T) payment.Progress {
 		}),
 		Tried: rapid.Bool().Draw(t, "tried"), Attempts: rapid.Int().Draw(t, "attempts"), WrongCodes: rapid.Int().Draw(t, "wrong codes"),
 		HoldDeadline: anyTime(t, "deadline"), PaidAt: anyTime(t, "paid"), LastRefusal: payment.Reason(anyText(t, "refusal")),
+		Restored: anyTime(t, "restored"), Skipped: rapid.Int().Draw(t, "skipped"),
 		LastOperation: rapid.Int().Draw(t, "last operation"), LastEntry: rapid.Int().Draw(t, "last entry"), LastEvent: rapid.Int().Draw(t, "last event"),
 	}
 }
@@ -195,8 +207,8 @@ func TestStoreFormByHand(t *testing.T) {
 	for _, c := range []struct {
 		of   any
 		want int
-	}{{payment.Progress{}, 13}, {payment.Operation{}, 17}, {payment.Attempt{}, 11}, {payment.Challenge{}, 10}, {payment.Centre{}, 6},
-		{payment.CardFacts{}, 5}, {payment.FeeTerms{}, 4}, {payment.Limits{}, 2}, {payment.Refund{}, 7}, {payment.Decision{}, 4}} {
+	}{{payment.Progress{}, 15}, {payment.Operation{}, 19}, {payment.Attempt{}, 11}, {payment.Challenge{}, 10}, {payment.Centre{}, 6},
+		{payment.CardFacts{}, 5}, {payment.FeeTerms{}, 4}, {payment.Limits{}, 2}, {payment.Refund{}, 7}, {payment.Decision{}, 4}, {payment.Resolution{}, 8}} {
 		if n := reflect.TypeOf(c.of).NumField(); n != c.want {
 			t.Errorf("%T has %d fields, not %d: write the new one in encode.go, draw it in this file, and correct this table", c.of, n, c.want)
 		}

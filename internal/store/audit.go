@@ -29,6 +29,7 @@ type Audit struct {
 	Payments, Operations, Entries, Events int
 	InDoubt                               int // questions whose answer is missing
 	ForPerson                             int // of these, what waits for a person
+	Resolved                              int // operations on which persons gave their word
 	Balances                              map[money.Currency]map[ledger.Account]int64
 	Violations                            []Violation // the first maxViolations
 }
@@ -227,6 +228,9 @@ func (a *Audit) check(r *audited) {
 			fail(4, "operation %s bears another payment's name", op.Ref) // names are unique over all payments
 		}
 		refs[op.Ref] = true
+		if len(op.Resolutions) > 0 {
+			a.Resolved++
+		}
 		if op.Outcome != payment.Approved {
 			continue
 		}

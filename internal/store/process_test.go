@@ -61,6 +61,16 @@ func child(role string) int {
 		fmt.Println("open:", err)
 		return 1
 	}
+	if role == "write once" {
+		// What it wrote is in the log and fits there; moving it into the file, in the background, does not.
+		_, _, err := s.Create(context.Background(), shop, "once", maker(terms("once")))
+		for end := time.Now().Add(30 * time.Second); s.Err() == nil && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
+		fmt.Println("create:", err)
+		fmt.Println("err:", s.Err())
+		return 3
+	}
 	var printing sync.Mutex
 	acknowledged := func(p payment.Payment) {
 		printing.Lock()
@@ -230,6 +240,42 @@ func fills(t *testing.T, dir, mustSay string, env ...string) {
 
 func TestDiskThatTakesNoMore(t *testing.T) {
 	fills(t, t.TempDir(), "the disk of ", childLimit+"=3000000")
+}
+
+// The disk fails only when the log is moved into the file, in the background: that too ends all acknowledgements, for
+// after a failed write or sync nobody can say what is in the file, and the next attempt might not fail.
+func TestDiskFailsInTheBackground(t *testing.T) {
+	w := newWorld(t, store.Open)
+	big := strings.Repeat("x", 4096)
+	for i := range 200 {
+		terms := terms(fmt.Sprint("order-", i))
+		terms.Description = big
+		w.create(terms)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cmd := self(t, "write once", w.dir, childLimit+"=500000")
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	var exit *exec.ExitError
+	if err := cmd.Run(); !errors.As(err, &exit) || exit.ExitCode() != 3 {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	if said := out.String(); !strings.Contains(said, "create: <nil>") || !strings.Contains(said, "err: "+store.ErrBroken.Error()) {
+		t.Errorf("it says %s", said)
+	}
+	// What it acknowledged is there on a disk that works.
+	s, err := store.Open(store.Config{Dir: w.dir, Serve: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.PaymentByShop(t.Context(), shop, "once"); err != nil {
+		t.Errorf("what was acknowledged is lost: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestFullDisk(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,6 +33,7 @@ type sqliteEngine struct {
 	log     *os.File              // the log, for sync; opened at the first
 	stop    context.CancelFunc
 	loops   sync.WaitGroup
+	lost    atomic.Pointer[error] // why nobody can say what is in the file: moving the log into it failed
 }
 
 // busyTimeout is how long a writer waits for another process (a command line beside the server).
@@ -111,6 +113,9 @@ func (e *sqliteEngine) close() error {
 // over all before it in the log: after a loss of power those that were synced are there, and of the others
 // none without those before it. (SQLite does the same within COMMIT under synchronous = FULL.)
 func (e *sqliteEngine) sync() (err error) {
+	if lost := e.lost.Load(); lost != nil {
+		return *lost
+	}
 	if e.log == nil {
 		if e.log, err = os.OpenFile(e.path+"-wal", os.O_RDWR, 0); err != nil {
 			return uncommitted{err}
@@ -319,6 +324,10 @@ func explain(err error, path string) error {
 	case sqlite.ResultIOErr:
 		return fmt.Errorf("the disk of %s fails: check it, and restore the store from a backup if it is damaged (%w)", path, err)
 	}
+	var unsure uncommitted
+	if errors.As(err, &unsure) {
+		return fmt.Errorf("the disk of %s fails: check it, and restore the store from a backup if it is damaged (%w)", path, err)
+	}
 	return fmt.Errorf("the store %s: %w", path, err)
 }
 
@@ -456,6 +465,11 @@ func (e *sqliteEngine) checkpoint(ctx context.Context, log *slog.Logger) {
 		}
 		if err != nil && sqlite.ErrCode(err).ToPrimary() != sqlite.ResultBusy {
 			log.Warn("checkpoint", "error", err)
+		}
+		if err != nil && e.failure(err) == disk {
+			// After a write or sync that failed the next one might not, although the pages are gone.
+			err := error(uncommitted{err})
+			e.lost.Store(&err)
 		}
 	}
 }

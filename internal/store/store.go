@@ -6,7 +6,7 @@
 // never wait for it.
 //
 // Order to read: commit.go (the shared commit), payments.go, events.go (the outbox), shops.go,
-// audit.go (the invariants, checked on the stored rows), engine.go (the seam to the database), sqlite.go.
+// audit.go (the invariants, checked on the stored rows), backup.go, engine.go (the seam to the database), sqlite.go.
 package store
 
 import (
@@ -50,6 +50,7 @@ type Store struct {
 	shops     shopCache
 	cache     *cache       // nil unless serving
 	numbers   cipher.Block // permutes payment numbers
+	restored  Restored     // from a backup
 	lastSeq   atomic.Int64 // of the payments, as far as this process knows
 	lock      *os.File     // held while serving
 	closing   sync.Once
@@ -97,6 +98,9 @@ func (s *Store) open() error {
 	if s.numbers, err = aes.NewCipher(numberKey); err != nil {
 		return errors.Join(fmt.Errorf("the store %s has no usable number key: %w", path, err), engine.close())
 	}
+	if s.restored, err = restoredMark(engine); err != nil {
+		return errors.Join(engine.explain(err), engine.close())
+	}
 	if err := s.findLastSeq(); err != nil {
 		return errors.Join(engine.explain(err), engine.close())
 	}
@@ -123,7 +127,14 @@ func (s *Store) unlock() error {
 
 // Err is ErrBroken with its cause once the disk has failed under the store; nothing is
 // acknowledged after that, and only a restart can mend it.
-func (s *Store) Err() error { return s.committer.broken() }
+func (s *Store) Err() error {
+	if e, ok := s.engine.(*sqliteEngine); ok {
+		if lost := e.lost.Load(); lost != nil {
+			return s.committer.failed(*lost)
+		}
+	}
+	return s.committer.broken()
+}
 
 // Now is the store's time: microseconds, UTC.
 func (s *Store) Now() time.Time { return s.cfg.Now().UTC().Truncate(time.Microsecond) }

@@ -1,0 +1,275 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/payment"
+	"holdfast/internal/store"
+	"holdfast/internal/vault"
+)
+
+// The operator's commands beside the real program, which serves.
+
+// command runs the program's command line on the stage's data directory; what it printed, and how it ended.
+func (s *stage) command(args ...string) (said string, code int) {
+	s.t.Helper()
+	var out bytes.Buffer
+	code = program{stdout: &out, stderr: &out}.run(s.t.Context(), append(args, "--data", s.dir))
+	return out.String(), code
+}
+
+// says runs a command that must end well and say something.
+func (s *stage) says(want string, args ...string) string {
+	s.t.Helper()
+	said, code := s.command(args...)
+	if code != 0 || !strings.Contains(said, want) {
+		s.t.Errorf("%s ends %d and says %q, want %q", strings.Join(args, " "), code, said, want)
+	}
+	return said
+}
+
+// refuses runs a command that must not work, and say why.
+func (s *stage) refuses(want string, args ...string) {
+	s.t.Helper()
+	said, code := s.command(args...)
+	if code == 0 || !strings.Contains(said, want) {
+		s.t.Errorf("%s ends %d and says %q, want %q", strings.Join(args, " "), code, said, want)
+	}
+}
+
+func (s *stage) fault(f map[string]any) {
+	s.t.Helper()
+	body, err := json.Marshal(f)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	res, err := http.Post(s.sim.URL+"/sim/faults", "application/json", bytes.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if text, err := io.ReadAll(res.Body); err != nil || res.StatusCode >= 300 {
+		s.t.Fatalf("fault: %s %s, %v", res.Status, text, err)
+	}
+}
+
+// paid leads a payment to its hold.
+func (s *stage) paid(name string, card simCard) (uuid string) {
+	s.t.Helper()
+	state, err := s.client().Prepare(s.t.Context(), prepare(name))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.payWith(state.PaymentUUID, card)
+	return state.PaymentUUID
+}
+
+func (s *stage) payWith(uuid string, card simCard) {
+	s.t.Helper()
+	ctx, client := s.t.Context(), s.client()
+	request := pay(card)
+	request.Method = card.Scheme
+	entity, err := client.Pay(ctx, uuid, request)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	info, err := client.VerificationInfo(ctx, uuid)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	_, err = client.CheckSMSKey(ctx, holdfast.CheckSMSKeyRequest{SMSKey: s.code(card), PaymentID: entity.ID, VerifyID: info.VerifyID})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *stage) accept(uuid string, sum holdfast.Decimal) error {
+	request := holdfast.AcceptRequest{PaymentUUID: uuid, AcceptStatus: holdfast.AcceptCapture, FinalAmount: sum}
+	if sum == "0" {
+		request.AcceptStatus, request.FinalAmount = holdfast.AcceptCancel, ""
+	}
+	_, err := s.client().Accept(s.t.Context(), request)
+	return err
+}
+
+func TestDoubtBesideTheServer(t *testing.T) {
+	s := newStage(t)
+	s.says("nothing is in doubt", "doubt", "list")
+	uuid := s.paid("doubt-1", s.card(0))
+	s.fault(map[string]any{"method": "hold.dismiss.charge", "fault": "answer_lost"})
+	s.fault(map[string]any{"method": "trans.ext", "fault": "garbage", "times": 1000})
+	var refused *holdfast.Error
+	if err := s.accept(uuid, "600.00"); !errors.As(err, &refused) || refused.Code != holdfast.CodeOutcomeUnknown {
+		t.Fatalf("a capture whose answer is lost: %v", err)
+	}
+	// What was sent, what is known, when it is asked next, who decides.
+	shown := s.says("capture 600.00 UZS as ", "payment", "show", uuid)
+	for _, want := range []string{": sent ", "capture unknown after ", "what became of the capture is asked; the centre decides, and from ", " on a person"} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("payment show does not say %q:\n%s", want, shown)
+		}
+	}
+	var listed shownDoubt
+	if err := json.Unmarshal([]byte(s.says(uuid, "doubt", "list", "--json")), &listed); err != nil {
+		t.Fatal(err)
+	}
+	if listed.Kind != payment.OpCapture || listed.Amount != 60_000 || listed.Processor != "uzcard" || listed.NextInquiry == nil && !listed.BeingAsked || listed.WaitsForPerson || listed.Cause == "" || listed.Reference == "" {
+		t.Errorf("listed is %+v", listed)
+	}
+	s.says(listed.Reference, "doubt", "list")
+
+	resolve := []string{"doubt", "resolve", uuid, "--by", "Gulnora", "--why", "line 17 of the statement", "--rrn", "000000000017"}
+	s.says("asked, and still in doubt: capture unknown", "doubt", "ask", uuid)
+	s.refuses("another is in doubt", append(resolve, "--outcome", "approved", "--reference", "1_1")...)
+	s.refuses("--outcome must be one of", append(resolve, "--outcome", "perhaps")...)
+	s.refuses("a sum, a hold and a reference number are those of something that was done", append(resolve, "--outcome", "refused")...)
+	s.refuses("--amount", append(resolve, "--outcome", "approved", "--amount", "much")...)
+	s.says("is captured now", append(resolve, "--outcome", "approved")...)
+	s.refuses("nothing was changed: no operation of this payment is in doubt", append(resolve, "--outcome", "approved")...)
+	s.refuses("no operation of this payment is in doubt", "doubt", "ask", uuid)
+
+	// The server knows it soon, and goes by it.
+	for end := time.Now().Add(10 * time.Second); ; {
+		state, err := s.client().Status(t.Context(), "doubt-1")
+		if err == nil && state.Status == holdfast.StatusSucceeded {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the server says %+v, %v", state, err)
+		}
+	}
+	s.says("says Gulnora: line 17 of the statement", "payment", "show", uuid)
+	if result := s.atRest(); result.Resolved != 1 {
+		t.Errorf("the audit counts %d resolved", result.Resolved)
+	}
+	s.says("1 resolved by persons", "audit")
+
+	// Alone, without a server: it is asked at the next start, or a person decides.
+	next := s.paid("doubt-2", s.card(1))
+	s.fault(map[string]any{"method": "hold.dismiss.charge", "fault": "request_lost"})
+	if err := s.accept(next, "0"); err != nil {
+		t.Fatal(err)
+	}
+	third := s.paid("doubt-3", s.card(2))
+	if err := s.accept(third, ""); err == nil {
+		t.Fatal("a capture whose request is lost is acknowledged")
+	}
+	s.says("asked, and still in doubt", "doubt", "ask", third)
+	s.kill()
+	s.says("nobody has asked within 100ms", "doubt", "ask", third, "--wait", "100ms")
+	s.says("it is sent again", "doubt", "resolve", third, "--outcome", "refused", "--by", "Gulnora", "--why", "not in the statement")
+	s.start()
+	for end := time.Now().Add(20 * time.Second); ; {
+		state, err := s.client().Status(t.Context(), "doubt-3")
+		if err == nil && state.Status == holdfast.StatusSucceeded {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("what a person calls not done is not sent again: %+v, %v", state, err)
+		}
+	}
+	if result := s.atRest(); result.Resolved != 2 {
+		t.Errorf("the audit counts %d resolved", result.Resolved)
+	}
+}
+
+// A backup is taken beside the server, the server is lost, and the backup restored: at rest the books are the centre's.
+func TestBackupAndRestoreOfTheProgram(t *testing.T) {
+	s := newStage(t)
+	humo := s.cardOf("humo")
+	kept, all, void := s.paid("kept", s.card(0)), s.paid("all", s.card(1)), s.paid("void", s.card(2))
+	later, err := s.client().Prepare(t.Context(), prepare("later"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.client().Prepare(t.Context(), prepare("never"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "holdfast.backup")
+	s.says("checked and on the disk", "backup", file)
+	s.refuses("is not overwritten", "backup", file)
+	for uuid, sum := range map[string]holdfast.Decimal{all: "", void: "0"} {
+		if err := s.accept(uuid, sum); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.payWith(later.PaymentUUID, humo)
+	s.kill()
+
+	key := filepath.Join(s.dir, keyFile)
+	s.refuses("is not empty", "restore", file, "--key", key)
+	lost := s.dir
+	s.dir = filepath.Join(dir, "new", "data")
+	wrong := filepath.Join(dir, "wrong.key")
+	if err := os.WriteFile(wrong, []byte(strings.Repeat("0", 64)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.refuses("is not the key that belongs to this backup", "restore", file, "--key", wrong)
+	s.refuses("is not the key of a vault", "restore", file, "--key", file)
+	s.refuses("is no backup", "restore", filepath.Join(lost, store.File), "--key", key)
+	if left, err := os.ReadDir(filepath.Dir(s.dir)); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	s.says("clean: every invariant holds", "restore", file, "--key", key)
+	s.within = time.Minute // the centres are given the time of their longest call
+	s.start()
+	for name, want := range map[string]string{
+		"kept": holdfast.StatusWaitingForCapture, "all": holdfast.StatusSucceeded, "void": holdfast.StatusCanceled,
+		"later": holdfast.StatusWaitingForCapture, "never": holdfast.StatusCanceled,
+	} {
+		if state, err := s.client().Status(t.Context(), name); err != nil || state.Status != want {
+			t.Errorf("%s: it is %+v, %v; want %s", name, state, err, want)
+		}
+	}
+	if err := s.accept(kept, "400.00"); err != nil {
+		t.Errorf("kept: %v", err)
+	}
+	if err := s.accept(later.PaymentUUID, ""); err != nil {
+		// Humo shows a confirmation late, and is asked before it is sent one: it may take a while.
+		t.Logf("later: %v", err)
+	}
+	s.atRest()
+	s.says("found after a restore, not sent from here", "payment", "show", all)
+	s.says("by restore", "payment", "show", all)
+	// Nobody but the owner can read it.
+	for _, name := range []string{file, s.dir, filepath.Join(s.dir, store.File), filepath.Join(s.dir, keyFile)} {
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s is %v, %v", name, info.Mode(), err)
+		}
+	}
+	err = onStore(s.dir, func(st *store.Store, _ *vault.Vault) error {
+		if r := st.Restored(); r.At.IsZero() || !r.Reconciled {
+			t.Errorf("the store says %+v", r)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// cardOf is a good card of a scheme.
+func (s *stage) cardOf(scheme string) simCard {
+	s.t.Helper()
+	var cards []simCard
+	s.get("/sim/cards", &cards)
+	for _, c := range cards {
+		if c.Scheme == scheme && c.Behaviour == "ok" {
+			return c
+		}
+	}
+	s.t.Fatalf("the simulator has no card of %s", scheme)
+	return simCard{}
+}

@@ -1,0 +1,270 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"holdfast/internal/payment"
+	"holdfast/internal/store"
+)
+
+// A store that was restored from a backup is behind the centres. Whatever is asked of a payment that came with the
+// backup, it is reconciled first (catchUp); Reconcile does so for all of them.
+
+// Ready is nil once every payment of a restored backup that was under way has been asked about, and says otherwise
+// what is waited for.
+func (g *Gateway) Ready() error {
+	if !g.reconciling.Load() {
+		return nil
+	}
+	return fmt.Errorf("the store was restored from a backup taken at %s, and is being reconciled with the processing centres: the log tells how far it is",
+		g.cfg.Store.Restored().Taken.Format(time.RFC3339))
+}
+
+// caughtUp is what comes before any command: nothing is begun on a payment that the centre may know to be further
+// than this store does.
+func (g *Gateway) caughtUp(ctx context.Context, id payment.ID) (payment.Payment, error) {
+	if g.restored.IsZero() {
+		return payment.Payment{}, nil
+	}
+	p, err := g.catchUp(ctx, id, false)
+	if err == nil && p.Open == nil && p.Behind(g.restored) {
+		err = &payment.Error{Reason: payment.InDoubt, Detail: "the store was restored from a backup, and what the processing centre has done since is not known yet"}
+	}
+	return p, err
+}
+
+// mostFound bounds how many operations one payment can have been missing.
+const mostFound = payment.MaxRefunds + 10
+
+// catchUp reconciles a payment with its centre as far as the centre answers. The payment returned is as stored last: behind
+// still if that was not the whole way. With orphan nobody asks its open question any more.
+func (g *Gateway) catchUp(ctx context.Context, id payment.ID, orphan bool) (p payment.Payment, err error) {
+	if g.cfg.Store.Now().Before(g.quiet) {
+		return g.cfg.Store.Payment(ctx, id) // whatever the centre said now, it could be overtaken
+	}
+	for range mostFound {
+		if p, err = g.cfg.Store.Payment(ctx, id); err != nil || !p.Behind(g.restored) || g.underWay(id) != nil {
+			return p, err
+		}
+		var c payment.Command = payment.Resume{Orphan: orphan}
+		orphan = false
+		if p.Open == nil {
+			if c, err = g.look(ctx, p); err != nil || c == nil {
+				return p, err
+			}
+		}
+		change, err := g.cfg.Store.Update(ctx, id, func(p payment.Payment, now time.Time) (payment.Change, error) {
+			return payment.Begin(p, c, now)
+		})
+		if err != nil {
+			return p, err
+		}
+		switch p = change.Payment; {
+		case p.Open != nil && change.Empty():
+			return p, nil // in doubt, and its time has not come; or somebody else was faster and asks it
+		case p.Open != nil:
+			if p, err = g.ask(context.WithoutCancel(ctx), p, secrets{}); err != nil || p.Open != nil {
+				return p, err
+			}
+		}
+	}
+	return p, fmt.Errorf("payment %s does not come to an end: more than %d operations are found at its centre", id, mostFound)
+}
+
+// look asks the centre what it has done for a payment that this store does not know. It only reads, so nothing is
+// committed before; what it finds is adopted, which is. nil: it is too early to tell.
+func (g *Gateway) look(ctx context.Context, p payment.Payment) (payment.Command, error) {
+	attempts, err := g.choices(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range p.Looks(attempts, g.restored) {
+		asking := p
+		asking.Open, asking.Attempt = &l.Operation, &l.Attempt
+		asked := g.cfg.Store.Now()
+		a := g.put(ctx, asking, secrets{})
+		adopt, proven := l.Means(a, asked)
+		switch {
+		case !proven:
+			return nil, nil
+		case adopt:
+			g.cfg.Log.Warn("after the restore the centre is ahead, or does not say", "payment", p.ID, "state", p.State.String(),
+				"operation", l.Operation.Ref, "kind", l.Operation.Kind, "outcome", a.Outcome, "cause", a.Cause)
+			return payment.Adopt{Look: l, RefundID: newUUID(), Restored: g.restored}, nil
+		}
+	}
+	return payment.Reconcile{Restored: g.restored}, nil
+}
+
+// choices is where a payer who had not paid when the backup was taken may have paid since.
+func (g *Gateway) choices(ctx context.Context, p payment.Payment) (attempts []payment.Attempt, err error) {
+	if p.State != payment.Created && p.State != payment.Challenged {
+		return nil, nil
+	}
+	shop, err := g.cfg.Store.Shop(ctx, p.Shop)
+	if err != nil {
+		return nil, fmt.Errorf("shop %d: %w", p.Shop, err)
+	}
+	for _, method := range p.Terms.Methods {
+		centre := g.centre(method, p.Terms.Test)
+		if centre == nil {
+			return nil, fmt.Errorf("payment %s may have been paid by %s since the backup was taken, and no processing centre is connected that could say", p.ID, method)
+		}
+		attempts = append(attempts, g.attempt(shop, method, centre))
+	}
+	return attempts, nil
+}
+
+// reconcileEvery is how long Reconcile waits before it tries again what could not be done.
+const reconcileEvery = time.Second
+
+// Reconcile asks the centres about every payment that came with a restored backup: first those that were under way,
+// and when each of them has been asked about, Ready is nil; then those that were captured, which can only have been
+// refunded. What is in doubt then is asked about by the schedule, and Step goes on from there when it is known. Without a
+// restore it does nothing.
+func (g *Gateway) Reconcile(ctx context.Context) error {
+	restored := g.cfg.Store.Restored()
+	if restored.At.IsZero() || restored.Reconciled {
+		return nil
+	}
+	log := g.cfg.Log.With("restored", restored.At, "backup", restored.Taken)
+	log.Warn("the store was restored from a backup: its payments are reconciled with the processing centres before anything is sent for them")
+	if !pause(ctx, g.quiet.Sub(g.cfg.Store.Now())) {
+		return ctx.Err()
+	}
+	asked, doubts, err := g.reconcileAll(ctx, payment.Created, payment.Challenged, payment.Held)
+	if err != nil {
+		return err
+	}
+	g.reconciling.Store(false)
+	log.Info("what was under way when the backup was taken has been asked about", "payments", asked, "in doubt", len(doubts))
+	asked, more, err := g.reconcileAll(ctx, payment.Captured)
+	if err != nil {
+		return err
+	}
+	log.Info("what was captured when the backup was taken has been asked about", "payments", asked, "in doubt", len(more))
+	if doubts = append(doubts, more...); len(doubts) == 0 {
+		return g.cfg.Store.SetReconciled(ctx)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.behind = doubts
+	return nil
+}
+
+// catchUpRest goes on with payments of the backup that were in doubt when Reconcile had asked about all, and ends the
+// reconciling with the last of them.
+func (g *Gateway) catchUpRest(ctx context.Context) error {
+	g.mu.Lock()
+	ids := g.behind
+	g.mu.Unlock()
+	if len(ids) == 0 {
+		return nil
+	}
+	var mu sync.Mutex
+	var rest []payment.ID
+	err := g.each(ids, func(id payment.ID) error {
+		p, err := g.catchUp(ctx, id, false)
+		if err != nil || p.Behind(g.restored) {
+			mu.Lock()
+			defer mu.Unlock()
+			rest = append(rest, id)
+		}
+		return err
+	})
+	g.mu.Lock()
+	g.behind = rest
+	g.mu.Unlock()
+	if err == nil && len(rest) == 0 {
+		err = g.cfg.Store.SetReconciled(ctx)
+	}
+	return err
+}
+
+// longestCall is how long after it was sent an operation may take to be shown by any centre that is connected.
+func (c *Config) longestCall() (longest time.Duration) {
+	for _, centres := range []Centres{c.Live, c.Test} {
+		for _, centre := range centres {
+			capabilities := centre.Capabilities()
+			longest = max(longest, capabilities.Answer)
+			for _, shown := range capabilities.Shown {
+				longest = max(longest, shown)
+			}
+		}
+	}
+	return longest
+}
+
+// pause waits; false: ctx has ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// reconcileAll catches up with all payments that are in one of the states, round after round, until each is reconciled or in
+// doubt. It returns how many there were, and those in doubt.
+func (g *Gateway) reconcileAll(ctx context.Context, states ...payment.State) (total int, doubts []payment.ID, err error) {
+	for round := 0; ; round++ {
+		var mu sync.Mutex
+		seen, left := 0, 0
+		doubts = nil
+		one := func(id payment.ID) error {
+			p, err := g.catchUp(ctx, id, false)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err != nil:
+				left++
+				g.cfg.Log.Error("a payment cannot be reconciled", "payment", id, "error", err)
+			case p.Open != nil:
+				doubts = append(doubts, id)
+			case p.Behind(g.restored):
+				left++
+			}
+			return cmp.Or(ctx.Err(), g.cfg.Store.Err()) // anything else is tried again
+		}
+		for _, state := range states {
+			for f := (store.Filter{State: state, Limit: stepPayments}); ; {
+				list, err := g.cfg.Store.List(ctx, f)
+				if err != nil {
+					return total, doubts, err
+				}
+				var behind []payment.ID
+				for i := range list {
+					if list[i].Behind(g.restored) {
+						behind = append(behind, list[i].ID)
+					}
+				}
+				seen += len(behind)
+				if err := g.each(behind, one); err != nil {
+					return total, doubts, err
+				}
+				if len(list) < f.Limit {
+					break
+				}
+				f.Before = list[len(list)-1].ID
+			}
+		}
+		total = max(total, seen)
+		if left == 0 {
+			return total, doubts, nil
+		}
+		g.cfg.Log.Warn("not all payments of the backup could be asked about; they are tried again", "left", left, "in doubt", len(doubts))
+		if !pause(ctx, reconcileEvery) {
+			return total, doubts, ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,401 @@
+package gateway_test
+
+import (
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/gateway"
+	"holdfast/internal/payment"
+	"holdfast/internal/sim"
+	"holdfast/internal/store"
+)
+
+// backup takes one, and restore loses everything that came after it and starts a gateway on what it holds.
+func (w *world) backup() (file string) {
+	w.t.Helper()
+	file = filepath.Join(w.t.TempDir(), "backup.db")
+	if err := w.store.Backup(w.t.Context(), file, nil); err != nil {
+		w.t.Fatal(err)
+	}
+	return file
+}
+
+func (w *world) restore(file string) {
+	w.t.Helper()
+	if err := w.store.Close(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.dir = w.t.TempDir()
+	if _, err := store.RestoreInto(w.dir, file, w.clock()); err != nil {
+		w.t.Fatal(err)
+	}
+	w.start()
+}
+
+// withShop puts the shop into the store, where the gateway looks it up after a restore.
+func (w *world) withShop() {
+	w.t.Helper()
+	shop := w.shop
+	shop.Name, shop.UniqueKey = "Shop", []byte{1}
+	created, err := w.store.CreateShop(w.t.Context(), shop)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.shop = created
+}
+
+func (w *world) reconcile() {
+	w.t.Helper()
+	if err := w.gateway.Ready(); err == nil || !strings.Contains(err.Error(), "restored from a backup") {
+		w.t.Errorf("ready before anything was reconciled: %v", err)
+	}
+	if err := w.gateway.Reconcile(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := w.gateway.Ready(); err != nil {
+		w.t.Errorf("not ready afterwards: %v", err)
+	}
+}
+
+func (w *world) resolve(id payment.ID, r payment.Resolution) payment.Payment {
+	w.t.Helper()
+	p := w.read(id)
+	if p.Open == nil {
+		w.t.Fatalf("payment %s is not in doubt, but %s", id, p.State)
+	}
+	r.By, r.Why = "Gulnora", "the statement"
+	p, err := w.gateway.Resolve(w.t.Context(), id, p.Open.Ref, r)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return p
+}
+
+// refund gives money back and fails the test unless that is known at once.
+func (w *world) refund(id payment.ID, name string, minor int64) {
+	w.t.Helper()
+	p, err := w.gateway.Refund(w.t.Context(), id, name, uzs(minor))
+	if err != nil || p.Open != nil {
+		w.t.Fatalf("refund: open %+v, %v", p.Open, err)
+	}
+}
+
+// A backup is taken, the world goes on, the store is lost and the backup restored: nothing is sent before the centre was
+// asked, and at rest our books are the centre's for every payment that the backup knows.
+func TestRestoredBackupIsReconciled(t *testing.T) {
+	w := newWorld(t)
+	w.withShop()
+	card := w.goodCard(0)
+	names := make(map[payment.ID]string)
+	is := func(name string, p payment.Payment) payment.ID { names[p.ID] = name; return p.ID }
+	captured := func() payment.Payment {
+		p := w.paid(card)
+		return w.must(w.decide(p.ID, payment.Capture, 0))(payment.Captured)
+	}
+	all := is("held, captured since", w.paid(card))
+	part := is("held, a part captured since", w.paid(card))
+	void := is("held, let go since", w.paid(card))
+	held := is("held", w.paid(card))
+	kept := is("captured", captured())
+	back := is("captured, refunded since", captured())
+	half := is("captured, a part refunded since", captured())
+	several := is("captured, refunded in two parts since", captured())
+	waited := is("created", w.prepare())
+	paysLater := is("created, held since", w.prepare())
+	takenLater := is("created, captured since", w.prepare())
+	charged := w.prepare(oneStage)
+	charged = w.must(w.pay(charged.ID, card))(payment.Challenged)
+	is("challenged, charged since", charged)
+	w.fault(sim.Fault{Method: "hold.dismiss.charge", Name: "answer_lost"})
+	inDoubt := is("capture in doubt, refunded since", w.paid(card))
+	if p, err := w.decide(inDoubt, payment.Capture, 70_000); err != nil || p.Open == nil {
+		t.Fatalf("open %v, %v", p.Open, err)
+	}
+	lostHold := w.prepare()
+	is("hold in doubt, captured since", lostHold)
+	lostHold = w.must(w.pay(lostHold.ID, card))(payment.Challenged)
+	w.fault(sim.Fault{Method: "hold.create", Name: "answer_lost"})
+	if p, err := w.submit(lostHold, w.code(card)); err != nil || p.Open == nil {
+		t.Fatalf("open %v, %v", p.Open, err)
+	}
+
+	w.later(time.Second)
+	file := w.backup()
+	w.later(time.Second)
+
+	w.must(w.decide(all, payment.Capture, 0))(payment.Captured)
+	w.must(w.decide(part, payment.Capture, 60_000))(payment.Captured)
+	w.must(w.decide(void, payment.Cancel, 0))(payment.Voided)
+	w.refund(back, "r1", total)
+	w.refund(half, "r2", 30_000)
+	w.refund(several, "r3", 10_000)
+	w.refund(several, "r4", 20_000)
+	pay := func(id payment.ID, want payment.State) {
+		p := w.must(w.pay(id, card))(payment.Challenged)
+		w.must(w.submit(p, w.code(card)))(want)
+	}
+	pay(paysLater, payment.Held)
+	pay(takenLater, payment.Held)
+	w.must(w.decide(takenLater, payment.Capture, 0))(payment.Captured)
+	w.must(w.submit(charged, w.code(card)))(payment.Captured)
+	w.later(30 * time.Second)
+	w.step()
+	w.refund(inDoubt, "r5", 70_000)
+	w.must(w.decide(lostHold.ID, payment.Capture, 0))(payment.Captured)
+	heldAtCentre := w.read(lostHold.ID).Attempt.Centre.Hold
+	// The backup does not know of these at all.
+	unknown := []payment.Payment{w.paid(w.goodCard(1)), w.paid(w.goodCard(1), oneStage)}
+	w.must(w.decide(unknown[0].ID, payment.Capture, 50_000))(payment.Captured)
+	before := w.made()
+
+	w.later(3 * time.Minute)
+	w.restore(file)
+	w.later(3 * time.Minute)
+	asked := make(map[string]bool)
+	w.watch(nil, func(method string) { asked[method] = true })
+	if _, err := w.gateway.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.reconcile()
+	w.watch(nil, nil)
+	for method := range asked {
+		if !slices.Contains([]string{"trans.ext", "hold.get.id", "hold.get.cardId"}, method) {
+			t.Errorf("%s was called while the backup was reconciled", method)
+		}
+	}
+	if !asked["trans.ext"] {
+		t.Error("nobody asked")
+	}
+	for id, want := range map[payment.ID]payment.State{
+		all: payment.Captured, void: payment.Voided, held: payment.Held, kept: payment.Captured, back: payment.Captured, charged.ID: payment.Captured,
+		takenLater: payment.Captured, waited: payment.Expired, paysLater: payment.Expired,
+	} {
+		if p := w.read(id); p.State != want || p.Open != nil {
+			t.Errorf("%s: it is %s, open %+v", names[id], p.State, p.Open)
+		}
+	}
+	if p := w.read(back); p.Refunded != uzs(total) {
+		t.Errorf("%s: refunded %s", names[back], p.Refunded)
+	}
+	if d := w.read(all).Decision; d == nil || d.By != payment.ByRestore {
+		t.Errorf("%s: decided %+v", names[all], d)
+	}
+
+	// What the centre's answer leaves open, a person says, and the rest is asked of the centre again.
+	w.resolve(part, payment.Resolution{Outcome: payment.Approved, Amount: uzs(60_000)})
+	w.resolve(half, payment.Resolution{Outcome: payment.Approved, Amount: uzs(30_000)})
+	w.resolve(several, payment.Resolution{Outcome: payment.Approved, Amount: uzs(10_000)})
+	if p, err := w.gateway.Refund(t.Context(), several, "r4", uzs(20_000)); err == nil || p.Open != nil && !p.Open.Look {
+		t.Errorf("a refund is sent while another is found: open %+v, %v", p.Open, err)
+	}
+	w.resolve(several, payment.Resolution{Outcome: payment.Approved, Amount: uzs(20_000)})
+	w.resolve(inDoubt, payment.Resolution{Outcome: payment.Approved}) // the centre calls it reversed
+	w.resolve(lostHold.ID, payment.Resolution{Outcome: payment.Approved, Hold: heldAtCentre})
+	if p, err := w.decide(lostHold.ID, payment.Capture, 0); err != nil || p.State != payment.Captured {
+		t.Errorf("%s: %s, %v", names[lostHold.ID], p.State, err)
+	}
+
+	w.step() // goes on where a person has helped
+	if p := w.read(inDoubt); p.Refunded != uzs(70_000) {
+		t.Errorf("%s: refunded %s, open %+v", names[inDoubt], p.Refunded, p.Open)
+	}
+
+	// The shop asks again for what it was never told of, and for what is new.
+	w.refund(half, "r2", 30_000)
+	w.refund(half, "r6", 5_000)
+	w.refund(kept, "r7", 1_000)
+	w.must(w.decide(held, payment.Capture, 40_000))(payment.Captured)
+	if _, err := w.pay(waited, card); reason(err) != payment.PaymentExpired {
+		t.Errorf("paid after the restore, perhaps a second time: %v", err)
+	}
+
+	// Without the gateway that was lost a hold of a payer lapses; and nothing was doubled.
+	w.later(48 * time.Hour)
+	w.step()
+	after := w.made()
+	want := map[string]int{"hold": 0, "charge": 0, "capture": 1, "void": 0, "refund": 2}
+	for kind, n := range want {
+		if got := after[kind] - before[kind]; got != n {
+			t.Errorf("after the restore the centre did %s %d times, want %d", kind, got, n)
+		}
+	}
+	audit, err := w.store.Audit(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range audit.Violations {
+		t.Errorf("audit: %s (%s)", v, names[v.Payment])
+	}
+	if audit.InDoubt != 0 || audit.Resolved != 6 {
+		t.Errorf("in doubt %d, resolved %d", audit.InDoubt, audit.Resolved)
+	}
+	// Only what the backup never knew is missing: it is for the centre's statement.
+	left := 0
+	for _, difference := range w.compare() {
+		ofUnknown := false
+		for _, p := range unknown {
+			ofUnknown = ofUnknown || strings.Contains(difference, " "+p.Reference()) || strings.Contains(difference, "hold "+p.Attempt.Centre.Hold+" ")
+		}
+		switch {
+		case strings.HasPrefix(difference, "we hold 0 and have taken") && ofTheUnknown(difference, 50_000+total):
+		case ofUnknown:
+			left++
+		default:
+			t.Errorf("books: %s", difference)
+		}
+	}
+	if left != 3 {
+		t.Errorf("%d operations of the centre are missing here, want 3", left)
+	}
+
+	// Once reconciled it stays so, and another loss begins anew.
+	w.restart()
+	if err := w.gateway.Ready(); err != nil {
+		t.Errorf("after a restart: %v", err)
+	}
+	w.restore(file)
+	w.later(3 * time.Minute)
+	w.reconcile()
+	if p := w.read(kept); p.Open == nil || !p.Open.Look {
+		t.Errorf("restored once more, the refund that was made since is not found: open %+v", p.Open)
+	}
+}
+
+// ofTheUnknown reports whether a difference of what was taken is exactly that sum.
+func ofTheUnknown(difference string, sum int64) bool {
+	var held, taken, entered, theirHeld, theirTaken int64
+	_, err := fmt.Sscanf(difference, "we hold %d and have taken %d (%d by the entries); the centre holds %d and has taken %d", &held, &taken, &entered, &theirHeld, &theirTaken)
+	return err == nil && held == theirHeld && entered == taken && theirTaken-taken == sum
+}
+
+// Whoever comes before the reconciling is through: his payment is asked about first.
+func TestCommandOnARestoredPaymentAsksFirst(t *testing.T) {
+	w := newWorld(t)
+	w.withShop()
+	card := w.goodCard(0)
+	a, b, c := w.paid(card), w.paid(card), w.paid(card)
+	w.later(time.Second)
+	file := w.backup()
+	w.must(w.decide(a.ID, payment.Capture, 0))(payment.Captured)
+	w.must(w.decide(b.ID, payment.Cancel, 0))(payment.Voided)
+	w.later(time.Second)
+	w.restore(file)
+	// So soon the centre's "not found" proves nothing.
+	if p, err := w.decide(c.ID, payment.Capture, 0); reason(err) != payment.InDoubt {
+		t.Errorf("right after the restore: %s, %v", p.State, err)
+	}
+	w.later(3 * time.Minute)
+	if _, err := w.decide(a.ID, payment.Cancel, 0); reason(err) != payment.DecisionStands {
+		t.Errorf("captured at the centre, and cancelled here: %v", err)
+	}
+	if _, err := w.decide(b.ID, payment.Capture, 0); reason(err) != payment.Finished {
+		t.Errorf("let go at the centre, and captured here: %v", err)
+	}
+	// The deadline asks first too, and then lets go.
+	w.later(holdFor)
+	w.step()
+	if p := w.read(c.ID); p.State != payment.Voided || p.Decision == nil || p.Decision.By != payment.ByDeadline {
+		t.Errorf("it is %s, decided %+v", p.State, p.Decision)
+	}
+	w.once(nil, map[string]int{"hold": 3, "capture": 1, "void": 2}, "in all")
+	w.clean()
+}
+
+// The centre is away when the restored gateway starts: nothing is guessed, and when it is back all is found.
+func TestReconcileWhileTheCentreIsAway(t *testing.T) {
+	w := newWorld(t)
+	w.withShop()
+	card := w.goodCard(0)
+	a, b := w.paid(card), w.paid(card)
+	refunded := w.paid(card, oneStage)
+	waits := w.prepare()
+	w.later(time.Second)
+	file := w.backup()
+	w.must(w.decide(a.ID, payment.Capture, 0))(payment.Captured)
+	w.refund(refunded.ID, "r1", total)
+	w.later(time.Minute)
+	w.restore(file)
+	w.later(3 * time.Minute)
+	w.fault(sim.Fault{Method: "*", Name: "fail_before", Times: 1000})
+	w.reconcile()
+	for _, p := range []payment.Payment{a, b, refunded} {
+		if got := w.read(p.ID); got.Open == nil || !got.Open.Look || got.State != p.State {
+			t.Errorf("it is %s, open %+v", got.State, got.Open)
+		}
+	}
+	if _, err := w.decide(b.ID, payment.Capture, 0); reason(err) != payment.InDoubt {
+		t.Errorf("captured in doubt: %v", err)
+	}
+	w.sim.ClearFaults()
+	w.rest()
+	w.must(w.read(a.ID), nil)(payment.Captured)
+	w.must(w.read(waits.ID), nil)(payment.Expired)
+	if p := w.read(refunded.ID); p.Refunded != uzs(total) {
+		t.Errorf("refunded %s", p.Refunded)
+	}
+	w.later(holdFor)
+	w.rest()
+	w.must(w.read(b.ID), nil)(payment.Voided)
+	w.once(nil, map[string]int{"hold": 2, "capture": 1, "charge": 1, "refund": 1, "void": 1}, "in all")
+	w.clean()
+}
+
+// A person's word beside the gateway that serves, from a process of its own.
+func TestResolveBesideTheServer(t *testing.T) {
+	w := newWorld(t)
+	card := w.goodCard(0)
+	p := w.paid(card)
+	w.fault(sim.Fault{Method: "hold.dismiss.charge", Name: "answer_lost"})
+	w.fault(sim.Fault{Method: "trans.ext", Name: "garbage", Times: 1000})
+	if p, err := w.decide(p.ID, payment.Capture, 60_000); err != nil || p.Open == nil {
+		t.Fatalf("open %v, %v", p.Open, err)
+	}
+	w.later(5 * time.Second)
+	w.step()
+	beside, other := w.beside()
+	ref := w.read(p.ID).Open.Ref
+	r := payment.Resolution{Outcome: payment.Approved, By: "Gulnora", Why: "the statement", RRN: "000000000001"}
+
+	// While the server asks, nobody else speaks.
+	w.later(time.Minute)
+	w.watch(nil, func(method string) {
+		if _, err := beside.Resolve(t.Context(), p.ID, ref, r); reason(err) != payment.Reason(payment.ErrBeingAsked.Error()) {
+			t.Errorf("while it is asked: %v", err)
+		}
+	})
+	w.step()
+	w.watch(nil, nil)
+	if got, err := beside.Resolve(t.Context(), p.ID, ref, r); err != nil || got.State != payment.Captured {
+		t.Fatalf("it is %s, %v", got.State, err)
+	}
+	// Whatever the server had in mind, it sees it: by its own reading soon, and before it writes at once.
+	if got, err := w.decide(p.ID, payment.Capture, 60_000); err != nil || got.State != payment.Captured || got.Open != nil {
+		t.Errorf("the server says %s, open %+v, %v", got.State, got.Open, err)
+	}
+	eventually(t, "the server sees it", func() bool { return w.read(p.ID).State == payment.Captured })
+	if _, err := other.Payment(t.Context(), p.ID); err != nil {
+		t.Error(err)
+	}
+	w.sim.ClearFaults()
+	w.clean()
+}
+
+// beside opens the same store as another process would.
+func (w *world) beside() (*gateway.Gateway, *store.Store) {
+	w.t.Helper()
+	s, err := store.Open(store.Config{Dir: w.dir, Now: w.clock})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			w.t.Error(err)
+		}
+	})
+	return gateway.New(gateway.Config{Store: s, Log: slog.New(slog.DiscardHandler)}), s
+}

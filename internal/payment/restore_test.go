@@ -1,0 +1,239 @@
+package payment_test
+
+import (
+	"testing"
+	"time"
+
+	"holdfast/internal/payment"
+)
+
+// lost is a payment as the backup has it, an hour after it was taken.
+func lost(w *walk) (*walk, time.Time) {
+	w.later(time.Hour)
+	restored := w.now
+	return w.later(shows), restored
+}
+
+// captured is a payment of which all was captured.
+func captured(t testing.TB) *walk { return open["capture"](t).approved() }
+
+func TestWhatARestoreLeavesBehind(t *testing.T) {
+	for name, tt := range map[string]struct {
+		w    *walk
+		want bool
+	}{
+		"created": {start(t, terms()), true}, "challenged": {start(t, terms()).challenged(), true}, "held": {open["hold"](t).approved(), true},
+		"captured": {captured(t), true}, "in doubt": {inquired(t, "capture"), true},
+		"voided": {open["void"](t).approved(), false}, "declined": {start(t, terms()).declined(), false},
+	} {
+		w, restored := lost(tt.w)
+		if w.p.Behind(time.Time{}) {
+			t.Errorf("%s: behind without a restore", name)
+		}
+		if got := w.p.Behind(restored); got != tt.want {
+			t.Errorf("%s: behind %v", name, got)
+		}
+		if w.p.Behind(w.p.CreatedAt) {
+			t.Errorf("%s: made after the restore, and behind", name)
+		}
+		if w.p.Open == nil && tt.want {
+			if w.begin(payment.Reconcile{Restored: restored}); w.p.Behind(restored) {
+				t.Errorf("%s: reconciled, and behind", name)
+			}
+			// Nobody pays twice on what he may have paid before.
+			if waited := name == "created" || name == "challenged"; waited != (w.p.State == payment.Expired) {
+				t.Errorf("%s: reconciled, it is %s", name, w.p.State)
+			}
+			if !w.p.Behind(restored.Add(24*time.Hour)) && !w.p.State.Terminal() {
+				t.Errorf("%s: not behind after another restore", name)
+			}
+		}
+	}
+}
+
+// What is asked about, and what each answer of the centre makes of the payment.
+func TestAdoptWhatTheCentreDid(t *testing.T) {
+	yes := payment.Answer{Outcome: payment.Approved}
+	no := payment.Answer{Outcome: payment.NeverSeen}
+	failed := payment.Answer{Outcome: payment.Refused, Reason: payment.Unavailable}
+	gone := payment.Answer{Outcome: payment.Refused, Reason: payment.HoldGone}
+	unsure := payment.Answer{Outcome: payment.Unknown, Cause: "asked for 100000, answered 60000"}
+	for _, tt := range []struct {
+		name   string
+		walk   *walk
+		answer payment.Answer
+		looks  int
+		adopt  payment.Kind
+		then   payment.Answer
+		want   string
+	}{
+		{"held, and it is", open["hold"](t).approved(), no, 1, "", no, ""},
+		{"held, and a capture failed", open["hold"](t).approved(), failed, 1, "", no, ""},
+		{"held, was captured", open["hold"](t).approved(), yes, 1, payment.OpCapture, yes, ">captured closed +capture +fee event succeeded"},
+		{"held, was let go", open["hold"](t).approved(), gone, 1, payment.OpCapture, gone, ">voided closed +release event canceled"},
+		{"held, another sum was captured", open["hold"](t).approved(), unsure, 1, payment.OpCapture, unsure, "kept"},
+		{"held, the centre was away", open["hold"](t).approved(), unsure, 1, payment.OpCapture, no, "closed"},
+		{"captured", captured(t), no, 3, "", no, ""},
+		{"captured, was refunded", captured(t), yes, 3, payment.OpRefund, yes, "closed +refund event succeeded"},
+		{"captured, the centre was away", captured(t), unsure, 3, payment.OpRefund, no, "closed"},
+		{"one stage, was paid", start(t, oneStage()), yes, 12, payment.OpCharge, yes, ">captured closed +hold +capture +fee event succeeded"},
+		{"one stage, the centre was away", start(t, oneStage()), unsure, 12, payment.OpCharge, no, "closed"},
+		{"challenged, was captured", start(t, terms()).challenged(), yes, 24, payment.OpCharge, yes, ">captured closed +hold +capture +fee event succeeded"},
+		{"challenged, is held", start(t, terms()).challenged(), yes, 24, payment.OpHold, yes, ">held closed +hold event waiting_for_capture"},
+		{"challenged, nothing is known", start(t, terms()).challenged(), no, 24, "", no, ""},
+		{"challenged, the centre was away", start(t, terms()).challenged(), unsure, 24, payment.OpCharge, no, "closed"},
+	} {
+		w, restored := lost(tt.walk)
+		before := w.p
+		looks := w.p.Looks([]payment.Attempt{attempt(payment.CardFacts{})}, restored)
+		if len(looks) != tt.looks {
+			t.Fatalf("%s: %d looks", tt.name, len(looks))
+		}
+		look := looks[len(looks)-1] // the furthest: those before it were used up
+		for i := range looks {
+			if looks[i].Operation.Kind == tt.adopt {
+				look = looks[i]
+			}
+		}
+		adopt, ok := look.Means(tt.answer, w.now)
+		if adopt != (tt.adopt != "") || !ok {
+			t.Errorf("%s: adopt %v, %v", tt.name, adopt, ok)
+		}
+		if !adopt {
+			continue
+		}
+		w.begin(payment.Adopt{Look: look, RefundID: "r", Restored: restored})
+		op := *w.p.Open
+		if op.Ref != look.Operation.Ref || op.Ask != payment.Query || op.N != before.LastOperation+1 {
+			t.Errorf("%s: adopted as %+v", tt.name, op)
+		}
+		before = w.p
+		if got := outcome(before, w.settle(tt.then).lastSeen); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+		if err := books(w.p, w.entries); err != nil && w.p.Refunded.IsZero() {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		// It is never sent, whatever time passes.
+		for w.p.Open != nil && !w.p.Open.WaitsForPerson() {
+			if w.at(w.p.Due()).begin(payment.Resume{}); w.p.Open.Ask != payment.Query {
+				t.Fatalf("%s: %s", tt.name, w.p.Open.Ask)
+			}
+			w.unknown()
+		}
+		if w.p.Open != nil {
+			continue
+		}
+		// No reference up to the one found is given again.
+		if next := w.p.Looks([]payment.Attempt{attempt(payment.CardFacts{})}, restored); len(next) > 0 && next[0].N != look.N+1 {
+			t.Errorf("%s: %d was looked for, next is %d", tt.name, look.N, next[0].N)
+		}
+	}
+}
+
+// What was only looked for is never sent, whatever is on record of it.
+func TestLookIsNeverSent(t *testing.T) {
+	limits := attempt(uzcard).Limits
+	for _, kind := range kinds {
+		for _, outcome := range []payment.Outcome{"", payment.Unknown, payment.Refused, payment.NeverSeen} {
+			op := payment.Operation{Kind: kind, Look: true, Outcome: outcome, SentAt: t0, AskedAt: t0.Add(time.Hour)}
+			if next := payment.Next(op, limits, t0.Add(2*time.Hour)); next.Ask != payment.Query {
+				t.Errorf("%s, %s: %s", kind, outcome, next.Ask)
+			}
+		}
+	}
+}
+
+// "Not found" soon after the restore proves nothing: the last call of the gateway that was lost may be under way.
+func TestLookTooEarly(t *testing.T) {
+	w := open["hold"](t).approved().later(time.Hour)
+	look := w.p.Looks(nil, w.now)[0]
+	for _, tt := range []struct {
+		after time.Duration
+		proof bool
+	}{{0, false}, {shows - microsecond, false}, {shows, true}} {
+		if _, ok := look.Means(payment.Answer{Outcome: payment.NeverSeen}, w.now.Add(tt.after)); ok != tt.proof {
+			t.Errorf("%v after the restore: proof %v", tt.after, ok)
+		}
+	}
+}
+
+// Reconciled, a payment goes on; and since a reference may have been used all the same, the centre is asked
+// about it before anything is sent under it.
+func TestAskedBeforeSentAfterARestore(t *testing.T) {
+	sum := uzs(60_000)
+	for name, begin := range map[string]payment.Command{
+		"capture": payment.Decide{Accept: payment.Capture, Amount: sum, By: payment.ByMerchant},
+		"cancel":  payment.Decide{Accept: payment.Cancel, By: payment.ByMerchant},
+		"refund":  payment.Reimburse{ID: "r", ShopID: "refund-1", Amount: sum},
+	} {
+		again := func() *walk {
+			w := open["hold"](t).approved()
+			if name == "refund" {
+				w = captured(t)
+			}
+			w.later(time.Minute)
+			w.later(time.Microsecond).begin(payment.Reconcile{Restored: w.now})
+			return w.later(shows).begin(begin)
+		}
+		w := again()
+		if w.p.Open.Ask != payment.Query {
+			t.Fatalf("%s: begins with %s", name, w.p.Open.Ask)
+		}
+		ref := w.p.Open.Ref
+		w.settle(payment.Answer{Outcome: payment.NeverSeen}).begin(payment.Resume{})
+		if w.p.Open.Ask != payment.Send || w.p.Open.Ref != ref || w.p.Open.Asks != 1 || w.p.Open.SentAt != w.now {
+			t.Errorf("%s: never seen, and then %+v", name, w.p.Open)
+		}
+		if w.approved(); w.p.Open != nil {
+			t.Errorf("%s: done, open %+v", name, w.p.Open)
+		}
+		if w = again().approved(); w.p.Open != nil {
+			t.Errorf("%s: found done, open %+v", name, w.p.Open)
+		}
+	}
+}
+
+// A person says what the centre's answer could not: that another sum was captured before.
+func TestResolveAnotherSumAfterARestore(t *testing.T) {
+	w, restored := lost(open["hold"](t).approved())
+	w.begin(payment.Adopt{Look: w.p.Looks(nil, restored)[0], Restored: restored}).later(time.Second).unknown()
+	w.refused(payment.Decide{Accept: payment.Capture, Amount: uzs(60_000), By: payment.ByMerchant}, payment.DeadlinePassed)
+	w.refused(payment.Lapse{}, payment.InDoubt)
+	w.later(time.Minute).begin(says(w, payment.Resolution{Outcome: payment.Approved, Amount: uzs(60_000)}))
+	d := w.p.Decision
+	if w.p.State != payment.Captured || w.p.Captured != uzs(60_000) || w.p.Released != uzs(40_000) || d == nil || d.By != payment.ByRestore || d.Amount != uzs(60_000) {
+		t.Errorf("it is %s with %s, decided %+v", w.p.State, w.p.Captured, d)
+	}
+	if err := books(w.p, w.entries); err != nil {
+		t.Error(err)
+	}
+	// The same of a payment whose hold the backup does not know.
+	w, restored = lost(start(t, terms()).challenged())
+	looks := w.p.Looks([]payment.Attempt{attempt(payment.CardFacts{})}, restored)
+	w.begin(payment.Adopt{Look: looks[1], Restored: restored}).later(time.Second).unknown()
+	w.later(time.Minute).begin(says(w, payment.Resolution{Outcome: payment.Approved, Amount: uzs(60_000)}))
+	if w.p.State != payment.Captured || w.p.Captured != uzs(60_000) || w.p.Released != uzs(40_000) {
+		t.Errorf("it is %s with %s", w.p.State, w.p.Captured)
+	}
+	if err := books(w.p, w.entries); err != nil {
+		t.Error(err)
+	}
+}
+
+// The shop asks again for a refund that it was never told of: it is the one that was found.
+func TestRefundFoundAfterARestoreIsNotGivenTwice(t *testing.T) {
+	w, restored := lost(captured(t))
+	w.begin(payment.Adopt{Look: w.p.Looks(nil, restored)[0], RefundID: "r", Restored: restored}).later(time.Second).unknown()
+	w.refused(payment.Reimburse{ID: "r2", ShopID: "refund-1", Amount: uzs(30_000)}, payment.NothingToRefund) // all of it is reserved
+	w.later(time.Minute).begin(says(w, payment.Resolution{Outcome: payment.Approved, Amount: uzs(30_000)}))
+	w.begin(payment.Reconcile{Restored: restored})
+	w.begin(payment.Reimburse{ID: "r2", ShopID: "refund-1", Amount: uzs(30_000)})
+	if w.p.Open != nil || len(w.p.Refunds) != 1 || w.p.Refunds[0].ShopID != "refund-1" || w.p.Refunded != uzs(30_000) {
+		t.Errorf("open %+v, refunds %+v", w.p.Open, w.p.Refunds)
+	}
+	w.begin(payment.Reimburse{ID: "r3", ShopID: "refund-2", Amount: uzs(30_000)})
+	if w.p.Open == nil {
+		t.Error("another one of the same sum is taken for it too")
+	}
+}

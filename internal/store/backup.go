@@ -1,0 +1,297 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// A backup is a copy of the whole store as it was at one moment, in one file. Restored, it carries a mark
+// that says so: the store is then behind the world, and package gateway reconciles it before it sends anything.
+
+// The names of the marks in the table meta. Times are microseconds since 1970.
+const (
+	metaTaken      = "backup_taken_at"
+	metaRestored   = "restored_at"
+	metaFrom       = "restored_from"
+	metaReconciled = "reconciled"
+)
+
+// Restored says that a store began as a backup.
+type Restored struct {
+	At         time.Time // when it was restored; zero: it was not
+	Taken      time.Time // when the backup was taken
+	Reconciled bool      // nothing of the backup is behind any more (see payment.Payment.Behind)
+}
+
+// Restored tells whether the store began as a backup, as it was when it was opened.
+func (s *Store) Restored() Restored { return s.restored }
+
+// SetReconciled notes that nothing of the restored backup is behind any more.
+func (s *Store) SetReconciled(ctx context.Context) error {
+	return s.committer.do(ctx, &job{exec: func(w writing, _ time.Time) error {
+		_, err := w.exec(`UPDATE meta SET value = '1' WHERE name = ?1`, []any{metaReconciled}) // restore made the row
+		return err
+	}})
+}
+
+func restoredMark(e engine) (r Restored, err error) {
+	err = e.read(context.Background(), func(q querier) error {
+		return q.query(`SELECT name, value FROM meta WHERE name IN (?1, ?2, ?3)`, []any{metaRestored, metaFrom, metaReconciled}, func(row record) (err error) {
+			switch name, value := row.text(0), row.text(1); name {
+			case metaRestored:
+				r.At, err = parseMetaTime(name, value)
+			case metaFrom:
+				r.Taken, err = parseMetaTime(name, value)
+			case metaReconciled:
+				r.Reconciled = value != ""
+			}
+			return err
+		})
+	})
+	return r, err
+}
+
+func metaTime(conn *sqlite.Conn, name string) (time.Time, error) {
+	text, err := meta(conn, name)
+	if err != nil || text == "" {
+		return time.Time{}, err
+	}
+	return parseMetaTime(name, text)
+}
+
+func parseMetaTime(name, text string) (time.Time, error) {
+	us, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("the mark %s is %q", name, text)
+	}
+	return timeAt(us), nil
+}
+
+func setMetaTime(conn *sqlite.Conn, name string, at time.Time) error {
+	return setMeta(conn, name, strconv.FormatInt(micros(at), 10))
+}
+
+// backupPages is how many pages are copied between two looks at ctx.
+const backupPages = 256
+
+// Backup copies the whole store, as it is at this moment, into a new file that only its owner may read. It
+// may run beside a serving gateway, whose callers do not wait for it. The file appears under its name when it is
+// complete, checked and on the disk; what was there is not overwritten. progress, which may be nil, is called
+// now and then with the number of pages copied and the number there are.
+func (s *Store) Backup(ctx context.Context, file string, progress func(done, of int)) (err error) {
+	if _, err := os.Lstat(file); err == nil {
+		return fmt.Errorf("%s is there already, and is not overwritten: name a new file", file)
+	}
+	dir := filepath.Dir(file)
+	temp, err := os.CreateTemp(dir, ".backup-*") // 0600
+	if err != nil {
+		return fmt.Errorf("the backup cannot be made: %w", err)
+	}
+	name := temp.Name()
+	defer func() {
+		err = errors.Join(err, remove(name), remove(name+"-journal"), remove(name+"-wal"), remove(name+"-shm"))
+	}()
+	if err := temp.Close(); err != nil {
+		return err
+	}
+	if err := s.copyTo(ctx, name, progress); err != nil {
+		return fmt.Errorf("the backup was not made: %w", err)
+	}
+	if err := syncFile(name); err != nil {
+		return fmt.Errorf("the backup is not safely on the disk: %w", err)
+	}
+	// A link, unlike a rename, never replaces what somebody else has put there meanwhile.
+	if err := os.Link(name, file); err != nil {
+		return fmt.Errorf("the backup cannot be given its name: %w", err)
+	}
+	return syncDir(dir)
+}
+
+func remove(name string) error {
+	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (s *Store) copyTo(ctx context.Context, name string, progress func(done, of int)) (err error) {
+	to, err := sqlite.OpenConn(name, sqlite.OpenReadWrite)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, to.Close()) }()
+	e, ok := s.engine.(*sqliteEngine)
+	if !ok {
+		return errors.New("only a store in a file can be copied: use the database's own backup")
+	}
+	from, err := e.readers.Take(ctx)
+	if err != nil {
+		return err
+	}
+	defer e.readers.Put(from)
+	taken := s.Now()
+	if err := s.snapshotOf(ctx, from, to, progress); err != nil {
+		return err
+	}
+	// A backup is one file, without a log beside it.
+	if err := set(to, "journal_mode = DELETE", "synchronous = FULL"); err != nil {
+		return err
+	}
+	if err := setMetaTime(to, metaTaken, taken); err != nil {
+		return err
+	}
+	return whole(to)
+}
+
+// snapshotOf copies one snapshot: whatever is committed meanwhile is for the next backup.
+func (s *Store) snapshotOf(ctx context.Context, from, to *sqlite.Conn, progress func(done, of int)) (err error) {
+	if err := query(from, "BEGIN", nil, nil); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, query(from, "COMMIT", nil, nil)) }()
+	if _, err := meta(from, "schema"); err != nil { // the snapshot begins with the first read
+		return err
+	}
+	return copyPages(ctx, to, from, progress)
+}
+
+func copyPages(ctx context.Context, to, from *sqlite.Conn, progress func(done, of int)) (err error) {
+	b, err := sqlite.NewBackup(to, "main", from, "main")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	for more := true; more; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if more, err = b.Step(backupPages); err != nil {
+			return err
+		}
+		if progress != nil {
+			progress(b.PageCount()-b.Remaining(), b.PageCount())
+		}
+	}
+	return nil
+}
+
+// whole has SQLite look at every page.
+func whole(conn *sqlite.Conn) error {
+	var wrong []string
+	err := query(conn, "PRAGMA integrity_check(10)", nil, func(row record) error {
+		if text := row.text(0); text != "ok" {
+			wrong = append(wrong, text)
+		}
+		return nil
+	})
+	if err == nil && len(wrong) > 0 {
+		err = fmt.Errorf("it is damaged: %s", strings.Join(wrong, "; "))
+	}
+	return err
+}
+
+// RestoreInto makes a store in a directory, which must exist, of a backup, and marks it as restored at now. What is
+// wrong with the file is said, and nothing is left behind that could be served.
+func RestoreInto(dir, file string, now time.Time) (r Restored, err error) {
+	path := filepath.Join(dir, File)
+	if _, err := os.Lstat(path); err == nil {
+		return r, fmt.Errorf("%s holds a store already", dir)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, remove(path), remove(path+"-journal"))
+		}
+	}()
+	if err := copyFile(path, file); err != nil {
+		return r, fmt.Errorf("the backup cannot be copied: %w", err)
+	}
+	if r, err = markRestored(path, file, now.UTC().Truncate(time.Microsecond)); err != nil {
+		return r, err
+	}
+	return r, errors.Join(syncFile(path), syncDir(dir))
+}
+
+func markRestored(path, file string, now time.Time) (r Restored, err error) {
+	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+	if err != nil {
+		return r, explain(err, file)
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	if err := set(conn, "synchronous = FULL"); err != nil {
+		return r, explain(err, file)
+	}
+	if err := whole(conn); err != nil {
+		return r, fmt.Errorf("%s cannot be restored: %w", file, explain(err, file))
+	}
+	r = Restored{At: now}
+	if r.Taken, err = metaTime(conn, metaTaken); err != nil {
+		return r, explain(err, file)
+	}
+	version, err := meta(conn, "schema")
+	if err != nil {
+		return r, explain(err, file)
+	}
+	if at, err := strconv.Atoi(version); err != nil || at > schemaVersion || r.Taken.IsZero() {
+		if err == nil && at > schemaVersion {
+			return r, fmt.Errorf("%s was written by a newer holdfast (schema %d, this program knows %d): use that version", file, at, schemaVersion)
+		}
+		return r, fmt.Errorf("%s is no backup: only what holdfast backup made can be restored", file)
+	}
+	newest := r.Taken
+	err = query(conn, `SELECT coalesce(max(updated_at), 0) FROM payments`, nil, func(row record) error {
+		if at := timeAt(row.int(0)); at.After(newest) {
+			newest = at
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return r, explain(err, file)
+	case !newest.Before(now):
+		// What belongs to the backup is told from what comes after by the time of the restore.
+		return r, fmt.Errorf("this machine's clock says %s, and the backup holds something of %s: set the clock right first", now.Format(time.RFC3339), newest.Format(time.RFC3339))
+	}
+	return r, errors.Join(
+		setMetaTime(conn, metaRestored, r.At), setMetaTime(conn, metaFrom, r.Taken),
+		setMeta(conn, metaReconciled, ""), query(conn, `DELETE FROM meta WHERE name = ?1`, []any{metaTaken}, nil))
+}
+
+func copyFile(to, from string) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Sync(), out.Close())
+}
+
+func syncFile(name string) error {
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
