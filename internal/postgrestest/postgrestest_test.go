@@ -140,10 +140,15 @@ func TestSynchronous(t *testing.T) {
 	conn := connect(t, dsn)
 	inserted := make(chan error, 1)
 	go func() {
-		_, err := conn.Exec(context.Background(), `INSERT INTO things VALUES (2)`)
-		inserted <- err
+		// A time-out of statements does not end the wait, which would pass for a commit (docs/deploy.md).
+		batch := new(pgx.Batch)
+		batch.Queue(`BEGIN`)
+		batch.Queue(`SET LOCAL statement_timeout = '200ms'`)
+		batch.Queue(`INSERT INTO things VALUES (2)`)
+		batch.Queue(`COMMIT`)
+		inserted <- conn.SendBatch(context.Background(), batch).Close()
 	}()
-	primary.await(t, `SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`, "1")
+	primary.await(t, `SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query_start < clock_timestamp() - interval '1 s'`, "1")
 	select {
 	case err := <-inserted:
 		t.Fatalf("the commit did not wait for the standby: %v", err)
