@@ -293,7 +293,9 @@ func (c *committer) commit(batch []*job) (taken, held []*job, err error) {
 	if err == nil {
 		// From here on the outcome is the disk's. Until it says yes, nobody is told yes, readers included.
 		c.latest.Add(1)
+		c.store.cfg.At(BeforeCommit)
 		if err = w.commit(); err == nil {
+			c.store.cfg.At(Committed)
 			c.commits.Add(1)
 			c.jobs.Add(uint64(len(taken)))
 			return taken, held, nil

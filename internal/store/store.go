@@ -37,7 +37,19 @@ type Config struct {
 	Serve bool             // this process serves payments: it alone creates them and keeps their deadlines
 	Now   func() time.Time // default time.Now
 	Log   *slog.Logger     // default slog.Default
+	// At, which may be nil, is called by the committer at each named point of a commit, for tests that
+	// end the process there. While it runs nothing is written.
+	At func(point Point)
 }
+
+// Point names a place in a commit where a process may die.
+type Point string
+
+// The points (docs/payment-cycle.md, the crash table).
+const (
+	BeforeCommit Point = "before commit" // all is written, and nothing of it durable
+	Committed    Point = "committed"     // all is durable, and nobody is answered
+)
 
 // File is the name of the store's file in the data directory.
 const File = "holdfast.db"
@@ -67,6 +79,9 @@ func Open(cfg Config) (*Store, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
+	}
+	if cfg.At == nil {
+		cfg.At = func(Point) {}
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the data directory cannot be made: %w", err)
