@@ -31,7 +31,9 @@ type Config struct {
 	Live    Centres       // for real payments
 	Test    Centres       // for payments with test: true; a simulator, so that no money moves
 	HoldFor time.Duration // how long an undecided hold lasts where the shop sets nothing; default 30 minutes
-	Log     *slog.Logger
+	// AtOnce is how many payments Step and Recover take up at the same time; default 32.
+	AtOnce int
+	Log    *slog.Logger
 	// At, which may be nil, is called at each named point between two steps of a question, for tests
 	// that end the process there.
 	At func(point Point, id payment.ID)
@@ -69,6 +71,9 @@ type Gateway struct {
 func New(cfg Config) *Gateway {
 	if cfg.HoldFor <= 0 {
 		cfg.HoldFor = DefaultHoldFor
+	}
+	if cfg.AtOnce <= 0 {
+		cfg.AtOnce = stepAtOnce
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -373,7 +378,7 @@ func (g *Gateway) await(ctx context.Context, id payment.ID) (payment.Payment, er
 	return p, nil
 }
 
-// How much one Step takes on, and how much of it at once.
+// How much one Step takes on, and how much of it at once where Config does not say.
 const (
 	stepPayments = 256
 	stepAtOnce   = 32
@@ -413,7 +418,7 @@ func (g *Gateway) Recover(ctx context.Context) (int, error) {
 
 func (g *Gateway) each(ids []payment.ID, do func(payment.ID) error) error {
 	var group errgroup.Group
-	group.SetLimit(stepAtOnce)
+	group.SetLimit(g.cfg.AtOnce)
 	for _, id := range ids {
 		group.Go(func() error { return do(id) })
 	}
