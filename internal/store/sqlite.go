@@ -37,7 +37,7 @@ type sqliteEngine struct {
 // busyTimeout is how long a writer waits for another process (a command line beside the server).
 const busyTimeout = 10 * time.Second
 
-const readerCount = 4
+const readerCount = 4 // where Config does not say
 
 // foreignEvery bounds how long another process's write (an operator's command) may go unnoticed by
 // readers. Writers notice it before they decide.
@@ -45,7 +45,7 @@ const foreignEvery = 500 * time.Millisecond
 
 // openSQLite opens the file, makes it where there is none and brings its schema up to date. changed is
 // called when another process has written.
-func openSQLite(path string, changed func(), log *slog.Logger) (e *sqliteEngine, numberKey []byte, err error) {
+func openSQLite(path string, readers int, changed func(), log *slog.Logger) (e *sqliteEngine, numberKey []byte, err error) {
 	e = &sqliteEngine{path: path, changed: changed, texts: make(map[*statement]string)}
 	if e.writer, err = openWriter(path); err != nil {
 		return nil, nil, err
@@ -53,7 +53,7 @@ func openSQLite(path string, changed func(), log *slog.Logger) (e *sqliteEngine,
 	if numberKey, err = migrate(e.writer, path); err != nil {
 		return nil, nil, errors.Join(err, e.writer.Close())
 	}
-	if e.readers, err = openReaders(path); err != nil {
+	if e.readers, err = openReaders(path, readers); err != nil {
 		return nil, nil, errors.Join(err, e.writer.Close())
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -81,10 +81,10 @@ func openWriter(path string) (*sqlite.Conn, error) {
 	return conn, nil
 }
 
-func openReaders(path string) (*sqlitex.Pool, error) {
+func openReaders(path string, count int) (*sqlitex.Pool, error) {
 	pool, err := sqlitex.NewPool(path, sqlitex.PoolOptions{
 		Flags:    sqlite.OpenReadOnly | sqlite.OpenWAL,
-		PoolSize: readerCount,
+		PoolSize: count,
 		PrepareConn: func(conn *sqlite.Conn) error {
 			conn.SetBusyTimeout(busyTimeout)
 			return set(conn, "query_only = ON", "cache_size = -16384")

@@ -37,6 +37,8 @@ type Config struct {
 	Serve bool             // this process serves payments: it alone creates them and keeps their deadlines
 	Now   func() time.Time // default time.Now
 	Log   *slog.Logger     // default slog.Default
+	// Readers is how many may read at the same time; default 4.
+	Readers int
 	// At, which may be nil, is called by the committer at each named point of a commit, for tests that
 	// end the process there. While it runs nothing is written.
 	At func(point Point)
@@ -80,6 +82,9 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
+	if cfg.Readers <= 0 {
+		cfg.Readers = readerCount
+	}
 	if cfg.At == nil {
 		cfg.At = func(Point) {}
 	}
@@ -104,7 +109,7 @@ func Open(cfg Config) (*Store, error) {
 
 func (s *Store) open() error {
 	path := filepath.Join(s.cfg.Dir, File)
-	engine, numberKey, err := openSQLite(path, s.cache.clear, s.cfg.Log)
+	engine, numberKey, err := openSQLite(path, s.cfg.Readers, s.cache.clear, s.cfg.Log)
 	if err != nil {
 		return err
 	}
