@@ -430,12 +430,12 @@ var walCap int64 = 64 << 20
 // commits meanwhile. What it must move then is only what came in since the last look. The log's file keeps
 // its size: writing where there is something already spares the disk the bookkeeping of a file that grows.
 func (e *sqliteEngine) checkpoint(ctx context.Context, log *slog.Logger) {
-	conn, err := sqlite.OpenConn(e.path, sqlite.OpenReadWrite|sqlite.OpenWAL)
-	if err != nil {
-		log.Error("the store's log cannot be moved into its file; it will grow", "error", err)
-		return
-	}
-	defer conn.Close()
+	var conn *sqlite.Conn // opened when there is something to move
+	defer func() {
+		if conn != nil {
+			conn.Close()
+		}
+	}()
 	tick := time.NewTicker(checkpointEvery)
 	defer tick.Stop()
 	var seen int64
@@ -448,6 +448,12 @@ func (e *sqliteEngine) checkpoint(ctx context.Context, log *slog.Logger) {
 		info, err := os.Stat(e.path + "-wal")
 		if err != nil || info.Size() == 0 || info.ModTime().UnixNano() == seen {
 			continue // nothing was written since
+		}
+		if conn == nil {
+			if conn, err = sqlite.OpenConn(e.path, sqlite.OpenReadWrite|sqlite.OpenWAL); err != nil {
+				log.Error("the store's log cannot be moved into its file; it will grow", "error", err)
+				return
+			}
 		}
 		seen = info.ModTime().UnixNano()
 		length, err := moveLog(conn, "PASSIVE")
