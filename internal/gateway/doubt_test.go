@@ -277,6 +277,41 @@ func TestOneHoldOfTwins(t *testing.T) {
 	w.clean()
 }
 
+// A machine that was suspended between the commit of a question and its sending does not send it any more: asked
+// about meanwhile the centre would have said that it knows nothing of it, and been believed.
+func TestStoodStillBeforeSending(t *testing.T) {
+	for _, way := range ways {
+		for skip := range 4 {
+			t.Run(fmt.Sprintf("%s, question %d", way.name, skip+1), func(t *testing.T) {
+				w := newWorld(t)
+				card := w.goodCard(0)
+				p := w.prepare(way.change)
+				questions, stood := 0, false
+				w.watch(func(at gateway.Point, _ payment.ID) {
+					if at != gateway.QuestionCommitted {
+						return
+					}
+					if questions++; questions == skip+1 {
+						w.later(time.Minute)
+						stood = true
+					}
+				}, func(method string) {
+					if stood && questions == skip+1 {
+						t.Errorf("%s is sent a minute too late", method)
+					}
+				})
+				p = w.drive(p.ID, card, way.accept, way.sum)
+				w.watch(nil, nil)
+				if p.State != way.state {
+					t.Errorf("it ends as %s, last refusal %q", p.State, p.LastRefusal)
+				}
+				w.once(map[string]int{}, way.done, "stood still")
+				w.clean()
+			})
+		}
+	}
+}
+
 // dies runs a command in a goroutine that may end at a named point, as a process does that is killed.
 func dies(command func()) {
 	done := make(chan struct{})

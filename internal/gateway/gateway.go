@@ -290,7 +290,11 @@ func (g *Gateway) put(ctx context.Context, p payment.Payment, s secrets) payment
 	if centre == nil || centre.Name() != p.Attempt.Processor {
 		return payment.Answer{Ref: p.Open.Ref, Outcome: payment.Unknown, Cause: "no processing centre " + p.Attempt.Processor + " is connected"}
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(p.Attempt.Limits.AnswerMillis)*time.Millisecond)
+	within := time.Duration(p.Attempt.Limits.AnswerMillis) * time.Millisecond
+	if late := g.cfg.Store.Now().Sub(p.Open.AskedAt); late > within && p.Open.Ask != payment.Query {
+		return unsent(p.Open, late)
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	q := processor.Question{
 		Payment: p.ID, Shop: p.Shop, Operation: *p.Open, Attempt: *p.Attempt,
@@ -305,6 +309,17 @@ func (g *Gateway) put(ctx context.Context, p payment.Payment, s secrets) payment
 	answer := centre.Ask(ctx, q)
 	answer.Ref = p.Open.Ref
 	return answer
+}
+
+// unsent is the answer to a question that was committed and could not be asked in time, because the
+// process stood still in between (a machine that was suspended). Nobody may send it any more: whoever asks what
+// became of it counts from when it should have been sent.
+func unsent(op *payment.Operation, late time.Duration) payment.Answer {
+	a := payment.Answer{Ref: op.Ref, Outcome: payment.Unknown, Cause: fmt.Sprintf("it was not sent: the process stood still for %s", late)}
+	if op.Ask == payment.Send && op.Asks == 1 {
+		a.Outcome, a.Reason = payment.Refused, payment.Unavailable
+	}
+	return a
 }
 
 func (g *Gateway) settle(ctx context.Context, id payment.ID, a payment.Answer) (payment.Change, error) {
