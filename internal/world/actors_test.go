@@ -48,22 +48,22 @@ const (
 // act lets one thing happen. What happens inside another thing is never about a payment that a centre is being
 // asked about, unless it does not wait for that answer: nobody else would bring it.
 func (w *world) act() {
-	switch n := w.rand.IntN(40); {
-	case len(w.pays) == 0 || n < 3:
+	switch n := w.rand.IntN(60); {
+	case len(w.pays) == 0 || n < 4:
 		w.prepare()
-	case n < 20:
+	case n < 40:
 		w.customer(w.some())
-	case n < 22:
+	case n < 42:
 		w.decide(w.some())
-	case n < 24:
+	case n < 43:
 		w.refund(w.some())
-	case n < 26:
+	case n < 45:
 		w.callback(w.some())
-	case n < 27:
+	case n < 46:
 		w.inquire(w.some())
-	case n < 32:
+	case n < 52:
 		w.tell()
-	case n < 38:
+	case n < 59:
 		w.pass(w.someMoment())
 	case w.depth == 0:
 		if w.maybe(2) {
@@ -100,12 +100,18 @@ func (w *world) meanwhile() {
 	}
 }
 
+// some is a payment, mostly one that goes on still.
 func (w *world) some() *pay {
-	// The newest is where most is going on.
-	if w.maybe(2) {
-		return w.pays[len(w.pays)-1]
+	var open []*pay
+	for _, p := range w.pays {
+		if !p.told.State.Terminal() || p.told.State == payment.Captured && len(p.told.Refunds) < 2 {
+			open = append(open, p)
+		}
 	}
-	return pick(w, w.pays...)
+	if len(open) == 0 || w.maybe(8) {
+		return pick(w, w.pays...)
+	}
+	return pick(w, open...)
 }
 
 func (w *world) named(id payment.ID) *pay {
@@ -136,7 +142,7 @@ func (w *world) someMoment() time.Time {
 		}
 	}
 	soon := w.now.Add(pick(w, time.Second, 5*time.Second, 31*time.Second, time.Minute, 3*time.Minute))
-	if len(moments) == 0 || w.maybe(3) {
+	if len(moments) == 0 || w.maybe(2) {
 		return soon
 	}
 	at := pick(w, moments...).Add(pick(w, -time.Microsecond, 0, 0, time.Microsecond, time.Second))
@@ -197,7 +203,7 @@ var usable = map[string][]string{
 // someCard is a card of a scheme: mostly one of three that work, so that holds resemble one another.
 func (w *world) someCard(scheme string) sim.Card {
 	behaviour := "ok"
-	if w.maybe(4) {
+	if w.maybe(5) {
 		behaviour = pick(w, usable[scheme]...)
 	}
 	var found []sim.Card
@@ -295,7 +301,7 @@ func (w *world) payer(p *pay) {
 	case now.State == payment.Challenged && challenge.Step != "" && !w.maybe(8):
 		w.atBank(p, challenge)
 	case now.State == payment.Challenged && challenge.Step == "" && !w.maybe(6):
-		if w.maybe(5) {
+		if w.maybe(8) {
 			w.resend(p)
 			return
 		}
@@ -318,7 +324,7 @@ func (w *world) code(p *pay) string {
 		return "123456"
 	}
 	code := messages[0].Code
-	if w.maybe(6) && code != "" {
+	if w.maybe(10) && code != "" {
 		code = string('0'+(code[0]-'0'+1)%10) + code[1:]
 	}
 	return code
@@ -326,7 +332,7 @@ func (w *world) code(p *pay) string {
 
 func (w *world) submit(p *pay, verifyID int64) {
 	code := w.code(p)
-	if w.maybe(10) {
+	if w.maybe(25) {
 		verifyID++
 	}
 	w.command(p, "hand in a code", func(ctx context.Context, g *gateway.Gateway) (payment.Payment, error) {
