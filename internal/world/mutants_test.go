@@ -82,26 +82,46 @@ var rules = []rule{
 `},
 	}},
 	{"event", "an event is written in the transaction of its change", []edit{
-		{"internal/store/payments.go", `	for i := range c.Events {
-`, `	events := c.Events
-	if broken("event") {
-		events = nil
-	}
-	for i := range events {
+		{"internal/store/payments.go", `		for i := range c.Events {
+`, `		told := c.Events
+		if broken("event") {
+			told = nil
+		}
+		for i := range told {
 `},
 		{"internal/store/commit.go", `			c.store.cfg.At(Committed)
 `, `			c.store.cfg.At(Committed)
-			for _, j := range taken {
-				if !broken("event") || j.err != nil || j.find == nil {
-					continue
-				}
-				for i := range j.change.Events {
-					if err := c.store.writeEvent(c.conn, j, &j.change.Events[i]); err != nil {
-						return taken, held, err
-					}
+			if broken("event") {
+				if err := c.tellLater(taken); err != nil {
+					return batch, nil, err
 				}
 			}
 `},
+		{"internal/store/commit.go", `// failed notes`, `func (c *committer) tellLater(taken []*job) error {
+	var rows [][]any
+	w, err := c.store.engine.begin()
+	if err != nil {
+		return err
+	}
+	for _, j := range taken {
+		if j.err != nil || j.exec != nil {
+			continue
+		}
+		for i := range j.change.Events {
+			row, err := c.store.eventRow(w, j, &j.change.Events[i])
+			if err != nil {
+				return errors.Join(err, w.rollback())
+			}
+			rows = append(rows, row)
+		}
+	}
+	if err := w.put(insertEvent, rows); err != nil {
+		return errors.Join(err, w.rollback())
+	}
+	return w.commit()
+}
+
+// failed notes`},
 	}},
 }
 

@@ -80,7 +80,8 @@ func (n *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	w.figures.Calls++
 	method, centre := methodOf(r, body)
-	over := w.asking[len(w.asking)-1].over // of the question
+	question := w.asking[len(w.asking)-1]
+	over := question.over
 	if !w.now.Before(over) {
 		return nil, context.DeadlineExceeded
 	}
@@ -93,6 +94,9 @@ func (n *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 		fault = pick(w, wireFaults...)
 		if w.maybe(2) {
 			fault = pick(w, centreFaults[centre]...)
+		}
+		if fault == "not_found_once" && !question.shown.IsZero() && !w.now.Before(question.shown) {
+			fault = "http_502" // no centre says that of what it has had so long
 		}
 		w.figures.Faults++
 		w.say("%s: %s", method, fault)

@@ -181,6 +181,7 @@ type world struct {
 type asked struct {
 	payment payment.ID
 	over    time.Time // until when its answer is waited for
+	shown   time.Time // from when on the centre must show what it was asked to do; zero: it need not
 }
 
 // isAsked reports that a centre is being asked about a payment right now.
@@ -349,7 +350,11 @@ func (c watched) Ask(ctx context.Context, q processor.Question) payment.Answer {
 			w.wrong("invariant 6: the centre is asked to %s the %s of %s, and that is not on the disk", q.Operation.Ask, q.Operation.Kind, w.name(q.Payment))
 		}
 	}
-	w.asking = append(w.asking, asked{q.Payment, w.now.Add(c.Capabilities().Answer)})
+	question := asked{payment: q.Payment, over: w.now.Add(c.Capabilities().Answer)}
+	if window := c.Capabilities().Shown[q.Operation.Kind]; window > 0 {
+		question.shown = q.Operation.SentAt.Add(window)
+	}
+	w.asking = append(w.asking, question)
 	defer func() { w.asking = w.asking[:len(w.asking)-1] }()
 	a := c.Processor.Ask(ctx, q)
 	if !c.p.dead {
