@@ -51,7 +51,13 @@ func (w *world) one() {
 	}
 	w.act()
 	// A process that lives keeps its deadlines, if not always before the next request.
-	if !w.process.dead && (w.maybe(2) || w.overdue()) {
+	if !w.process.dead && w.maybe(2) {
+		w.step()
+	}
+	for range 10 { // what one step finds out may be the next one's work
+		if w.process.dead || !w.overdue() {
+			break
+		}
 		w.step()
 	}
 	w.alive()

@@ -436,8 +436,11 @@ func (w *world) restart() {
 	if _, err := p.gateway.Recover(context.Background()); err != nil {
 		w.wrong("recovery: %v", err)
 	}
-	if !p.dead {
-		w.step() // its loop begins so
+	for range 10 { // its loop begins so
+		if p.dead || !w.overdue() {
+			break
+		}
+		w.step()
 	}
 }
 
