@@ -221,7 +221,9 @@ func (c *committer) sync() {
 	for b := range c.written {
 		if err == nil && b.wrote {
 			c.syncs.Add(1)
-			err = c.failed(c.store.engine.sync())
+			if err = c.failed(c.store.engine.sync()); err == nil {
+				c.store.cfg.At(Durable)
+			}
 		}
 		if err != nil {
 			for _, j := range b.jobs {

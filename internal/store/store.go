@@ -39,8 +39,7 @@ type Config struct {
 	Log   *slog.Logger     // default slog.Default
 	// Readers is how many may read at the same time; default 4.
 	Readers int
-	// At, which may be nil, is called by the committer at each named point of a commit, for tests that
-	// end the process there. While it runs nothing is written.
+	// At, which may be nil, is called at each named point of a commit, for tests that end the process there.
 	At func(point Point)
 }
 
@@ -49,8 +48,9 @@ type Point string
 
 // The points (docs/payment-cycle.md, the crash table).
 const (
-	BeforeCommit Point = "before commit" // all is written, and nothing of it durable
-	Committed    Point = "committed"     // all is durable, and nobody is answered
+	BeforeCommit Point = "before commit" // all is written, and nothing of it committed
+	Committed    Point = "committed"     // all outlives the process, and not yet the machine
+	Durable      Point = "durable"       // all is on the disk, and nobody is answered
 )
 
 // File is the name of the store's file in the data directory.
