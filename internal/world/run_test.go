@@ -43,7 +43,7 @@ func TestWorld(t *testing.T) {
 	}
 	count := *seedCount
 	if underRace {
-		count = min(count, 60)
+		count = min(count, 16)
 	}
 	failed, sum := playMany(t, *firstSeed, count, true)
 	report(t, failed)
@@ -135,7 +135,7 @@ func testGround(t testing.TB) *ground {
 func TestReplay(t *testing.T) {
 	seeds := 40
 	if underRace {
-		seeds = 4
+		seeds = 2
 	}
 	one, other := testGround(t), testGround(t)
 	lines := 0
