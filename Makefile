@@ -20,6 +20,7 @@ build: ## build the program into ./holdfast
 test: needs check ## everything CI runs: formatting, vet, staticcheck, all tests with the race detector
 	$(GO) test -race -timeout 20m $(GO_TEST_FLAGS) $(RACED)
 	$(GO) test -run '^$$' -bench . -benchtime 1x $(BENCHED)
+	$(GO) test -count 1 -run '^TestWorld$$' -v ./internal/world
 
 .PHONY: quick
 quick: ## all tests without the race detector
@@ -60,6 +61,12 @@ KILLS ?= 200
 .PHONY: kill
 kill: ## kill the gateway KILLS times under load (default 200) and look for what is lost or doubled
 	KILLS=$(KILLS) $(GO) test -count 1 -timeout 60m -run TestKillUnderLoad -v ./cmd/holdfast
+
+SEEDS ?= 1000000
+FROM ?= 1
+.PHONY: world
+world: ## play SEEDS worlds (default 1000000) on all cores, from seed FROM on (default 1), until one fails
+	$(GO) test -count 1 -timeout 0 -run '^TestWorld$$' -v ./internal/world -seeds $(SEEDS) -from $(FROM)
 
 FUZZTIME ?= 1m
 .PHONY: fuzz

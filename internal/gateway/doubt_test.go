@@ -1,10 +1,8 @@
 package gateway_test
 
 import (
-	"flag"
 	"fmt"
 	"hash/fnv"
-	"math/rand/v2"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -277,6 +275,41 @@ func TestOneHoldOfTwins(t *testing.T) {
 	w.clean()
 }
 
+// A machine that was suspended between the commit of a question and its sending does not send it any more: asked
+// about meanwhile the centre would have said that it knows nothing of it, and been believed.
+func TestStoodStillBeforeSending(t *testing.T) {
+	for _, way := range ways {
+		for skip := range 4 {
+			t.Run(fmt.Sprintf("%s, question %d", way.name, skip+1), func(t *testing.T) {
+				w := newWorld(t)
+				card := w.goodCard(0)
+				p := w.prepare(way.change)
+				questions, stood := 0, false
+				w.watch(func(at gateway.Point, _ payment.ID) {
+					if at != gateway.QuestionCommitted {
+						return
+					}
+					if questions++; questions == skip+1 {
+						w.later(time.Minute)
+						stood = true
+					}
+				}, func(method string) {
+					if stood && questions == skip+1 {
+						t.Errorf("%s is sent a minute too late", method)
+					}
+				})
+				p = w.drive(p.ID, card, way.accept, way.sum)
+				w.watch(nil, nil)
+				if p.State != way.state {
+					t.Errorf("it ends as %s, last refusal %q", p.State, p.LastRefusal)
+				}
+				w.once(map[string]int{}, way.done, "stood still")
+				w.clean()
+			})
+		}
+	}
+}
+
 // dies runs a command in a goroutine that may end at a named point, as a process does that is killed.
 func dies(command func()) {
 	done := make(chan struct{})
@@ -352,98 +385,5 @@ func TestCrashAtEachPoint(t *testing.T) {
 				t.Errorf("it died at %d points, want %d", points, want)
 			}
 		})
-	}
-}
-
-var (
-	seeds = flag.Int("seeds", 12, "how many worlds TestWorld plays")
-	seed  = flag.Uint64("seed", 0, "the one world that TestWorld plays; 0: all of -seeds")
-)
-
-// Seeded worlds: payers, shops, time, bad days at the centre and crashes, in any order. At rest nothing
-// is lost or doubled. A seed that fails does so again: go test -run World -seed N.
-func TestWorld(t *testing.T) {
-	from, to := uint64(1), uint64(*seeds)
-	if underRace {
-		to = (to + 3) / 4
-	}
-	if *seed > 0 {
-		from, to = *seed, *seed
-	}
-	for n := from; n <= to; n++ {
-		t.Run(fmt.Sprint("seed ", n), func(t *testing.T) {
-			t.Parallel()
-			play(t, n)
-		})
-	}
-}
-
-func play(t *testing.T, seed uint64) {
-	w := newWorld(t)
-	w.fixNumbers()
-	r := rand.New(rand.NewPCG(seed, 0))
-	var ids []payment.ID
-	cards := make(map[payment.ID]sim.Card)
-	methods := []string{"cards.new.otp", "cards.new.verify", "hold.create", "trans.pay.purpose", "hold.dismiss.charge", "hold.dismiss", "hold.get.cardId", "hold.get.id", "trans.ext"}
-	for range 120 {
-		if len(ids) == 0 || r.IntN(8) == 0 {
-			p := w.prepare(func(t *payment.Terms) { t.AutoCapture = r.IntN(3) == 0 })
-			ids = append(ids, p.ID)
-			cards[p.ID] = w.goodCard(r.IntN(3)) // few cards and one sum, so that holds resemble each other
-		}
-		id := ids[r.IntN(len(ids))]
-		died := func() bool { return false }
-		if r.IntN(10) == 0 {
-			died = w.killAt(1 + r.IntN(6))
-		}
-		choice, n := r.IntN(12), r.IntN(1000)
-		dies(func() {
-			p := w.read(id)
-			switch {
-			case choice < 3:
-				w.pay(id, cards[id])
-			case choice < 6 && p.State == payment.Challenged:
-				code := w.code(cards[id])
-				if n%10 == 0 {
-					code = "999999"
-				}
-				w.submit(p, code)
-			case choice < 7:
-				w.gateway.Resend(t.Context(), id, handedIn(cards[id]).Card)
-			case choice < 9 && n%3 == 0:
-				w.decide(id, payment.Cancel, 0)
-			case choice < 9:
-				w.decide(id, payment.Capture, []int64{0, 60_000, 1}[n%3])
-			case choice < 10:
-				w.spoil(methods[n%len(methods)], append(spoilers, "not_found_once")[n%(len(spoilers)+1)], n%3)
-			default:
-				w.later([]time.Duration{time.Second, 6 * time.Second, time.Minute, 3 * time.Minute, 10 * time.Minute}[n%5])
-				w.step()
-			}
-		})
-		w.watch(nil, nil)
-		if died() {
-			w.restart()
-		}
-		if r.IntN(10) == 0 {
-			w.store.Payment(t.Context(), id)
-		}
-	}
-	w.sim.ClearFaults()
-	w.restart()
-	w.rest()
-	w.clean()
-	// Time ends what is left.
-	w.later(time.Hour)
-	w.rest()
-	w.step()
-	for _, p := range w.all() {
-		if !p.State.Terminal() {
-			t.Errorf("payment %s is still %s", p.ID, p.State)
-		}
-	}
-	w.clean()
-	if t.Failed() {
-		t.Logf("again: go test -run 'TestWorld' -seed %d ./internal/gateway", seed)
 	}
 }

@@ -31,7 +31,9 @@ type Config struct {
 	Live    Centres       // for real payments
 	Test    Centres       // for payments with test: true; a simulator, so that no money moves
 	HoldFor time.Duration // how long an undecided hold lasts where the shop sets nothing; default 30 minutes
-	Log     *slog.Logger
+	// AtOnce is how many payments Step and Recover take up at the same time; default 32.
+	AtOnce int
+	Log    *slog.Logger
 	// At, which may be nil, is called at each named point between two steps of a question, for tests
 	// that end the process there.
 	At func(point Point, id payment.ID)
@@ -73,6 +75,9 @@ type Gateway struct {
 func New(cfg Config) *Gateway {
 	if cfg.HoldFor <= 0 {
 		cfg.HoldFor = DefaultHoldFor
+	}
+	if cfg.AtOnce <= 0 {
+		cfg.AtOnce = stepAtOnce
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -298,7 +303,11 @@ func (g *Gateway) put(ctx context.Context, p payment.Payment, s secrets) payment
 	if centre == nil || centre.Name() != p.Attempt.Processor {
 		return payment.Answer{Ref: p.Open.Ref, Outcome: payment.Unknown, Cause: "no processing centre " + p.Attempt.Processor + " is connected"}
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(p.Attempt.Limits.AnswerMillis)*time.Millisecond)
+	within := time.Duration(p.Attempt.Limits.AnswerMillis) * time.Millisecond
+	if late := g.cfg.Store.Now().Sub(p.Open.AskedAt); late > within && p.Open.Ask != payment.Query {
+		return unsent(p.Open, late)
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	q := processor.Question{
 		Payment: p.ID, Shop: p.Shop, Operation: *p.Open, Attempt: *p.Attempt,
@@ -313,6 +322,17 @@ func (g *Gateway) put(ctx context.Context, p payment.Payment, s secrets) payment
 	answer := centre.Ask(ctx, q)
 	answer.Ref = p.Open.Ref
 	return answer
+}
+
+// unsent is the answer to a question that was committed and could not be asked in time, because the
+// process stood still in between (a machine that was suspended). Nobody may send it any more: whoever asks what
+// became of it counts from when it should have been sent.
+func unsent(op *payment.Operation, late time.Duration) payment.Answer {
+	a := payment.Answer{Ref: op.Ref, Outcome: payment.Unknown, Cause: fmt.Sprintf("it was not sent: the process stood still for %s", late)}
+	if op.Ask == payment.Send && op.Asks == 1 {
+		a.Outcome, a.Reason = payment.Refused, payment.Unavailable
+	}
+	return a
 }
 
 func (g *Gateway) settle(ctx context.Context, id payment.ID, a payment.Answer) (payment.Change, error) {
@@ -386,7 +406,7 @@ func (g *Gateway) await(ctx context.Context, id payment.ID) (payment.Payment, er
 	return p, nil
 }
 
-// How much one Step takes on, and how much of it at once.
+// How much one Step takes on, and how much of it at once where Config does not say.
 const (
 	stepPayments = 256
 	stepAtOnce   = 32
@@ -427,7 +447,7 @@ func (g *Gateway) Recover(ctx context.Context) (int, error) {
 
 func (g *Gateway) each(ids []payment.ID, do func(payment.ID) error) error {
 	var group errgroup.Group
-	group.SetLimit(stepAtOnce)
+	group.SetLimit(g.cfg.AtOnce)
 	for _, id := range ids {
 		group.Go(func() error { return do(id) })
 	}

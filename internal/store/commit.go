@@ -221,7 +221,9 @@ func (c *committer) sync() {
 	for b := range c.written {
 		if err == nil && b.wrote {
 			c.syncs.Add(1)
-			err = c.failed(c.store.engine.sync())
+			if err = c.failed(c.store.engine.sync()); err == nil {
+				c.store.cfg.At(Durable)
+			}
 		}
 		if err != nil {
 			for _, j := range b.jobs {
@@ -293,7 +295,9 @@ func (c *committer) commit(batch []*job) (taken, held []*job, err error) {
 	if err == nil {
 		// From here on the outcome is the disk's. Until it says yes, nobody is told yes, readers included.
 		c.latest.Add(1)
+		c.store.cfg.At(BeforeCommit)
 		if err = w.commit(); err == nil {
+			c.store.cfg.At(Committed)
 			c.commits.Add(1)
 			c.jobs.Add(uint64(len(taken)))
 			return taken, held, nil

@@ -39,7 +39,7 @@ type sqliteEngine struct {
 // busyTimeout is how long a writer waits for another process (a command line beside the server).
 const busyTimeout = 10 * time.Second
 
-const readerCount = 4
+const readerCount = 4 // where Config does not say
 
 // foreignEvery bounds how long another process's write (an operator's command) may go unnoticed by
 // readers. Writers notice it before they decide.
@@ -47,7 +47,7 @@ const foreignEvery = 500 * time.Millisecond
 
 // openSQLite opens the file, makes it where there is none and brings its schema up to date. changed is
 // called when another process has written.
-func openSQLite(path string, changed func(), log *slog.Logger) (e *sqliteEngine, numberKey []byte, err error) {
+func openSQLite(path string, readers int, changed func(), log *slog.Logger) (e *sqliteEngine, numberKey []byte, err error) {
 	e = &sqliteEngine{path: path, changed: changed, texts: make(map[*statement]string)}
 	if e.writer, err = openWriter(path); err != nil {
 		return nil, nil, err
@@ -55,7 +55,7 @@ func openSQLite(path string, changed func(), log *slog.Logger) (e *sqliteEngine,
 	if numberKey, err = migrate(e.writer, path); err != nil {
 		return nil, nil, errors.Join(err, e.writer.Close())
 	}
-	if e.readers, err = openReaders(path); err != nil {
+	if e.readers, err = openReaders(path, readers); err != nil {
 		return nil, nil, errors.Join(err, e.writer.Close())
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -83,10 +83,10 @@ func openWriter(path string) (*sqlite.Conn, error) {
 	return conn, nil
 }
 
-func openReaders(path string) (*sqlitex.Pool, error) {
+func openReaders(path string, count int) (*sqlitex.Pool, error) {
 	pool, err := sqlitex.NewPool(path, sqlitex.PoolOptions{
 		Flags:    sqlite.OpenReadOnly | sqlite.OpenWAL,
-		PoolSize: readerCount,
+		PoolSize: count,
 		PrepareConn: func(conn *sqlite.Conn) error {
 			conn.SetBusyTimeout(busyTimeout)
 			return set(conn, "query_only = ON", "cache_size = -16384")
@@ -439,12 +439,12 @@ var walCap int64 = 64 << 20
 // commits meanwhile. What it must move then is only what came in since the last look. The log's file keeps
 // its size: writing where there is something already spares the disk the bookkeeping of a file that grows.
 func (e *sqliteEngine) checkpoint(ctx context.Context, log *slog.Logger) {
-	conn, err := sqlite.OpenConn(e.path, sqlite.OpenReadWrite|sqlite.OpenWAL)
-	if err != nil {
-		log.Error("the store's log cannot be moved into its file; it will grow", "error", err)
-		return
-	}
-	defer conn.Close()
+	var conn *sqlite.Conn // opened when there is something to move
+	defer func() {
+		if conn != nil {
+			conn.Close()
+		}
+	}()
 	tick := time.NewTicker(checkpointEvery)
 	defer tick.Stop()
 	var seen int64
@@ -457,6 +457,12 @@ func (e *sqliteEngine) checkpoint(ctx context.Context, log *slog.Logger) {
 		info, err := os.Stat(e.path + "-wal")
 		if err != nil || info.Size() == 0 || info.ModTime().UnixNano() == seen {
 			continue // nothing was written since
+		}
+		if conn == nil {
+			if conn, err = sqlite.OpenConn(e.path, sqlite.OpenReadWrite|sqlite.OpenWAL); err != nil {
+				log.Error("the store's log cannot be moved into its file; it will grow", "error", err)
+				return
+			}
 		}
 		seen = info.ModTime().UnixNano()
 		length, err := moveLog(conn, "PASSIVE")

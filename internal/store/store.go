@@ -37,7 +37,21 @@ type Config struct {
 	Serve bool             // this process serves payments: it alone creates them and keeps their deadlines
 	Now   func() time.Time // default time.Now
 	Log   *slog.Logger     // default slog.Default
+	// Readers is how many may read at the same time; default 4.
+	Readers int
+	// At, which may be nil, is called at each named point of a commit, for tests that end the process there.
+	At func(point Point)
 }
+
+// Point names a place in a commit where a process may die.
+type Point string
+
+// The points (docs/payment-cycle.md, the crash table).
+const (
+	BeforeCommit Point = "before commit" // all is written, and nothing of it committed
+	Committed    Point = "committed"     // all outlives the process, and not yet the machine
+	Durable      Point = "durable"       // all is on the disk, and nobody is answered
+)
 
 // File is the name of the store's file in the data directory.
 const File = "holdfast.db"
@@ -69,6 +83,12 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
+	if cfg.Readers <= 0 {
+		cfg.Readers = readerCount
+	}
+	if cfg.At == nil {
+		cfg.At = func(Point) {}
+	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the data directory cannot be made: %w", err)
 	}
@@ -90,7 +110,7 @@ func Open(cfg Config) (*Store, error) {
 
 func (s *Store) open() error {
 	path := filepath.Join(s.cfg.Dir, File)
-	engine, numberKey, err := openSQLite(path, s.cache.clear, s.cfg.Log)
+	engine, numberKey, err := openSQLite(path, s.cfg.Readers, s.cache.clear, s.cfg.Log)
 	if err != nil {
 		return err
 	}

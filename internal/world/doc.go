@@ -1,0 +1,34 @@
+// Package world plays the whole gateway in one process from one number, and nothing else: it is all
+// tests.
+//
+// A seed decides everything: what shops and payers do, what goes wrong on the way to the processing
+// centres and at merchants' servers, how time goes on, and at which point the process dies. The same
+// seed plays the same world again, line for line, so a seed that failed once is all that is needed to
+// look at the failure.
+//
+// What is real: the store with its files, the gateway, the notifier, all connectors, and the
+// simulator with its own books. What is not: the network to the centres is a function call, and there is
+// one clock, which only the world moves.
+//
+// # How a process dies
+//
+// At a named point of the gateway or of a commit the store is copied as it lies on the disk. From then
+// on the process is dead: whatever it still does, it reaches no centre and no merchant, and no answer of
+// it is believed. The next process starts on the copy.
+//
+// # How things happen at once
+//
+// Nothing does, or a seed could not be played twice. Instead other things happen in the middle of a call
+// to a centre: before it arrives, or after it has done its work and before the answer is read. Real
+// concurrency is what the storms in package gateway are for.
+//
+// # What is looked at
+//
+// After every step the audit and the rules in rules_test.go; at rest the books of the centres, operation by
+// operation (books_test.go). mutants_test.go shows that it bites: it takes one rule out of the gateway's
+// code at a time, and each time the world must fail.
+//
+// Order to read: play_test.go (one seed), world_test.go (what a world is made of), wire_test.go (the way
+// to the centres), actors_test.go, endpoint_test.go (merchants' servers), rules_test.go, books_test.go,
+// run_test.go (many seeds), mutants_test.go.
+package world

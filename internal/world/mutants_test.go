@@ -1,0 +1,213 @@
+package world_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// A mutant is the gateway with one of its rules taken out. The rules are taken out of copies of the sources,
+// which the compiler is given in place of them (go build -overlay): the code itself knows nothing of this. One
+// program is built that has all mutants in it, and brokenRule in its environment says which it is.
+const brokenRule = "HOLDFAST_BROKEN_RULE"
+
+var rules = []rule{
+	{"question", "a question is committed before it is asked", []edit{
+		{"internal/gateway/gateway.go", `type secrets struct {
+`, `type secrets struct {
+	early *payment.Answer
+`},
+		{"internal/gateway/gateway.go", `	change, err := g.cfg.Store.Update(ctx, id, func(p payment.Payment, now time.Time) (payment.Change, error) {
+		return payment.Begin(p, c, now)
+	})
+	var refused *payment.Error
+`, `	if broken("question") {
+		if p, err := g.cfg.Store.Payment(ctx, id); err == nil {
+			if begun, err := payment.Begin(p, c, g.cfg.Store.Now()); err == nil && !begun.Empty() && begun.Payment.Open != nil {
+				answer := g.put(ctx, begun.Payment, s)
+				s.early = &answer
+			}
+		}
+	}
+	change, err := g.cfg.Store.Update(ctx, id, func(p payment.Payment, now time.Time) (payment.Change, error) {
+		return payment.Begin(p, c, now)
+	})
+	var refused *payment.Error
+`},
+		{"internal/gateway/gateway.go", `		answer := g.put(ctx, p, s)
+`, `		var answer payment.Answer
+		if s.early != nil && s.early.Ref == p.Open.Ref {
+			answer = *s.early
+		} else {
+			answer = g.put(ctx, p, s)
+		}
+`},
+	}},
+	{"unknown", "unknown is not taken as refused", []edit{
+		{"internal/gateway/gateway.go", `	answer := centre.Ask(ctx, q)
+`, `	answer := centre.Ask(ctx, q)
+	if broken("unknown") && answer.Outcome == payment.Unknown {
+		answer.Outcome, answer.Reason = payment.Refused, payment.Unavailable
+	}
+`},
+	}},
+	{"deadline", "a hold in doubt is asked about, also past its deadline", []edit{
+		{"internal/gateway/gateway.go", `		if p.Open != nil {
+			return payment.Begin(p, payment.Resume{Orphan: orphan}, now)
+		}
+`, `		if broken("deadline") && p.Open != nil && p.Open.Kind == payment.OpHold && !p.HoldDeadline.IsZero() && !now.Before(p.HoldDeadline) {
+			return payment.Settle(p, payment.Answer{Ref: p.Open.Ref, Outcome: payment.Refused, Reason: payment.HoldGone}, now), nil
+		}
+		if p.Open != nil {
+			return payment.Begin(p, payment.Resume{Orphan: orphan}, now)
+		}
+`},
+	}},
+	{"decision", "a decision is compared with the one that stands before it is set", []edit{
+		{"internal/payment/begin.go", `	if stands := p.Decision; stands != nil {
+`, `	if stands := p.Decision; stands != nil && (p.State.Terminal() || !broken("decision")) {
+`},
+		// The second line of defence would see it too.
+		{"internal/payment/check.go", `	case was.Decision != nil && (d == nil || *d != *was.Decision):
+`, `	case !broken("decision") && was.Decision != nil && (d == nil || *d != *was.Decision):
+`},
+		{"internal/payment/check.go", `	case was.Open != nil && kept == (len(c.Closed) == 1):
+`, `	case !broken("decision") && was.Open != nil && kept == (len(c.Closed) == 1):
+`},
+	}},
+	{"event", "an event is written in the transaction of its change", []edit{
+		{"internal/store/payments.go", `		for i := range c.Events {
+`, `		told := c.Events
+		if broken("event") {
+			told = nil
+		}
+		for i := range told {
+`},
+		{"internal/store/commit.go", `			c.store.cfg.At(Committed)
+`, `			c.store.cfg.At(Committed)
+			if broken("event") {
+				if err := c.tellLater(taken); err != nil {
+					return batch, nil, err
+				}
+			}
+`},
+		{"internal/store/commit.go", `// failed notes`, `func (c *committer) tellLater(taken []*job) error {
+	var rows [][]any
+	w, err := c.store.engine.begin()
+	if err != nil {
+		return err
+	}
+	for _, j := range taken {
+		if j.err != nil || j.exec != nil {
+			continue
+		}
+		for i := range j.change.Events {
+			row, err := c.store.eventRow(w, j, &j.change.Events[i])
+			if err != nil {
+				return errors.Join(err, w.rollback())
+			}
+			rows = append(rows, row)
+		}
+	}
+	if err := w.put(insertEvent, rows); err != nil {
+		return errors.Join(err, w.rollback())
+	}
+	return w.commit()
+}
+
+// failed notes`},
+	}},
+}
+
+type rule struct {
+	key   string
+	rule  string
+	edits []edit
+}
+
+// edit replaces a text that stands once in a file.
+type edit struct{ file, old, new string }
+
+var failure = regexp.MustCompile(`seed (\d+): (.+)`)
+
+// TestBites: without any one of its rules the gateway fails in the ordinary number of worlds.
+func TestBites(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	program := filepath.Join(dir, "mutants")
+	build := exec.Command("go", "test", "-c", "-overlay", overlay(t, root, dir), "-o", program, "./internal/world")
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("the mutants cannot be built: %v\n%s", err, out)
+	}
+	for _, r := range rules {
+		t.Run(r.key, func(t *testing.T) {
+			cmd := exec.Command(program, "-test.run", "^TestWorld$", "-seeds", fmt.Sprint(*seedCount), "-from", fmt.Sprint(*firstSeed))
+			cmd.Dir, cmd.Env = dir, append(os.Environ(), brokenRule+"="+r.key, "TMPDIR="+dir)
+			out, err := cmd.CombinedOutput()
+			found := failure.FindSubmatch(out)
+			switch {
+			case err == nil:
+				t.Errorf("that %s could be left out, and %d worlds would not notice", r.rule, *seedCount)
+			case found == nil:
+				t.Errorf("it does not run: %v\n%s", err, out)
+			default:
+				t.Logf("without the rule that %s: seed %s: %s", r.rule, found[1], found[2])
+			}
+		})
+	}
+}
+
+// overlay writes the changed files, and the list of them that the compiler reads.
+func overlay(t *testing.T, root, dir string) string {
+	t.Helper()
+	list := struct{ Replace map[string]string }{make(map[string]string)}
+	replace := func(file, text string) {
+		changed := filepath.Join(dir, strings.ReplaceAll(file, "/", "-"))
+		if err := os.WriteFile(changed, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		list.Replace[filepath.Join(root, filepath.FromSlash(file))] = changed
+	}
+	texts := make(map[string]string)
+	for _, r := range rules {
+		for _, e := range r.edits {
+			if texts[e.file] == "" {
+				b, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(e.file)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				texts[e.file] = string(b)
+			}
+			if n := strings.Count(texts[e.file], e.old); n != 1 {
+				t.Fatalf("%s has this %d times, want once; the rule has moved, and this test must follow it:\n%s", e.file, n, e.old)
+			}
+			texts[e.file] = strings.Replace(texts[e.file], e.old, e.new, 1)
+		}
+	}
+	for file, text := range texts {
+		replace(file, text)
+		// And a file that is not there otherwise says which rule is broken.
+		room := path.Dir(file)
+		replace(room+"/broken.go", fmt.Sprintf("package %s\n\nimport \"os\"\n\nvar brokenRule = os.Getenv(%q)\n\nfunc broken(rule string) bool { return rule == brokenRule }\n",
+			path.Base(room), brokenRule))
+	}
+	b, err := json.Marshal(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}

@@ -1,0 +1,590 @@
+package world_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"holdfast/internal/gateway"
+	"holdfast/internal/merchant"
+	"holdfast/internal/money"
+	"holdfast/internal/notify"
+	"holdfast/internal/payment"
+	"holdfast/internal/processor"
+	"holdfast/internal/processor/humo"
+	"holdfast/internal/processor/rbs"
+	"holdfast/internal/processor/svgate"
+	"holdfast/internal/sim"
+	"holdfast/internal/store"
+	"holdfast/internal/vault"
+)
+
+// t0 is when a world begins.
+var t0 = time.Date(2026, 11, 23, 4, 17, 0, 0, time.UTC)
+
+const (
+	holdFor = 30 * time.Minute
+	shown   = 2 * time.Minute // until when a centre may take to show what it did
+	simURL  = "http://centres.example"
+	simKey  = "holdfast" // all credentials at the simulator
+	shopKey = "e0726d5a-7ac4-4ee0-9c22-c65ed4b0a4a7"
+)
+
+// engine is where a world keeps its data: a kind of store. A place is what the kind understands as
+// Config.Dir.
+type engine struct {
+	name string
+	open func(cfg store.Config) (*store.Store, error)
+	// pin makes the numbers of payments, and so our references at the centres, the same in every run.
+	pin func(place string) error
+	// copy makes another place with what is durable in the first one, which may be open.
+	copy func(from, to string) error
+}
+
+var sqliteEngine = engine{
+	name: "sqlite", open: store.Open,
+	pin: func(place string) error {
+		conn, err := sqlite.OpenConn(filepath.Join(place, store.File), sqlite.OpenReadWrite|sqlite.OpenWAL)
+		if err != nil {
+			return err
+		}
+		err = sqlitex.ExecScript(conn, `UPDATE meta SET value = '000102030405060708090a0b0c0d0e0f' WHERE name = 'number_key'`)
+		if err != nil {
+			conn.Close()
+			return err
+		}
+		return conn.Close()
+	},
+	copy: func(from, to string) error {
+		if err := os.Mkdir(to, 0o700); err != nil {
+			return err
+		}
+		// First the file and then its log: what moves from the log into the file meanwhile is in both.
+		for _, name := range []string{store.File, store.File + "-wal"} {
+			b, err := os.ReadFile(filepath.Join(from, name))
+			if os.IsNotExist(err) && name != store.File {
+				continue
+			}
+			if err == nil {
+				err = os.WriteFile(filepath.Join(to, name), b, 0o600)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	},
+}
+
+// ground is what many worlds, played one after another, share.
+type ground struct {
+	engine   engine
+	dir      string // a directory of its own, in memory where the machine has that
+	template string // a new store with the shops in it
+	vault    *vault.Vault
+	shops    []merchant.Shop
+	cards    []sim.Card // of the centres; they are the same in every world
+	server   *endpoint  // the merchants' server
+}
+
+// newGround prepares worlds; done removes what they leave.
+func newGround(e engine) (g *ground, done func() error, err error) {
+	// A store in memory is synced all the same, only faster.
+	base := os.TempDir()
+	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
+		base = "/dev/shm"
+	}
+	dir, err := os.MkdirTemp(base, "holdfast-world-")
+	if err != nil {
+		return nil, nil, err
+	}
+	g = &ground{engine: e, dir: dir, template: filepath.Join(dir, "template"), server: newEndpoint()}
+	done = func() error {
+		g.server.Close()
+		return os.RemoveAll(dir)
+	}
+	if err := g.prepare(); err != nil {
+		done()
+		return nil, nil, err
+	}
+	return g, done, nil
+}
+
+func (g *ground) prepare() (err error) {
+	g.cards = sim.New(sim.Config{Now: func() time.Time { return t0 }, Seed: 1}).Cards()
+	if g.vault, err = vault.Open(filepath.Join(g.dir, "key")); err != nil {
+		return err
+	}
+	s, err := g.engine.open(store.Config{Dir: g.template, Serve: true, Now: func() time.Time { return t0 }, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	for i, fee := range []merchant.Fee{{Rate: 20_000}, {Rate: 35_000, Minimum: 500, Back: true}} {
+		shop := merchant.Shop{Name: fmt.Sprint("Shop ", i+1), UniqueKey: []byte(shopKey), Settings: merchant.Settings{
+			Live: true, Tariff: merchant.Tariff{ID: int64(i + 1), Fee: fee},
+		}}
+		if i == 1 {
+			shop.Settings.HoldSeconds = map[string]int64{"uzcard": 600, "bank_card": 2 * 60 * 60}
+		}
+		if shop, err = s.CreateShop(context.Background(), shop); err != nil {
+			s.Close()
+			return err
+		}
+		g.shops = append(g.shops, shop)
+	}
+	if err := s.Close(); err != nil {
+		return err
+	}
+	return g.engine.pin(g.template)
+}
+
+// world is one seed being played.
+type world struct {
+	*ground
+	seed   uint64
+	rand   *rand.Rand
+	dir    string
+	trace  bytes.Buffer
+	broken []string // what was found wrong; the first ends the play
+
+	now    time.Time
+	skew   time.Duration // how far the centres' clock is from ours
+	centre *sim.Sim
+	late   []lateCall // requests that will arrive when nobody waits for them any more
+	calm   bool       // nothing goes wrong any more
+	depth  int        // how many things are happening inside one another
+	asking []asked    // what centres are being asked, one inside the other
+
+	process  *process
+	places   int // stores made so far
+	listed   diskState
+	payments []payment.Payment // as they were in that state
+	audited  diskState
+
+	pays    []*pay
+	refunds int
+	figures figures
+}
+
+// asked is a question to a centre that is under way.
+type asked struct {
+	payment payment.ID
+	over    time.Time // until when its answer is waited for
+	shown   time.Time // from when on the centre must show what it was asked to do; zero: it need not
+}
+
+// isAsked reports that a centre is being asked about a payment right now.
+func (w *world) isAsked(id payment.ID) bool {
+	return slices.ContainsFunc(w.asking, func(a asked) bool { return a.payment == id })
+}
+
+// figures are what was played.
+type figures struct {
+	Seeds, Steps, Commands, Payments, Operations int // operations in the centres' books
+	Crashes, Recoveries, Calls, Faults, Told     int
+	Lost, Doubled                                int
+}
+
+func (f *figures) add(o figures) {
+	f.Seeds += o.Seeds
+	f.Steps += o.Steps
+	f.Commands += o.Commands
+	f.Payments += o.Payments
+	f.Operations += o.Operations
+	f.Crashes += o.Crashes
+	f.Recoveries += o.Recoveries
+	f.Calls += o.Calls
+	f.Faults += o.Faults
+	f.Told += o.Told
+	f.Lost += o.Lost
+	f.Doubled += o.Doubled
+}
+
+// process is a gateway from its start to its end.
+type process struct {
+	w       *world
+	place   string
+	store   *store.Store
+	gateway *gateway.Gateway
+	dead    bool
+	crash   int // how many points it still passes; 0: it does not die
+}
+
+func newWorld(g *ground, seed uint64) (*world, error) {
+	w := &world{ground: g, seed: seed, rand: rand.New(rand.NewPCG(seed, 0x686f6c6466617374)), now: t0}
+	w.dir = filepath.Join(g.dir, fmt.Sprint("seed-", seed))
+	if err := os.Mkdir(w.dir, 0o700); err != nil {
+		return nil, err
+	}
+	w.skew = time.Duration(w.rand.IntN(41)-20) * time.Second
+	w.centre = sim.New(sim.Config{
+		Now: func() time.Time { return w.now.Add(w.skew) }, Seed: seed + 1, BaseURL: simURL,
+	})
+	place := w.place()
+	if err := g.engine.copy(g.template, place); err != nil {
+		return nil, err
+	}
+	return w, w.start(place)
+}
+
+// close ends the world and removes it.
+func (w *world) close() {
+	w.centre.Close()
+	if w.process != nil {
+		if err := w.process.store.Close(); err != nil {
+			w.wrong("the store does not close: %v", err)
+		}
+	}
+	if err := os.RemoveAll(w.dir); err != nil {
+		w.wrong("%v", err)
+	}
+}
+
+func (w *world) place() string {
+	w.places++
+	return filepath.Join(w.dir, fmt.Sprint("store-", w.places))
+}
+
+// say adds a line to the trace. It holds nothing that differs from run to run: no random id, no real time.
+func (w *world) say(format string, args ...any) {
+	fmt.Fprintf(&w.trace, "%12s %s", w.now.Sub(t0), strings.Repeat("  ", w.depth))
+	fmt.Fprintf(&w.trace, format, args...)
+	w.trace.WriteByte('\n')
+}
+
+// wrong notes that something is not as it must be.
+func (w *world) wrong(format string, args ...any) {
+	what := fmt.Sprintf(format, args...)
+	w.say("WRONG: %s", what)
+	w.broken = append(w.broken, what)
+}
+
+// maybe is true once in n times.
+func (w *world) maybe(n int) bool { return w.rand.IntN(n) == 0 }
+
+func pick[T any](w *world, of ...T) T { return of[w.rand.IntN(len(of))] }
+
+// start opens the store at a place and makes a gateway on it.
+func (w *world) start(place string) error {
+	p := &process{w: w, place: place}
+	var err error
+	quiet := slog.New(slog.DiscardHandler)
+	p.store, err = w.engine.open(store.Config{
+		Dir: place, Serve: true, Now: func() time.Time { return w.now }, Log: quiet, Readers: 1,
+		At: func(point store.Point) { p.reached(string(point)) },
+	})
+	if err != nil {
+		return err
+	}
+	centres, err := w.connect(p)
+	if err != nil {
+		p.store.Close()
+		return err
+	}
+	p.gateway = gateway.New(gateway.Config{
+		Store: p.store, Live: centres, HoldFor: holdFor, AtOnce: 1, Log: quiet,
+		At: func(point gateway.Point, _ payment.ID) { p.reached(string(point)) },
+	})
+	w.process = p
+	return nil
+}
+
+// connect makes the connectors of a process.
+func (w *world) connect(p *process) (gateway.Centres, error) {
+	client := &http.Client{Transport: &wire{w, p}}
+	now := func() time.Time { return w.now }
+	uzcard, err := svgate.New(svgate.Config{
+		Endpoint: simURL + "/svgate", Login: simKey, Password: simKey, MerchantID: "90050017182", TerminalID: "91419475", Port: 16050,
+		HTTP: client, Shown: shown, Now: now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	humoCards, err := humo.New(humo.Config{
+		Endpoint: simURL + "/humo", Login: simKey, Password: simKey, MerchantID: "90000001", TerminalID: "91000001", PointCode: "100010", CentreID: "HOLDFAST",
+		MiddlewareURL: simURL + "/humo-middleware", MiddlewareToken: simKey, OTP: []humo.Mode{humo.Gateway, humo.Centre}[w.seed%2],
+		SMSURL: simURL + "/sms/send", SMSToken: simKey, CodeKey: "0123456789abcdef0123456789abcdef",
+		Seal:   func(plain []byte) ([]byte, error) { return w.vault.Seal("card", plain) },
+		Unseal: func(sealed []byte) ([]byte, error) { return w.vault.Unseal("card", sealed) },
+		HTTP:   client, Shown: shown, Now: now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	page := func(id payment.ID) string { return "https://pay.example/3ds/" + id.String() }
+	bank, err := rbs.New(rbs.Config{
+		Endpoint: simURL + "/rbs", Login: simKey, Password: simKey, ReturnURL: page, FinishURL: page, MethodNotificationURL: page,
+		HTTP: client, Shown: shown, Now: now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return gateway.Centres{
+		payment.Uzcard: watched{uzcard, w, p}, payment.Humo: watched{humoCards, w, p}, payment.BankCard: watched{bank, w, p},
+	}, nil
+}
+
+// watched is a connector that is looked at whenever it is asked.
+type watched struct {
+	processor.Processor
+	w *world
+	p *process
+}
+
+// Ask holds invariant 6 against the disk: what a centre sees has a row that was durable before.
+func (c watched) Ask(ctx context.Context, q processor.Question) payment.Answer {
+	w := c.w
+	if !c.p.dead {
+		if on := w.onDisk(q.Payment); on == nil || on.Open == nil || on.Open.Ref != q.Operation.Ref || on.Open.Ask != q.Operation.Ask {
+			w.wrong("invariant 6: the centre is asked to %s the %s of %s, and that is not on the disk", q.Operation.Ask, q.Operation.Kind, w.name(q.Payment))
+		}
+	}
+	question := asked{payment: q.Payment, over: w.now.Add(c.Capabilities().Answer)}
+	if window := c.Capabilities().Shown[q.Operation.Kind]; window > 0 {
+		question.shown = q.Operation.SentAt.Add(window)
+	}
+	w.asking = append(w.asking, question)
+	defer func() { w.asking = w.asking[:len(w.asking)-1] }()
+	a := c.Processor.Ask(ctx, q)
+	if !c.p.dead {
+		w.say("%s: %s of %s: %s %s", c.Name(), q.Operation.Ask, w.operation(q.Payment, &q.Operation), a.Outcome, a.Reason)
+		if *oneSeed > 0 {
+			w.say("  %s", a.Cause)
+		}
+	}
+	return a
+}
+
+// reached is called at each named point. There the process may die.
+func (p *process) reached(point string) {
+	if p.dead {
+		return
+	}
+	w := p.w
+	if !w.calm && point == string(gateway.QuestionCommitted) && w.maybe(30) {
+		// The machine stands still: nobody keeps a deadline, and nobody notices.
+		w.arrive(w.someMoment())
+		w.say("the process stood still: %s", point)
+	}
+	if p.crash == 0 {
+		return
+	}
+	if p.crash--; p.crash > 0 {
+		return
+	}
+	w.say("the process dies: %s", point)
+	w.figures.Crashes++
+	next := w.place()
+	if err := w.engine.copy(p.place, next); err != nil {
+		w.wrong("the disk cannot be kept: %v", err)
+	}
+	p.dead, p.place = true, next
+}
+
+// alive starts the next process where this one has died, until one lives.
+func (w *world) alive() {
+	for w.process.dead && len(w.broken) == 0 {
+		if w.maybe(4) {
+			w.pass(w.now.Add(w.downtime())) // nobody keeps any deadline meanwhile
+		}
+		w.restart()
+	}
+}
+
+// downtime is how long a process stays away that was not started again at once.
+func (w *world) downtime() time.Duration {
+	return pick(w, time.Second, 20*time.Second, 3*time.Minute, 20*time.Minute, 2*time.Hour, 3*24*time.Hour)
+}
+
+// restart ends this process, with grace or without, and starts the next one, which takes up what was left
+// open and may die of it.
+func (w *world) restart() {
+	old := w.process
+	if err := old.store.Close(); err != nil {
+		w.wrong("the store does not close: %v", err)
+		return
+	}
+	w.say("a process starts")
+	if err := w.start(old.place); err != nil {
+		w.process = nil
+		w.wrong("the store does not open after a crash: %v", err)
+		return
+	}
+	w.figures.Recoveries++
+	p := w.process
+	if !w.calm && w.maybe(6) {
+		p.crash = 1 + w.rand.IntN(8)
+	}
+	if err := p.store.ReleaseLeases(context.Background()); err != nil {
+		w.wrong("leases are not released: %v", err)
+		return
+	}
+	if p.dead {
+		return
+	}
+	if _, err := p.gateway.Recover(context.Background()); err != nil {
+		w.wrong("recovery: %v", err)
+	}
+	for range 10 { // its loop begins so
+		if p.dead || !w.overdue() {
+			break
+		}
+		w.step()
+	}
+}
+
+// pass lets time go on to a moment, from one deadline to the next, as a process does that looks at its
+// deadlines all the time. Those of the moment itself are left: who comes first then is a race.
+func (w *world) pass(to time.Time) {
+	for rounds := 0; !w.process.dead && len(w.broken) == 0; rounds++ {
+		next := w.nextDue()
+		if next.IsZero() || !next.Before(to) {
+			break
+		}
+		if rounds > 1000 {
+			w.wrong("time does not go on: a payment is due at %s", next.Sub(t0))
+		}
+		w.arrive(next)
+		w.step()
+	}
+	w.arrive(to)
+}
+
+// arrive sets the clock; what was sent late arrives at the centres meanwhile.
+func (w *world) arrive(to time.Time) {
+	for {
+		first := -1
+		for i, call := range w.late {
+			if !call.at.After(to) && (first < 0 || call.at.Before(w.late[first].at)) {
+				first = i
+			}
+		}
+		if first < 0 {
+			break
+		}
+		call := w.late[first]
+		w.late = slices.Delete(w.late, first, first+1)
+		if call.at.After(w.now) {
+			w.now = call.at
+		}
+		w.say("%s arrives late", call.method)
+		if res := w.deliver(call.request, call.body); res != nil {
+			res.Body.Close()
+		}
+	}
+	if to.After(w.now) {
+		w.now = to
+	}
+}
+
+// step does what time demands.
+func (w *world) step() {
+	p := w.process
+	n, err := p.gateway.Step(context.Background())
+	if p.dead {
+		return
+	}
+	if err != nil {
+		w.wrong("step: %v", err)
+	}
+	if n > 0 {
+		w.say("step: %d due", n)
+	}
+}
+
+// nextDue is when the next payment is due that nobody is asking about; zero: never.
+func (w *world) nextDue() (next time.Time) {
+	for _, p := range w.list() {
+		due := p.Due()
+		if due.IsZero() || w.isAsked(p.ID) {
+			continue
+		}
+		if next.IsZero() || due.Before(next) {
+			next = due
+		}
+	}
+	return next
+}
+
+// list is all payments as they are on the disk, oldest first.
+func (w *world) list() []payment.Payment {
+	if w.listed == w.state() {
+		return w.payments
+	}
+	w.listed = w.state()
+	list, err := w.process.store.List(context.Background(), store.Filter{Limit: 1000})
+	if err != nil {
+		w.wrong("payments cannot be listed: %v", err)
+	}
+	slices.Reverse(list)
+	w.payments = list
+	return list
+}
+
+// diskState tells one state of the disk from the next: what no commit has changed is not read again.
+type diskState struct {
+	process *process
+	commits uint64
+}
+
+func (w *world) state() diskState { return diskState{w.process, w.process.store.Stats().Commits} }
+
+func (w *world) onDisk(id payment.ID) *payment.Payment {
+	for _, p := range w.list() {
+		if p.ID == id {
+			return &p
+		}
+	}
+	return nil
+}
+
+// notifier is new for each delivery: it gives an endpoint that it does not know one place, so one event
+// is told at a time.
+func (w *world) notifier() *notify.Notifier {
+	return notify.New(notify.Config{
+		Store: w.process.store, Decide: w.process.gateway.Decide, AllowPrivate: true, Log: slog.New(slog.DiscardHandler),
+		UniqueKey: func(s merchant.Shop) (string, error) { return string(s.UniqueKey), nil },
+	})
+}
+
+// tell delivers one event that is due, if there is one.
+func (w *world) tell() bool {
+	p := w.process
+	w.server.serve(w)
+	n, err := w.notifier().Step(context.Background())
+	if p.dead {
+		return n > 0
+	}
+	if err != nil {
+		w.wrong("notify: %v", err)
+	}
+	return n > 0
+}
+
+// name is what the trace calls a payment.
+func (w *world) name(id payment.ID) string {
+	for _, p := range w.pays {
+		if p.id == id {
+			return p.name
+		}
+	}
+	return "a payment that nobody was told of"
+}
+
+// operation is what the trace calls an operation.
+func (w *world) operation(id payment.ID, op *payment.Operation) string {
+	return fmt.Sprintf("%s's %d. (%s %d)", w.name(id), op.N, op.Kind, op.Amount.Minor)
+}
+
+func uzs(minor int64) money.Amount { return money.New(minor, money.UZS) }
