@@ -10,6 +10,7 @@ import (
 	"net/http"
 	_ "net/http/pprof" // on --debug-listen, and nowhere else
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -127,6 +128,9 @@ func (g *running) serve(c *serveCmd, log *slog.Logger) (err error) {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	if err := warnOfRoutes(g.store, centres.live, log); err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	g.gateway = gateway.New(gateway.Config{Store: g.store, Live: centres.live, Test: centres.test, HoldFor: c.HoldTimeout, Log: log})
 	notifier := notify.New(notify.Config{
 		Store: g.store, Decide: g.gateway.Decide, AllowPrivate: centres.simulated, Log: log,
@@ -172,6 +176,19 @@ func (g *running) serve(c *serveCmd, log *slog.Logger) (err error) {
 		}
 	}()
 	return nil
+}
+
+// warnOfRoutes tells of shops whose payments go to a contract that is not connected.
+func warnOfRoutes(s *store.Store, live gateway.Centres, log *slog.Logger) error {
+	shops, err := s.Shops(context.Background())
+	for _, shop := range shops {
+		for kind, contract := range shop.Settings.Routes {
+			if !slices.ContainsFunc(live, func(c gateway.Centre) bool { return c.Name() == contract }) {
+				log.Warn("a shop's payments go to a contract that is not connected, and are refused", "shop", shop.ID, "payments", kind, "contract", contract)
+			}
+		}
+	}
+	return err
 }
 
 // stopWithin is how long requests under way may take to end when the gateway is stopped; what a

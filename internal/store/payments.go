@@ -119,10 +119,11 @@ func (s *Store) ids(ctx context.Context, sql string, args ...any) (ids []payment
 	return ids, err
 }
 
-// Claimed reports whether a payment owns the hold that the processor calls claim.
-func (s *Store) Claimed(ctx context.Context, processor, claim string) (owned bool, err error) {
+// Claimed reports whether a payment owns the hold that the claim names. Claims are of a method and not
+// of a contract: two contracts with one centre see the same holds.
+func (s *Store) Claimed(ctx context.Context, m payment.Method, claim string) (owned bool, err error) {
 	err = s.read(ctx, func(conn *sqlite.Conn) error {
-		return query(conn, `SELECT 1 FROM claims WHERE processor = ?1 AND claim = ?2`, []any{processor, claim}, func(*sqlite.Stmt) error {
+		return query(conn, `SELECT 1 FROM claims WHERE processor = ?1 AND claim = ?2`, []any{string(m), claim}, func(*sqlite.Stmt) error {
 			owned = true
 			return nil
 		})
@@ -232,7 +233,7 @@ func (s *Store) writeChange(conn *sqlite.Conn, j *job) error {
 	p := &c.Payment
 	if c.Claim != "" {
 		err := query(conn, `INSERT OR IGNORE INTO claims (processor, claim, payment) VALUES (?1, ?2, ?3)`,
-			[]any{p.Attempt.Processor, c.Claim, j.row.seq}, nil)
+			[]any{string(p.Attempt.Method), c.Claim, j.row.seq}, nil)
 		if err != nil {
 			return err
 		}

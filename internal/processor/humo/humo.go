@@ -69,6 +69,8 @@ const (
 
 // Config is our contract with the centre and how to reach it.
 type Config struct {
+	Name string // of the contract (processor.Processor); default "humo"
+
 	Endpoint   string // the one URL of PaymentServer, http or https, without credentials in it
 	Login      string // HTTP Basic credentials; the login is the paymentOriginator too
 	Password   Secret
@@ -172,6 +174,9 @@ func New(cfg Config) (*Connector, error) {
 	case cfg.Answer < 0 || cfg.Shown < 0:
 		return nil, errors.New("humo: Answer and Shown must not be negative")
 	}
+	if cfg.Name == "" {
+		cfg.Name = "humo"
+	}
 	if cfg.Answer == 0 {
 		cfg.Answer = defaultAnswer
 	}
@@ -194,7 +199,8 @@ func New(cfg Config) (*Connector, error) {
 	c := &Connector{
 		cfg: cfg, http: tripper, now: cfg.Now, log: cfg.Log,
 		capabilities: processor.Capabilities{
-			Answer: cfg.Answer,
+			Answer:     cfg.Answer,
+			Currencies: []money.Currency{money.UZS},
 			// PaymentServer refuses a second payment under a paymentRef, but holds and charges are never
 			// sent again: the payer's consent was for one try. "Not found" ends them, and must not be
 			// believed while the request may still be on its way or the books of the centre behind.
@@ -289,8 +295,8 @@ func headerSafe(s string) bool {
 	return true
 }
 
-// Name is "humo".
-func (c *Connector) Name() string { return "humo" }
+// Name is the contract's: Config.Name.
+func (c *Connector) Name() string { return c.cfg.Name }
 
 // Capabilities is what Humo can do. The map is shared: it must not be changed.
 func (c *Connector) Capabilities() processor.Capabilities { return c.capabilities }

@@ -67,6 +67,8 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(dots), nil }
 // there for one payment attempt and one deposit an order, and for a version of the extended status that
 // shows paymentAmountInfo, attributes and refunds.
 type Config struct {
+	Name string // of the contract (processor.Processor); default "bank_card"
+
 	Endpoint string // what stands before /rest/X.do, http or https, without credentials in it
 	Login    string // of the merchant's API user; with Password. Or Token alone.
 	Password Secret
@@ -79,6 +81,9 @@ type Config struct {
 	// CallbackURL is where the gateway tells us of news (see VerifyCallback); "" leaves it to the
 	// merchant's settings there.
 	CallbackURL string
+
+	// Currencies are what the acquirer takes under the contract; default: all that there are.
+	Currencies []money.Currency
 
 	// HTTP does the calls. Only its Transport is used: no redirect is followed, no cookie kept. The
 	// default keeps up to 256 idle connections and uses no proxy.
@@ -152,6 +157,17 @@ func New(cfg Config) (*Connector, error) {
 			return nil, errors.New("rbs: ReturnURL, FinishURL and MethodNotificationURL must give http or https URLs")
 		}
 	}
+	if cfg.Name == "" {
+		cfg.Name = "bank_card"
+	}
+	if len(cfg.Currencies) == 0 {
+		cfg.Currencies = money.Currencies
+	}
+	for _, c := range cfg.Currencies {
+		if !slices.Contains(money.Currencies, c) {
+			return nil, fmt.Errorf("rbs: Currencies must be of %v", money.Currencies)
+		}
+	}
 	if cfg.Answer == 0 {
 		cfg.Answer = defaultAnswer
 	}
@@ -184,7 +200,8 @@ func New(cfg Config) (*Connector, error) {
 	return &Connector{
 		cfg: cfg, http: tripper, request: request,
 		capabilities: processor.Capabilities{
-			Answer: cfg.Answer,
+			Answer:     cfg.Answer,
+			Currencies: cfg.Currencies,
 			// A hold or charge is never sent again. A deposit is, and carries no reference of ours: it
 			// must not meet one that is still on its way. A reversal does nothing the second time, and a
 			// refund is done once under its externalRefundId.
@@ -222,8 +239,8 @@ func transport() *http.Transport {
 	}
 }
 
-// Name is "bank_card".
-func (c *Connector) Name() string { return "bank_card" }
+// Name is the contract's: Config.Name.
+func (c *Connector) Name() string { return c.cfg.Name }
 
 // Capabilities is what the gateway can do. The map is shared: it must not be changed.
 func (c *Connector) Capabilities() processor.Capabilities { return c.capabilities }
@@ -246,7 +263,9 @@ func (c *Connector) Ask(ctx context.Context, q processor.Question) payment.Answe
 func (k *call) ask() payment.Answer {
 	op := &k.q.Operation
 	switch {
-	case !slices.Contains(money.Currencies, op.Amount.Currency) || !op.Amount.Positive() || op.Amount.Minor > maxMinor:
+	case !slices.Contains(k.c.capabilities.Currencies, op.Amount.Currency):
+		return k.refuse(payment.Unsupported, "the contract is for other currencies than "+string(op.Amount.Currency))
+	case !op.Amount.Positive() || op.Amount.Minor > maxMinor:
 		return k.refuse(payment.Unsupported, "the gateway moves positive sums of up to 12 digits")
 	case op.Ref == "" || len(op.Ref) > maxReference:
 		return k.refuse(payment.Unsupported, "the gateway takes references of 1 to 32 characters")

@@ -60,6 +60,8 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(dots), nil }
 
 // Config is our contract with the centre and how to reach it.
 type Config struct {
+	Name string // of the contract (processor.Processor); default "uzcard"
+
 	Endpoint    string // the one URL of SVGate, http or https, without credentials in it
 	Login       string // HTTP Basic credentials of the payment organisation
 	Password    Secret
@@ -143,6 +145,9 @@ func New(cfg Config) (*Connector, error) {
 	if cfg.ServiceName == "" {
 		cfg.ServiceName = "Holdfast"
 	}
+	if cfg.Name == "" {
+		cfg.Name = "uzcard"
+	}
 	if cfg.Answer == 0 {
 		cfg.Answer = defaultAnswer
 	}
@@ -176,7 +181,8 @@ func New(cfg Config) (*Connector, error) {
 	c := &Connector{
 		cfg: cfg, http: tripper, request: request, now: cfg.Now, log: cfg.Log,
 		capabilities: processor.Capabilities{
-			Answer: cfg.Answer,
+			Answer:     cfg.Answer,
+			Currencies: []money.Currency{money.UZS},
 			// A charge honours our ext, but it is never sent again: the payer's consent was for one
 			// try. So "not found" ends it, and must not be believed too early. Capture, void and
 			// refund are sent again until they are done, and a second one does nothing: ext is refused
@@ -220,8 +226,8 @@ func shortID(s string) bool {
 	return 1 <= len(s) && len(s) <= 16
 }
 
-// Name is "uzcard".
-func (c *Connector) Name() string { return "uzcard" }
+// Name is the contract's: Config.Name.
+func (c *Connector) Name() string { return c.cfg.Name }
 
 // Capabilities is what SVGate can do. The map is shared: it must not be changed.
 func (c *Connector) Capabilities() processor.Capabilities { return c.capabilities }
@@ -437,9 +443,15 @@ func (k *call) hold() payment.Answer {
 		return a
 	}
 	return payment.Answer{
-		Outcome: payment.Approved, Amount: amountOf(made.Amount), Claim: string(made.ID),
+		Outcome: payment.Approved, Amount: amountOf(made.Amount), Claim: k.claim(made.ID),
 		Centre: payment.Centre{Hold: string(made.ID), Terminal: k.c.cfg.TerminalID},
 	}
+}
+
+// claim is the name of a hold over all centres: another centre has holds of the same numbers.
+func (k *call) claim(id text) string {
+	endpoint := k.c.request.URL
+	return endpoint.Host + endpoint.Path + " " + string(id)
 }
 
 // judgeHold says what the result of hold.create or hold.dismiss proves: either it is the hold that
@@ -529,7 +541,7 @@ func (k *call) findHold() payment.Answer {
 		if k.q.Claimed == nil {
 			return k.unknown(fmt.Sprintf("nobody can say whether hold %s is another payment's", h.ID))
 		}
-		claimed, failed := k.q.Claimed(k.ctx, string(h.ID))
+		claimed, failed := k.q.Claimed(k.ctx, k.claim(h.ID))
 		switch {
 		case failed != nil:
 			return k.unknown(fmt.Sprintf("whether hold %s is another payment's: %v", h.ID, failed))
@@ -561,7 +573,7 @@ func (k *call) findHold() payment.Answer {
 	case !h.Status.set:
 	case h.Status.n == holdLive:
 		return payment.Answer{
-			Outcome: payment.Approved, Amount: amountOf(h.Amount), Claim: string(h.ID),
+			Outcome: payment.Approved, Amount: amountOf(h.Amount), Claim: k.claim(h.ID),
 			Centre: payment.Centre{Hold: string(h.ID), Terminal: k.c.cfg.TerminalID},
 		}
 	case h.Status.n == holdDismissed || h.Status.n == holdLapsed:

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/money"
 	"holdfast/internal/payment"
 	"holdfast/internal/processor"
 )
@@ -43,7 +44,7 @@ func newBank(t testing.TB) *bank {
 func (b *bank) Name() string { return "bank" }
 
 func (b *bank) Capabilities() processor.Capabilities {
-	return processor.Capabilities{Answer: time.Second, LongestHold: time.Hour, ThreeDS: true}
+	return processor.Capabilities{Answer: time.Second, Currencies: money.Currencies, LongestHold: time.Hour, ThreeDS: true}
 }
 
 func (b *bank) url(step string, id payment.ID) string {

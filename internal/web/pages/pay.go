@@ -114,17 +114,20 @@ func (s *site) payPage(v *visit) {
 	s.draw(v.w, 200, "pay", s.payView(v))
 }
 
-// methods are those the payer can really use: the payment's, as far as a centre is connected.
-func (s *site) methods(p *payment.Payment) []payment.Method {
-	connected := slices.DeleteFunc(slices.Clone(p.Terms.Methods), func(m payment.Method) bool { return !s.cfg.Gateway.Connected(m, p.Terms.Test) })
+// methods are those the payer can really use: the payment's, as far as a centre takes them.
+func (s *site) methods(v *visit) []payment.Method {
+	t := &v.p.Terms
+	connected := slices.DeleteFunc(slices.Clone(t.Methods), func(m payment.Method) bool {
+		return s.cfg.Gateway.Route(v.shop, m, t.Amount.Currency, t.Test) != nil
+	})
 	if len(connected) == 0 {
-		return p.Terms.Methods
+		return t.Methods
 	}
 	return connected
 }
 
 func (s *site) payView(v *visit) *payForm {
-	methods := s.methods(&v.p)
+	methods := s.methods(v)
 	names := methodNames(v.t, methods)
 	found := v.problems()
 	view := &payForm{
@@ -266,7 +269,7 @@ func (s *site) takeCard(v *visit) {
 		s.elsewhere(v)
 		return
 	}
-	card, method, found := readCard(v.r.PostForm, s.methods(&v.p), v.now)
+	card, method, found := readCard(v.r.PostForm, s.methods(v), v.now)
 	email := ""
 	if v.p.Terms.User != nil {
 		var ok bool

@@ -92,8 +92,8 @@ func newWorld(t testing.TB) *world {
 	t.Cleanup(func() { w.store.Close() })
 	w.gateway = gateway.New(gateway.Config{
 		Store: w.store, Log: log,
-		Test: gateway.Centres{payment.Uzcard: uzcard, payment.Humo: w.bank, payment.BankCard: w.bank},
-		Live: gateway.Centres{payment.Uzcard: uzcard, payment.Humo: humoCentre, payment.BankCard: acquirer},
+		Test: gateway.Centres{{Processor: uzcard, Method: payment.Uzcard}, {Processor: w.bank, Method: payment.Humo}, {Processor: w.bank, Method: payment.BankCard}},
+		Live: gateway.Centres{{Processor: uzcard, Method: payment.Uzcard}, {Processor: humoCentre, Method: payment.Humo}, {Processor: acquirer, Method: payment.BankCard}},
 	})
 	secret := merchant.NewSecret()
 	if w.shop, err = w.store.CreateShop(context.Background(), merchant.Shop{Name: "Ipak Yoʻli bozori", SecretHash: secret.Hash(), UniqueKey: []byte("key")}); err != nil {
