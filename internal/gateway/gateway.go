@@ -108,12 +108,16 @@ func (g *Gateway) Pay(ctx context.Context, shop merchant.Shop, id payment.ID, ca
 	if err != nil {
 		return p, err
 	}
+	cards, err := g.cfg.Store.Cards(ctx)
+	if err != nil {
+		return p, err
+	}
 	capabilities := centre.Capabilities()
 	fee := shop.Settings.Tariff.For(string(card.Method))
 	holdFor := min(shop.Settings.HoldFor(string(card.Method), g.cfg.HoldFor), capabilities.LongestHold)
 	return g.do(ctx, id, payment.Pay{
 		Attempt: payment.Attempt{
-			Method: card.Method, Processor: centre.Name(), Card: card.Facts(), Email: card.Email, Input: card.Input,
+			Method: card.Method, Processor: centre.Name(), Card: card.Facts(cards.CardTable), Email: card.Email, Input: card.Input,
 			ThreeDS: capabilities.ThreeDS,
 			Fee:     payment.FeeTerms{TariffID: shop.Settings.Tariff.ID, Rate: fee.Rate, Minimum: fee.Minimum, Back: fee.Back},
 			HoldFor: int64(holdFor / time.Second), Limits: capabilities.Limits(),
@@ -124,7 +128,11 @@ func (g *Gateway) Pay(ctx context.Context, shop merchant.Shop, id payment.ID, ca
 
 // Resend asks for a further code for the card that is being tried (contract §4: check_pan).
 func (g *Gateway) Resend(ctx context.Context, id payment.ID, card payment.Card) (payment.Payment, error) {
-	return g.do(ctx, id, payment.Resend{Card: card.Facts(), VerifyID: newVerifyID()}, secrets{card: card})
+	cards, err := g.cfg.Store.Cards(ctx)
+	if err != nil {
+		return payment.Payment{}, err
+	}
+	return g.do(ctx, id, payment.Resend{Card: card.Facts(cards.CardTable), VerifyID: newVerifyID()}, secrets{card: card})
 }
 
 // SubmitCode hands in the payer's code (seed: check_sms_key).

@@ -5,7 +5,7 @@
 // writes their changes and makes them durable with one commit, and only then answers. Readers
 // never wait for it.
 //
-// Order to read: commit.go (the shared commit), payments.go, events.go (the outbox), shops.go,
+// Order to read: commit.go (the shared commit), payments.go, events.go (the outbox), shops.go, ranges.go,
 // audit.go (the invariants, checked on the stored rows), sqlite.go (the engine).
 package store
 
@@ -51,6 +51,7 @@ type Store struct {
 	committer *committer
 	readers   *sqlitex.Pool
 	shops     shopCache
+	cards     cardCache
 	cache     *cache       // nil unless serving
 	numbers   cipher.Block // permutes payment numbers
 	lastSeq   atomic.Int64 // of the payments, as far as this process knows

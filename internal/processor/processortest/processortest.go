@@ -287,7 +287,7 @@ func (r *room) deal(card payment.Card, amount money.Amount) *deal {
 	r.mu.Unlock()
 	return &deal{
 		room: r, id: payment.NewID(r.Now(), [10]byte{byte(number >> 8), byte(number)}), number: number, card: card, amount: amount,
-		attempt: payment.Attempt{Processor: r.Processor.Name(), Card: card.Facts(), HoldFor: 1800},
+		attempt: payment.Attempt{Processor: r.Processor.Name(), Card: card.Facts(payment.BuiltInCards()), HoldFor: 1800},
 		before:  r.Standing(card.Number), refunded: map[string]money.Amount{},
 	}
 }
