@@ -167,7 +167,7 @@ func nextInquiry(op *Operation, now time.Time) time.Time {
 // the centre has said that it did not do it, to do it again.
 func Next(op Operation, limits Limits, now time.Time) Operation {
 	op.Ask = Query
-	undone := op.Outcome == Refused && op.Kind != OpRefund || op.Outcome == NeverSeen && limits.shown(&op)
+	undone := op.Outcome == Refused || op.Outcome == NeverSeen && limits.shown(&op)
 	if undone && op.Kind.repeatable() {
 		// What was known was of the earlier sending: of this one nothing is known until it is answered.
 		op.Ask, op.SentAt, op.Outcome = Send, now, Unknown

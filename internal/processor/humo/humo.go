@@ -301,8 +301,8 @@ func (c *Connector) Name() string { return c.cfg.Name }
 // Capabilities is what Humo can do. The map is shared: it must not be changed.
 func (c *Connector) Capabilities() processor.Capabilities { return c.capabilities }
 
-// Ask asks one question. It makes one call, or two for a challenge (the card, then the code) and a
-// refund (the payment's sum, then its return), within Config.Answer in all.
+// Ask asks one question. It makes one call, or two for a challenge (the card, then the code), within
+// Config.Answer in all.
 func (c *Connector) Ask(ctx context.Context, q processor.Question) payment.Answer {
 	begun := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Answer)
@@ -697,26 +697,14 @@ func (k *call) void() payment.Answer {
 }
 
 // refund returns the payment (PaymentServer ReturnPayment). That has no sum: the whole payment goes
-// back, whatever it was. So the centre is asked first how much that is, and a part is not begun.
+// back, whatever it was, so a part of what was taken is not begun.
 func (k *call) refund() payment.Answer {
 	op := &k.q.Operation
-	if k.q.Attempt.Centre.Hold == "" {
+	switch taken := k.q.Captured; {
+	case k.q.Attempt.Centre.Hold == "":
 		return k.refuse(payment.Unsupported, "a refund needs the payment at the centre")
-	}
-	stands, f, t := k.getPayment()
-	switch {
-	case t != nil && t.unsent:
-		return k.refuse(payment.Unavailable, t.cause)
-	case t != nil:
-		return payment.Answer{Outcome: payment.Unknown, Cause: t.cause}
-	case !f.hasSum:
-		return k.unknown("an answer without a sum")
-	case f.sum != op.Amount.Minor:
-		return k.refuse(payment.Unsupported, k.words(fmt.Sprintf("Humo returns whole payments only: this one is of %d, asked was for %d", f.sum, op.Amount.Minor)))
-	case stands == stateReturned:
-		return k.refuse(payment.NothingToRefund, k.words("the payment was returned before"))
-	case stands != stateCompleted:
-		return k.unknown(fmt.Sprintf("the payment has status %d", stands))
+	case taken != op.Amount:
+		return k.refuse(payment.Unsupported, fmt.Sprintf("Humo returns whole payments only: this one is of %s, asked was for %s", taken, op.Amount))
 	}
 	m := k.open("ReturnPayment", "ReturnPayment")
 	m.element("paymentID", k.q.Attempt.Centre.Hold)

@@ -780,8 +780,8 @@ func anyDay(t *testing.T, exam Exam) {
 					r.Forget()
 					mess(kind)
 					op, a := d.send(kind, d.amountFor(kind))
-					if a = d.settle(op, a); a.Outcome == payment.Refused && a.Reason == payment.Unavailable && repeatable(kind) && kind != payment.OpRefund {
-						a = d.settle(op, d.ask(d.Context(), op, payment.Query)) // the gateway never gives up a decision
+					if a = d.settle(op, a); a.Outcome == payment.Refused && a.Reason == payment.Unavailable && repeatable(kind) {
+						a = d.settle(op, d.ask(d.Context(), op, payment.Query)) // the gateway never gives up a decision, nor a refund
 					}
 					d.believe(op, a)
 					return a

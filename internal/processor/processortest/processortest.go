@@ -336,7 +336,7 @@ func (d *deal) ask(ctx context.Context, op *payment.Operation, what payment.Ask)
 	attempt, holdUntil := d.attempt, d.holdUntil
 	d.mu.Unlock()
 	q := processor.Question{
-		Payment: d.id, Shop: 17, Operation: *op, Attempt: attempt, HoldUntil: holdUntil, ExpiresAt: d.expiresAt, Language: "uz",
+		Payment: d.id, Shop: 17, Operation: *op, Attempt: attempt, Captured: d.taken, HoldUntil: holdUntil, ExpiresAt: d.expiresAt, Language: "uz",
 		Claimed: func(_ context.Context, claim string) (bool, error) {
 			d.mu.Lock()
 			defer d.mu.Unlock()
