@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -306,10 +307,19 @@ const purposeCard = "card"
 // callbackElement is the first path element under which processing centres send us news.
 const callbackElement = "processor"
 
-// acquirerCallback takes an acquirer's news of an order. It is only a reason to ask: what it says is
-// not looked at beyond the order's name, and an unsigned one is refused.
+// newsWaits bounds how long an acquirer waits for us to follow its news: it may tell us before it answers the
+// very question that we are asking it.
+const newsWaits = time.Second
+
+// acquirerCallback takes an acquirer's news of an order (GET or POST). It is only a reason to ask: what it
+// says is not looked at beyond the order's name, and an unsigned one is refused.
 func acquirerCallback(g *gateway.Gateway, s *store.Store, keys []rbs.Secret, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodPost {
+			w.Header().Set("Allow", "GET, POST")
+			http.Error(w, "news come by GET or POST", http.StatusMethodNotAllowed)
+			return
+		}
 		if err := r.ParseForm(); err != nil {
 			http.Error(w, "the form cannot be read", http.StatusBadRequest)
 			return
@@ -342,7 +352,9 @@ func acquirerCallback(g *gateway.Gateway, s *store.Store, keys []rbs.Secret, log
 			return
 		case err == nil && p.Open != nil && p.Open.Ref == order:
 			web.Note(w, p.ID.String())
-			_, err = g.Inquire(r.Context(), p.ID)
+			ctx, cancel := context.WithTimeout(r.Context(), newsWaits)
+			defer cancel()
+			_, err = g.Inquire(ctx, p.ID)
 		}
 		if err != nil {
 			// It is sent again, and the payment is asked about at its time anyway.
