@@ -61,8 +61,8 @@ func newNewsroom(t *testing.T) *newsroom {
 	return r
 }
 
-// inDoubt is a payment whose money the acquirer holds, and of which we do not know it: the answer was lost.
-func (r *newsroom) inDoubt() payment.Payment {
+// atBank is a payment whose payer is with his bank.
+func (r *newsroom) atBank() payment.Payment {
 	r.t.Helper()
 	r.n++
 	p, _, err := r.gateway.Prepare(r.t.Context(), r.shop, payment.Terms{
@@ -82,13 +82,21 @@ func (r *newsroom) inDoubt() payment.Payment {
 	if p, err = r.gateway.Pay(r.t.Context(), r.shop, p.ID, handed); err != nil || p.State != payment.Challenged {
 		r.t.Fatalf("%s, %v", p.State, err)
 	}
+	return p
+}
+
+// inDoubt is a payment whose money the acquirer holds, and of which we do not know it: the answer was lost.
+func (r *newsroom) inDoubt() payment.Payment {
+	r.t.Helper()
+	p := r.atBank()
 	// The connector looks at the order after a lost answer; that is lost too.
 	for _, method := range []string{"rbs.continue", "rbs.status"} {
 		if err := r.sim.AddFault(sim.Fault{Method: method, Name: "answer_lost"}); err != nil {
 			r.t.Fatal(err)
 		}
 	}
-	if p, err = r.gateway.Proceed(r.t.Context(), p.ID, payment.StepMethod); err != nil || p.Open == nil || p.State == payment.Held {
+	p, err := r.gateway.Proceed(r.t.Context(), p.ID, payment.StepMethod)
+	if err != nil || p.Open == nil || p.State == payment.Held {
 		r.t.Fatalf("%s, open %v, %v", p.State, p.Open, err)
 	}
 	r.sim.ClearFaults()
@@ -223,7 +231,7 @@ func TestNewsIsNoProof(t *testing.T) {
 // for its own answer.
 func TestNewsBeforeTheAnswer(t *testing.T) {
 	r := newNewsroom(t)
-	p := r.inDoubt()
+	p := r.atBank()
 	told := make(chan int, 1)
 	asked, release := make(chan struct{}), make(chan struct{})
 	slow := gateway.New(gateway.Config{Store: r.store, Log: slog.New(slog.DiscardHandler), At: func(point gateway.Point, _ payment.ID) {
@@ -234,7 +242,7 @@ func TestNewsBeforeTheAnswer(t *testing.T) {
 	}})
 	door := acquirerCallback(slow, r.store, []rbs.Secret{newsKey}, slog.New(slog.DiscardHandler))
 	done := make(chan error)
-	go func() { _, err := slow.Inquire(t.Context(), p.ID); done <- err }()
+	go func() { _, err := slow.Proceed(t.Context(), p.ID, payment.StepMethod); done <- err }()
 	<-asked
 	go func() {
 		w := httptest.NewRecorder()
