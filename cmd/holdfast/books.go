@@ -54,7 +54,7 @@ func compareBooks(ctx context.Context, s *store.Store, simURL string, since time
 	}
 	doubt := make(map[string]int) // open questions by what the centre may have done
 	find := func(p *payment.Payment, op *payment.Operation, reference string) *sim.Operation {
-		key := p.Attempt.Processor + " " + string(op.Kind) + " " + reference
+		key := string(p.Attempt.Method) + " " + string(op.Kind) + " " + reference
 		found := theirs[key]
 		if found == nil {
 			r.Lost++
@@ -73,7 +73,7 @@ func compareBooks(ctx context.Context, s *store.Store, simURL string, since time
 			return nil
 		}
 		if p.Open != nil && p.Open.Kind.MovesMoney() {
-			doubt[fmt.Sprintf("%s %s %d", p.Attempt.Processor, p.Open.Kind, p.Open.Amount.Minor)]++
+			doubt[fmt.Sprintf("%s %s %d", p.Attempt.Method, p.Open.Kind, p.Open.Amount.Minor)]++
 		}
 		begun := "" // what the payment's money is called at the centre, by our own reference
 		for i := range t.Operations {
@@ -84,7 +84,7 @@ func compareBooks(ctx context.Context, s *store.Store, simURL string, since time
 			if op.Kind == payment.OpHold || op.Kind == payment.OpCharge {
 				begun = op.Ref
 			}
-			switch reference := referenceAt(p.Attempt.Processor, op, begun); op.Kind {
+			switch reference := referenceAt(p.Attempt.Method, op, begun); op.Kind {
 			case payment.OpHold:
 				if hold := find(p, op, reference); hold != nil {
 					r.compareHold(p, hold)
@@ -135,11 +135,11 @@ func centreOf(op *sim.Operation) string {
 
 // referenceAt is what a centre's books call an operation (see sim.Operation): a centre that takes no
 // reference of ours for it has its own, or that of the operation which the payment's money began with.
-func referenceAt(centre string, op *payment.Operation, begun string) string {
+func referenceAt(m payment.Method, op *payment.Operation, begun string) string {
 	switch {
-	case centre == string(payment.Uzcard) && op.Kind == payment.OpHold:
+	case m == payment.Uzcard && op.Kind == payment.OpHold:
 		return op.Centre.Hold
-	case centre == string(payment.Humo), centre == string(payment.BankCard) && op.Kind == payment.OpCapture:
+	case m == payment.Humo, m == payment.BankCard && op.Kind == payment.OpCapture:
 		return begun
 	}
 	return op.Ref

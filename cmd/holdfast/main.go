@@ -39,6 +39,7 @@ type cli struct {
 	Sim     simCmd     `cmd:"" help:"Simulate the processing centres: cards, SMS, books and bad days."`
 	Demo    demoCmd    `cmd:"" help:"Run gateway, simulator and a small shop, to click through or to watch."`
 	Shop    shopCmd    `cmd:"" help:"Create, list and change the shops that take payments."`
+	Ranges  rangesCmd  `cmd:"" help:"Show and change the card range table: which card numbers are of which scheme."`
 	Payment paymentCmd `cmd:"" help:"List payments, or tell everything about one."`
 	Doubt   doubtCmd   `cmd:"" help:"List the operations whose outcome is not known, have one asked about, or say how it ended."`
 	Audit   auditCmd   `cmd:"" help:"Derive everything again from the stored facts and compare."`

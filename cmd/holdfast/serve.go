@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -183,6 +184,9 @@ func (g *running) serve(c *serveCmd, log *slog.Logger) (err error) {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	if err := warnOfRoutes(g.store, centres.live, log); err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	g.gateway = gateway.New(gateway.Config{Store: g.store, Live: centres.live, Test: centres.test, HoldFor: c.HoldTimeout, Log: log})
 	g.notifier = notify.New(notify.Config{
 		Store: g.store, Decide: g.gateway.Decide, AllowPrivate: centres.simulated, Log: log,
@@ -233,6 +237,19 @@ func (g *running) serve(c *serveCmd, log *slog.Logger) (err error) {
 		}
 	}()
 	return nil
+}
+
+// warnOfRoutes tells of shops whose payments go to a contract that is not connected.
+func warnOfRoutes(s *store.Store, live gateway.Centres, log *slog.Logger) error {
+	shops, err := s.Shops(context.Background())
+	for _, shop := range shops {
+		for kind, contract := range shop.Settings.Routes {
+			if !slices.ContainsFunc(live, func(c gateway.Centre) bool { return c.Name() == contract }) {
+				log.Warn("a shop's payments go to a contract that is not connected, and are refused", "shop", shop.ID, "payments", kind, "contract", contract)
+			}
+		}
+	}
+	return err
 }
 
 // stopWithin is how long requests under way may take to end when the gateway is stopped; what a

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,6 +42,7 @@ type settingFlags struct {
 	RefundMost   *string  `help:"Largest sum that may be refunded at a time (default: 10000000.00 UZS)." placeholder:"SUM"`
 	FeeBack      *bool    `help:"A refund gives its share of the fee back to the shop (for all methods)." negatable:""`
 	BankCode     *string  `help:"Bank code shown in payments." placeholder:"CODE"`
+	Route        []string `help:"The contract (serve --contracts) that real payments go to, for a method or a method and currency: bank_card=usd, bank_card/USD=usd; without a name: where all go. Repeatable." placeholder:"METHOD[/CODE]=[NAME]" sep:"none"`
 }
 
 // apply puts the flags that were given into the settings.
@@ -116,6 +119,20 @@ func (f *settingFlags) apply(s *merchant.Settings) error {
 		if method != "" {
 			s.HoldSeconds[method] = int64(hold / time.Second) // an unknown method is refused by Check
 		}
+	}
+	for _, text := range f.Route {
+		kind, contract, ok := strings.Cut(text, "=")
+		if !ok {
+			return fmt.Errorf("--route: %q is not of the form bank_card=usd or bank_card/USD=usd", text)
+		}
+		if contract == "" {
+			delete(s.Routes, kind)
+			continue
+		}
+		if s.Routes == nil {
+			s.Routes = make(map[string]string)
+		}
+		s.Routes[kind] = contract // what cannot be is refused by Check
 	}
 	if s.Tariff.ID == 0 {
 		s.Tariff.ID = 1
@@ -293,7 +310,7 @@ func (p program) showShop(shop merchant.Shop, asJSON bool) error {
 		{"octo_shop_id", shop.ID}, {"name", shop.Name}, {"created", localTime(shop.CreatedAt)}, {"live", yesNo(s.Live)},
 		{"notify_url", s.NotifyURL}, {"fee", describeTariff(s.Tariff)}, {"methods", orAll(s.Methods)}, {"currencies", orDefault(s.Currencies)},
 		{"hold", describeHolds(s.HoldSeconds)}, {"tsp_id required", yesNo(s.RequireTSP)}, {"strict basket", yesNo(s.StrictBasket)},
-		{"refunds locked", yesNo(s.RefundLocked)}, {"bank code", s.BankCode},
+		{"refunds locked", yesNo(s.RefundLocked)}, {"bank code", s.BankCode}, {"routes", describeRoutes(s.Routes)},
 	})
 	t.Render()
 	return nil
@@ -308,7 +325,11 @@ type shopSetCmd struct {
 }
 
 func (c *shopSetCmd) Help() string {
-	return `  holdfast shop set 3 --data DIR --fee 1.8% --hold 1h --no-live`
+	return `  holdfast shop set 3 --data DIR --fee 1.8% --hold 1h --no-live
+  holdfast shop set 3 --data DIR --route bank_card/USD=usd --route uzcard=toys
+      dollars go to the contract usd, Uzcard to the contract toys
+  holdfast shop set 3 --data DIR --route uzcard=
+      Uzcard goes where all go again`
 }
 
 func (c *shopSetCmd) Run(ctx context.Context, p program) error {
@@ -373,6 +394,17 @@ func describeHolds(holds map[string]int64) string {
 	}
 	if parts == nil {
 		return "as the gateway's --hold-timeout"
+	}
+	return strings.Join(parts, "; ")
+}
+
+func describeRoutes(routes map[string]string) string {
+	if len(routes) == 0 {
+		return "where all go"
+	}
+	var parts []string
+	for _, kind := range slices.Sorted(maps.Keys(routes)) {
+		parts = append(parts, kind+" to "+routes[kind])
 	}
 	return strings.Join(parts, "; ")
 }

@@ -98,7 +98,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	centres := gateway.Centres{core.Uzcard: uzcard, core.Humo: otherwise, core.BankCard: bank}
+	centres := gateway.Centres{{Processor: uzcard, Method: core.Uzcard}, {Processor: otherwise, Method: core.Humo}, {Processor: bank, Method: core.BankCard}}
 	g := gateway.New(gateway.Config{Store: s, Live: centres, Test: centres, HoldFor: 30 * time.Minute, Log: log})
 	notifier := notify.New(notify.Config{
 		Store: s, Decide: g.Decide, AllowPrivate: true, Log: log,

@@ -39,9 +39,6 @@ type Config struct {
 	At func(point Point, id payment.ID)
 }
 
-// Centres are the processing centres, by the method they are asked for.
-type Centres map[payment.Method]processor.Processor
-
 // Point names a place where a process may die.
 type Point string
 
@@ -94,17 +91,6 @@ func New(cfg Config) *Gateway {
 	return g
 }
 
-// centre is the processing centre that payments of a kind go to, or nil.
-func (g *Gateway) centre(m payment.Method, test bool) processor.Processor {
-	if test {
-		return g.cfg.Test[m]
-	}
-	return g.cfg.Live[m]
-}
-
-// Connected reports whether a processing centre is connected for a method.
-func (g *Gateway) Connected(m payment.Method, test bool) bool { return g.centre(m, test) != nil }
-
 // Prepare creates a payment of the shop, or finds the one that it already has under the name
 // (seed: prepare_payment). created says which.
 func (g *Gateway) Prepare(ctx context.Context, shop merchant.Shop, terms payment.Terms, ttl time.Duration) (p payment.Payment, created bool, err error) {
@@ -135,12 +121,16 @@ func (g *Gateway) Pay(ctx context.Context, shop merchant.Shop, id payment.ID, ca
 	if err != nil {
 		return p, err
 	}
-	centre := g.centre(card.Method, p.Terms.Test)
-	if centre == nil {
-		return p, &payment.Error{Reason: payment.MethodNotAllowed, Detail: fmt.Sprintf("no processing centre is connected for %s", card.Method)}
+	centre, err := g.route(shop, card.Method, p.Terms.Amount.Currency, p.Terms.Test)
+	if err != nil {
+		return p, err
+	}
+	cards, err := g.cfg.Store.Cards(ctx)
+	if err != nil {
+		return p, err
 	}
 	attempt := g.attempt(shop, card.Method, centre)
-	attempt.Card, attempt.Email, attempt.Input = card.Facts(), card.Email, card.Input
+	attempt.Card, attempt.Email, attempt.Input = card.Facts(cards.CardTable), card.Email, card.Input
 	return g.do(ctx, id, payment.Pay{Attempt: attempt, VerifyID: newVerifyID()}, secrets{card: card.Card})
 }
 
@@ -158,7 +148,11 @@ func (g *Gateway) attempt(shop merchant.Shop, m payment.Method, centre processor
 
 // Resend asks for a further code for the card that is being tried (contract §4: check_pan).
 func (g *Gateway) Resend(ctx context.Context, id payment.ID, card payment.Card) (payment.Payment, error) {
-	return g.do(ctx, id, payment.Resend{Card: card.Facts(), VerifyID: newVerifyID()}, secrets{card: card})
+	cards, err := g.cfg.Store.Cards(ctx)
+	if err != nil {
+		return payment.Payment{}, err
+	}
+	return g.do(ctx, id, payment.Resend{Card: card.Facts(cards.CardTable), VerifyID: newVerifyID()}, secrets{card: card})
 }
 
 // SubmitCode hands in the payer's code (seed: check_sms_key).
@@ -189,7 +183,7 @@ func (g *Gateway) Refund(ctx context.Context, id payment.ID, shopRefundID string
 	}
 	whole := false
 	if p.Attempt != nil {
-		if centre := g.centre(p.Attempt.Method, p.Terms.Test); centre != nil {
+		if centre := g.centres(p.Terms.Test).named(p.Attempt.Processor); centre != nil {
 			whole = !centre.Capabilities().PartialRefund
 		}
 	}
@@ -299,8 +293,8 @@ func (g *Gateway) ask(ctx context.Context, p payment.Payment, s secrets) (paymen
 
 // put asks one question and sees to it that it ends.
 func (g *Gateway) put(ctx context.Context, p payment.Payment, s secrets) payment.Answer {
-	centre := g.centre(p.Attempt.Method, p.Terms.Test)
-	if centre == nil || centre.Name() != p.Attempt.Processor {
+	centre := g.centres(p.Terms.Test).named(p.Attempt.Processor)
+	if centre == nil {
 		return payment.Answer{Ref: p.Open.Ref, Outcome: payment.Unknown, Cause: "no processing centre " + p.Attempt.Processor + " is connected"}
 	}
 	within := time.Duration(p.Attempt.Limits.AnswerMillis) * time.Millisecond
@@ -310,10 +304,10 @@ func (g *Gateway) put(ctx context.Context, p payment.Payment, s secrets) payment
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	q := processor.Question{
-		Payment: p.ID, Shop: p.Shop, Operation: *p.Open, Attempt: *p.Attempt,
+		Payment: p.ID, Shop: p.Shop, Operation: *p.Open, Attempt: *p.Attempt, Captured: p.Captured,
 		HoldUntil: p.HoldDeadline, ExpiresAt: p.Terms.ExpiresAt, Language: p.Terms.Language,
 		Claimed: func(ctx context.Context, claim string) (bool, error) {
-			return g.cfg.Store.Claimed(ctx, p.Attempt.Processor, claim)
+			return g.cfg.Store.Claimed(ctx, p.Attempt.Method, claim)
 		},
 	}
 	if p.Open.Ask == payment.Send {

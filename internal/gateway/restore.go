@@ -100,7 +100,8 @@ func (g *Gateway) look(ctx context.Context, p payment.Payment) (payment.Command,
 	return payment.Reconcile{Restored: g.restored}, nil
 }
 
-// choices is where a payer who had not paid when the backup was taken may have paid since.
+// choices is where a payer who had not paid when the backup was taken may have paid since: at any contract that takes
+// one of his methods, for the shop's routes may have been others then.
 func (g *Gateway) choices(ctx context.Context, p payment.Payment) (attempts []payment.Attempt, err error) {
 	if p.State != payment.Created && p.State != payment.Challenged {
 		return nil, nil
@@ -109,12 +110,16 @@ func (g *Gateway) choices(ctx context.Context, p payment.Payment) (attempts []pa
 	if err != nil {
 		return nil, fmt.Errorf("shop %d: %w", p.Shop, err)
 	}
+	all := g.centres(p.Terms.Test)
 	for _, method := range p.Terms.Methods {
-		centre := g.centre(method, p.Terms.Test)
-		if centre == nil {
-			return nil, fmt.Errorf("payment %s may have been paid by %s since the backup was taken, and no processing centre is connected that could say", p.ID, method)
+		for i := range all {
+			if all[i].takes(method, p.Terms.Amount.Currency) {
+				attempts = append(attempts, g.attempt(shop, method, &all[i]))
+			}
 		}
-		attempts = append(attempts, g.attempt(shop, method, centre))
+	}
+	if attempts == nil {
+		return nil, fmt.Errorf("payment %s may have been paid since the backup was taken, and no processing centre is connected that could say", p.ID)
 	}
 	return attempts, nil
 }

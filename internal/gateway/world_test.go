@@ -104,7 +104,7 @@ func (w *world) start() {
 	}
 	w.gateway = gateway.New(gateway.Config{
 		Store: w.store, HoldFor: holdFor, Log: slog.New(slog.DiscardHandler), At: w.reached,
-		Live: gateway.Centres{payment.Uzcard: w.centre},
+		Live: gateway.Centres{{Processor: w.centre, Method: payment.Uzcard}},
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -77,6 +78,11 @@ type Settings struct {
 	RefundLeast  int64            `json:"refund_least,omitzero"` // smallest refund, minor units of the payment's currency; 0: any
 	RefundMost   int64            `json:"refund_most,omitzero"`  // largest refund at a time; 0: 10 000 000 UZS, in other currencies any
 	BankCode     string           `json:"bank_code,omitzero"`
+
+	// Routes name the contract with a processing centre that real payments go to, by method
+	// ("bank_card") or by method and currency ("bank_card/USD"); a method that is not there goes where
+	// the gateway sends all.
+	Routes map[string]string `json:"routes,omitempty"`
 }
 
 // Tariff is what the gateway charges a shop.
@@ -112,6 +118,20 @@ func (s *Settings) TakesCurrency(c money.Currency) bool {
 		return c == money.UZS
 	}
 	return slices.Contains(s.Currencies, c)
+}
+
+// Route is the contract that payments by a method in a currency go to; false: where all go.
+func (s *Settings) Route(method string, c money.Currency) (contract string, ok bool) {
+	if contract, ok = s.Routes[method+"/"+string(c)]; !ok {
+		contract, ok = s.Routes[method]
+	}
+	return contract, ok
+}
+
+// ContractName reports whether a contract with a processing centre may be called so: 1 to 32 lower-case
+// letters, digits, hyphens and underscores.
+func ContractName(name string) bool {
+	return 1 <= len(name) && len(name) <= 32 && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_") == ""
 }
 
 // LongestHold is the longest an undecided hold may last (contract §5), by method.
@@ -161,6 +181,23 @@ func (s *Settings) Check(methods []string) error {
 		}
 		if longest := LongestHold(m); seconds < 1 || seconds > int64(longest/time.Second) {
 			return fmt.Errorf("the hold time of %s is %d seconds: use 1s to %s", m, seconds, longest)
+		}
+	}
+	for _, route := range slices.Sorted(maps.Keys(s.Routes)) {
+		method, currency, narrow := strings.Cut(route, "/")
+		if !slices.Contains(methods, method) {
+			return fmt.Errorf("the route of method %q: the method is unknown: use %s", method, strings.Join(methods, ", "))
+		}
+		if !narrow {
+			continue
+		}
+		if c, err := money.ParseCurrency(currency); err != nil || string(c) != currency {
+			return fmt.Errorf("the route %q: its currency is unknown: use %v", route, money.Currencies)
+		}
+	}
+	for route, contract := range s.Routes {
+		if !ContractName(contract) {
+			return fmt.Errorf("the route of %s to %q: a contract's name has 1 to 32 lower-case letters, digits, hyphens and underscores", route, contract)
 		}
 	}
 	if s.RefundLeast < 0 || s.RefundMost < 0 || s.RefundMost > 0 && s.RefundLeast > s.RefundMost {

@@ -83,7 +83,7 @@ func newWorld(t testing.TB, running bool) *world {
 	w.store, err = store.Open(store.Config{Dir: t.TempDir(), Serve: true, Now: w.now, Log: quiet})
 	check(t, err)
 	t.Cleanup(func() { w.store.Close() })
-	centres := gateway.Centres{payment.Uzcard: uzcard}
+	centres := gateway.Centres{{Processor: uzcard, Method: payment.Uzcard}}
 	w.gateway = gateway.New(gateway.Config{Store: w.store, Live: centres, Test: centres, HoldFor: 20 * 24 * time.Hour, Log: quiet})
 	keys, err := vault.Open(filepath.Join(t.TempDir(), "key"))
 	check(t, err)

@@ -17,6 +17,8 @@ import (
 )
 
 // documented are the card numbers that may stand in documentation and tests.
+var builtIn = payment.BuiltInCards()
+
 var documented = []string{
 	"8600313260861293", "8600495473316478", "8600069195406311", "4111111111111111", "4000001111111118", "5000001111111115",
 }
@@ -107,7 +109,7 @@ func TestCardAndCodeNeverPrint(t *testing.T) {
 // What is kept in the open is six digits and four, never more, and nothing of a number too short for that.
 func TestFacts(t *testing.T) {
 	for _, number := range documented {
-		f := payment.Card{Number: number, Expiry: "2712", CVC: "739", Holder: "TILLA"}.Facts()
+		f := payment.Card{Number: number, Expiry: "2712", CVC: "739", Holder: "TILLA"}.Facts(builtIn)
 		if f.First6 != number[:6] || f.Last4 != number[len(number)-4:] || f.Holder != "TILLA" {
 			t.Errorf("facts of %s…%s are %+v", number[:6], number[len(number)-4:], f)
 		}
@@ -126,7 +128,7 @@ func TestFacts(t *testing.T) {
 		}
 	}
 	for _, short := range []string{"", "8", "860031", "8600313260", "860031326086"} {
-		if f := (payment.Card{Number: short}).Facts(); f.First6 != "" || f.Last4 != "" || f.Masked() != "" {
+		if f := (payment.Card{Number: short}).Facts(builtIn); f.First6 != "" || f.Last4 != "" || f.Masked() != "" {
 			t.Errorf("facts of the %d digits of a short number are %+v", len(short), f)
 		}
 	}
@@ -168,8 +170,8 @@ func FuzzCleanNumber(f *testing.F) {
 		}
 		// Whatever is digits may be looked at further without harm.
 		_ = payment.Luhn(got)
-		payment.RangeOf(got)
-		payment.Card{Number: got}.Facts()
+		builtIn.Find(got)
+		payment.Card{Number: got}.Facts(builtIn)
 	})
 }
 
@@ -221,7 +223,7 @@ func TestLuhnFindsMistypedNumbers(t *testing.T) {
 	})
 }
 
-func TestRangeOf(t *testing.T) {
+func TestBuiltInCards(t *testing.T) {
 	for _, tt := range []struct {
 		first  string // the number's first digits
 		scheme string // empty: none of ours
@@ -269,9 +271,9 @@ func TestRangeOf(t *testing.T) {
 		{"3", "", ""},
 		{"", "", ""},
 	} {
-		r, ok := payment.RangeOf(tt.first)
-		if ok != (tt.scheme != "") || r.Scheme != tt.scheme || r.Method != tt.method {
-			t.Errorf("%s… is %q by %q, %v; want %q", tt.first, r.Scheme, r.Method, ok, tt.scheme)
+		r, ok := builtIn.Find(tt.first)
+		if ok != (tt.scheme != "") || r.Scheme != tt.scheme || r.Method() != tt.method {
+			t.Errorf("%s… is %q by %q, %v; want %q", tt.first, r.Scheme, r.Method(), ok, tt.scheme)
 		}
 		if !ok {
 			continue
@@ -295,7 +297,7 @@ func contains(lengths []int, n int) bool {
 }
 
 // Every number's range depends on its first digits alone, and every range's method is one of ours.
-func TestRangeOfDependsOnTheFirstDigits(t *testing.T) {
+func TestRangeDependsOnTheFirstDigits(t *testing.T) {
 	for first := range 10_000 {
 		prefix := fmt.Sprintf("%04d", first)
 		// The contract §3, written down apart from the table.
@@ -309,8 +311,8 @@ func TestRangeOfDependsOnTheFirstDigits(t *testing.T) {
 			want = payment.BankCard
 		}
 		for _, rest := range []string{"", "000000000000", "999999999999"} {
-			if r, _ := payment.RangeOf(prefix + rest); r.Method != want {
-				t.Errorf("%s%s is paid by %q, want %q", prefix, rest, r.Method, want)
+			if r, _ := builtIn.Find(prefix + rest); r.Method() != want {
+				t.Errorf("%s%s is paid by %q, want %q", prefix, rest, r.Method(), want)
 			}
 		}
 	}

@@ -178,7 +178,7 @@ func nextInquiry(op *Operation, now time.Time) time.Time {
 // the centre has said that it did not do it, to do it again.
 func Next(op Operation, limits Limits, now time.Time) Operation {
 	op.Ask = Query
-	undone := op.Outcome == Refused && op.Kind != OpRefund || op.Outcome == NeverSeen && limits.shown(&op)
+	undone := op.Outcome == Refused || op.Outcome == NeverSeen && limits.shown(&op)
 	if undone && op.Kind.repeatable() && !op.Look {
 		if op.SentAt.Before(op.BegunAt) {
 			op.Asks = 0 // it was only asked about so far: a refusal of this first sending can be believed

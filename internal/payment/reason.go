@@ -27,24 +27,25 @@ const (
 
 // Refused by us.
 const (
-	InDoubt          Reason = "in_doubt"           // the centre has not answered; the outcome is not known yet
-	Busy             Reason = "busy"               // another operation of this payment is under way
-	UnderWay         Reason = "under_way"          // the same was asked before and its answer is awaited
-	AlreadyPaid      Reason = "already_paid"       // held or captured: no further card
-	AlreadyCaptured  Reason = "already_captured"   // one-stage: a refund is the way
-	Finished         Reason = "finished"           // cancelled, declined or expired
-	PaymentExpired   Reason = "payment_expired"    // its ttl has passed
-	NotHeld          Reason = "not_held"           // nothing is set aside yet
-	DecisionStands   Reason = "decision_stands"    // a different decision came first
-	DeadlinePassed   Reason = "deadline_passed"    // the hold's time is over
-	AmountAboveHold  Reason = "amount_above_hold"  // more than was set aside
-	AttemptsUsedUp   Reason = "attempts_used_up"   // of cards or codes
-	ResendsUsedUp    Reason = "resends_used_up"    // of further codes
-	MethodNotAllowed Reason = "method_not_allowed" // not among the payment's methods
-	NotCaptured      Reason = "not_captured"       // no money was taken
-	NothingToRefund  Reason = "nothing_to_refund"  // all of it went back
-	RefundAmount     Reason = "refund_amount"      // more than can be given back, or outside the shop's limits
-	NoChallenge      Reason = "no_challenge"       // no code is awaited
+	InDoubt            Reason = "in_doubt"             // the centre has not answered; the outcome is not known yet
+	Busy               Reason = "busy"                 // another operation of this payment is under way
+	UnderWay           Reason = "under_way"            // the same was asked before and its answer is awaited
+	AlreadyPaid        Reason = "already_paid"         // held or captured: no further card
+	AlreadyCaptured    Reason = "already_captured"     // one-stage: a refund is the way
+	Finished           Reason = "finished"             // cancelled, declined or expired
+	PaymentExpired     Reason = "payment_expired"      // its ttl has passed
+	NotHeld            Reason = "not_held"             // nothing is set aside yet
+	DecisionStands     Reason = "decision_stands"      // a different decision came first
+	DeadlinePassed     Reason = "deadline_passed"      // the hold's time is over
+	AmountAboveHold    Reason = "amount_above_hold"    // more than was set aside
+	AttemptsUsedUp     Reason = "attempts_used_up"     // of cards or codes
+	ResendsUsedUp      Reason = "resends_used_up"      // of further codes
+	MethodNotAllowed   Reason = "method_not_allowed"   // not among the payment's methods, or no centre takes it
+	CurrencyNotAllowed Reason = "currency_not_allowed" // no centre takes the method in the payment's currency
+	NotCaptured        Reason = "not_captured"         // no money was taken
+	NothingToRefund    Reason = "nothing_to_refund"    // all of it went back
+	RefundAmount       Reason = "refund_amount"        // more than can be given back, or outside the shop's limits
+	NoChallenge        Reason = "no_challenge"         // no code is awaited
 )
 
 // Error is a command refused: nothing was changed.

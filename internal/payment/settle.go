@@ -217,7 +217,7 @@ func (d *draft) undone(op Operation, a Answer) {
 	case !op.Kind.repeatable():
 		d.close(a)
 		d.tryAgain(a.Reason)
-	case op.Kind == OpRefund:
+	case op.Kind == OpRefund && a.Reason != Unavailable:
 		d.close(a)
 		d.mark(op, RefundRefused, a.Reason)
 	case a.Reason == HoldGone:
@@ -227,7 +227,9 @@ func (d *draft) undone(op Operation, a Answer) {
 		d.move(Voided)
 	default:
 		// The decision stands and the money is still set aside: it is tried again until it works,
-		// and shown to a person meanwhile. Where it is a person who says so, it is tried at once.
+		// and shown to a person meanwhile. So is a refund that could not be asked for, or that the centre
+		// was not there to do: nobody has said no to it, and its sum stays reserved. Where it is a person who
+		// says so, it is tried at once.
 		next := nextInquiry(&op, d.now)
 		if a.Resolution != nil {
 			next = d.now

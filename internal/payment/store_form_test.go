@@ -263,7 +263,7 @@ func TestSituationsComeBackFromTheStore(t *testing.T) {
 func TestStoreFormHoldsNoCard(t *testing.T) {
 	number := "8600313260861293"
 	card := payment.Card{Number: number, Expiry: "2712", CVC: "739"}
-	a := attempt(card.Facts())
+	a := attempt(card.Facts(builtIn))
 	w := start(t, terms())
 	w.begin(payment.Pay{Attempt: a, VerifyID: verifyID}).codeSent().code().approved().approved().capture(60_000).done()
 	b, err := json.Marshal(struct {

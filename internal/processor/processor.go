@@ -11,12 +11,14 @@ import (
 	"context"
 	"time"
 
+	"holdfast/internal/money"
 	"holdfast/internal/payment"
 )
 
 // Processor is a connector to one processing centre. It is safe for concurrent use.
 type Processor interface {
-	// Name is how the store and the ledger call the centre: "uzcard".
+	// Name is how the store and the ledger call the contract with the centre: "uzcard", where there is
+	// one only. What is under way goes back to the contract of the name, so it must not change.
 	Name() string
 	// Capabilities is what the centre can do, as examined by processortest.
 	Capabilities() Capabilities
@@ -32,6 +34,9 @@ type Question struct {
 	Shop      int64
 	Operation payment.Operation // Kind, Ref, Amount, Ask, SentAt
 	Attempt   payment.Attempt   // what is known of the card and of the hold so far
+
+	// Captured is what was taken of the payer's money, whatever was given back of it since; zero before.
+	Captured money.Amount
 
 	// HoldUntil is when the gateway lets an undecided hold go; the centre's own hold must outlive it.
 	HoldUntil time.Time
@@ -54,6 +59,8 @@ type Question struct {
 type Capabilities struct {
 	// Answer bounds one call to the centre.
 	Answer time.Duration
+	// Currencies are what the centre moves under the contract. Others are refused.
+	Currencies []money.Currency
 	// Shown says for each kind of operation how long after sending it the centre may take to
 	// show it when asked; "not found" proves nothing before. 0 only for kinds that payment sends
 	// again: there the centre does nothing about a second one with our reference, so that sending

@@ -114,10 +114,11 @@ func (s *Store) ids(ctx context.Context, sql string, args ...any) (ids []payment
 	return ids, err
 }
 
-// Claimed reports whether a payment owns the hold that the processor calls claim.
-func (s *Store) Claimed(ctx context.Context, processor, claim string) (owned bool, err error) {
+// Claimed reports whether a payment owns the hold that the claim names. Claims are of a method and not
+// of a contract: two contracts with one centre see the same holds.
+func (s *Store) Claimed(ctx context.Context, m payment.Method, claim string) (owned bool, err error) {
 	err = s.engine.read(ctx, func(q querier) error {
-		return q.query(`SELECT 1 FROM claims WHERE processor = ?1 AND claim = ?2`, []any{processor, claim}, func(record) error {
+		return q.query(`SELECT 1 FROM claims WHERE processor = ?1 AND claim = ?2`, []any{string(m), claim}, func(record) error {
 			owned = true
 			return nil
 		})
@@ -366,7 +367,7 @@ func (s *Store) claimHolds(w writing, changed []*job) (left []*job, err error) {
 			continue
 		}
 		claiming = append(claiming, j)
-		rows = append(rows, []any{j.change.Payment.Attempt.Processor, j.change.Claim, j.row.seq})
+		rows = append(rows, []any{string(j.change.Payment.Attempt.Method), j.change.Claim, j.row.seq})
 	}
 	hit, err := w.claim(claimHold, rows)
 	if err != nil {
@@ -422,7 +423,7 @@ func (s *Store) updatePayments(w writing, changed []*job) (left, stale []*job, e
 				return nil, nil, fmt.Errorf("payment %s is never as it was read: others change it all the time", j.change.Payment.ID)
 			}
 			if j.change.Claim != "" {
-				_, err := w.exec(`DELETE FROM claims WHERE processor = ?1 AND claim = ?2`, []any{j.change.Payment.Attempt.Processor, j.change.Claim})
+				_, err := w.exec(`DELETE FROM claims WHERE processor = ?1 AND claim = ?2`, []any{string(j.change.Payment.Attempt.Method), j.change.Claim})
 				if err != nil {
 					return nil, nil, err
 				}

@@ -343,8 +343,8 @@ func paymentCases() []storeCase {
 			}
 			w.unchanged(b)
 			for claim, want := range map[string]bool{"uzcard 4711": true, "uzcard 4712": false, "humo 4711": false} {
-				processor, hold, _ := strings.Cut(claim, " ")
-				if owned, err := w.Claimed(t.Context(), processor, hold); owned != want || err != nil {
+				method, hold, _ := strings.Cut(claim, " ")
+				if owned, err := w.Claimed(t.Context(), payment.Method(method), hold); owned != want || err != nil {
 					t.Errorf("claimed %s: %v, %v", claim, owned, err)
 				}
 			}

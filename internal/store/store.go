@@ -5,7 +5,7 @@
 // writes their changes and makes them durable with one commit, and only then answers. Readers
 // never wait for it.
 //
-// Order to read: commit.go (the shared commit), payments.go, events.go (the outbox), shops.go,
+// Order to read: commit.go (the shared commit), payments.go, events.go (the outbox), shops.go, ranges.go,
 // audit.go (the invariants, checked on the stored rows), backup.go, engine.go (the seam to the database), sqlite.go.
 package store
 
@@ -62,6 +62,7 @@ type Store struct {
 	engine    engine
 	committer *committer
 	shops     shopCache
+	cards     cardCache
 	cache     *cache       // nil unless serving
 	numbers   cipher.Block // permutes payment numbers
 	restored  Restored     // from a backup

@@ -41,7 +41,8 @@ func cases() []storeCase {
 	all = append(all, paymentCases()...)
 	all = append(all, commitCases()...)
 	all = append(all, eventCases()...)
-	return append(all, shopCases()...)
+	all = append(all, shopCases()...)
+	return append(all, cardCases()...)
 }
 
 func TestSQLite(t *testing.T) {

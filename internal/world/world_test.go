@@ -331,7 +331,8 @@ func (w *world) connect(p *process) (gateway.Centres, error) {
 		return nil, err
 	}
 	return gateway.Centres{
-		payment.Uzcard: watched{uzcard, w, p}, payment.Humo: watched{humoCards, w, p}, payment.BankCard: watched{bank, w, p},
+		{Processor: watched{uzcard, w, p}, Method: payment.Uzcard}, {Processor: watched{humoCards, w, p}, Method: payment.Humo},
+		{Processor: watched{bank, w, p}, Method: payment.BankCard},
 	}, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"holdfast/internal/payment"
+	"holdfast/internal/processor/wire"
 )
 
 const (
@@ -28,9 +29,9 @@ const (
 func (k *call) challenge() payment.Answer {
 	card := k.q.Card
 	switch {
-	case len(card.Number) != 16 || !allDigits(card.Number):
+	case len(card.Number) != 16 || !wire.AllDigits(card.Number):
 		return k.refuse(payment.CardUnknown, "a Humo number has 16 digits")
-	case len(card.Expiry) != 4 || !allDigits(card.Expiry) || card.Expiry[2:] < "01" || card.Expiry[2:] > "12":
+	case len(card.Expiry) != 4 || !wire.AllDigits(card.Expiry) || card.Expiry[2:] < "01" || card.Expiry[2:] > "12":
 		return k.refuse(payment.WrongExpiry, "an expiry has 4 digits, YYMM")
 	}
 	phone, a := k.usable()
@@ -58,7 +59,7 @@ func (k *call) usable() (phone string, a payment.Answer) {
 	card := k.q.Card
 	info, t := exchangeJSON[cardInfo](k, k.c.card, "v3/iiacs/card", func(b []byte) []byte {
 		b = append(b, `"primaryAccountNumber":`...)
-		b = quote(b, card.Number)
+		b = wire.Quote(b, card.Number)
 		return append(b, `,"mb_flag":1`...)
 	})
 	switch {
@@ -81,7 +82,7 @@ func (k *call) usable() (phone string, a payment.Answer) {
 	expiry := string(info.Card.Expiry)
 	tries, err := strconv.Atoi(string(info.Card.PINTries))
 	switch {
-	case len(expiry) != 4 || !allDigits(expiry) || err != nil:
+	case len(expiry) != 4 || !wire.AllDigits(expiry) || err != nil:
 		return "", k.unknown("an answer without the card's expiry or its wrong PINs")
 	case expiry != card.Expiry:
 		return "", k.refuse(payment.WrongExpiry, k.words("the card has another expiry"))
@@ -93,7 +94,7 @@ func (k *call) usable() (phone string, a payment.Answer) {
 		return "", k.refuse(payment.NoSMS, k.words("the SMS service is "+string(info.MB.State)))
 	}
 	phone = strings.TrimPrefix(string(info.MB.Phone), "+")
-	if len(phone) < 9 || len(phone) > 15 || !allDigits(phone) {
+	if len(phone) < 9 || len(phone) > 15 || !wire.AllDigits(phone) {
 		return "", k.refuse(payment.NoSMS, k.words("the card has no phone"))
 	}
 	k.secrets = append(k.secrets, phone)
@@ -108,9 +109,9 @@ func (k *call) centreSends(phone string) payment.Answer {
 	card := k.q.Card
 	sent, t := exchangeJSON[otpSent](k, k.c.otpSend, "otp/send", func(b []byte) []byte {
 		b = append(b, `"primaryAccountNumber":`...)
-		b = quote(b, card.Number)
+		b = wire.Quote(b, card.Number)
 		b = append(b, `,"expiry":`...)
-		return quote(b, card.Expiry)
+		return wire.Quote(b, card.Expiry)
 	})
 	if t != nil {
 		return k.failed(t)
@@ -176,7 +177,7 @@ func (k *call) verify() payment.Answer {
 	switch {
 	case challenge == nil || challenge.CentreID == "":
 		return k.refuse(payment.CodeExpired, "no code was asked for")
-	case len(code) != codeDigits || !allDigits(code):
+	case len(code) != codeDigits || !wire.AllDigits(code):
 		return k.refuse(payment.WrongCode, "a code has six digits")
 	}
 	if id, centres := strings.CutPrefix(challenge.CentreID, centrePrefix); centres {
@@ -200,9 +201,9 @@ func (k *call) verify() payment.Answer {
 func (k *call) centreVerifies(id, code string) payment.Answer {
 	checked, t := exchangeJSON[otpChecked](k, k.c.otpVerify, "otp/verify", func(b []byte) []byte {
 		b = append(b, `"otpId":`...)
-		b = appendID(b, id)
+		b = wire.AppendID(b, id)
 		b = append(b, `,"code":`...)
-		return quote(b, code)
+		return wire.Quote(b, code)
 	})
 	switch {
 	case t != nil:

@@ -194,6 +194,7 @@ func TestGolden(t *testing.T) {
 		q := processor.Question{
 			Payment: payment.ID{15: 1}, Shop: 17, Attempt: attempt, HoldUntil: sentAt.Add(30 * time.Minute), Language: "uz",
 			Operation: payment.Operation{Ref: s.ref, Kind: s.kind, Ask: s.ask, Amount: s.amount, SentAt: sentAt, BegunAt: sentAt, Asks: 1},
+			Captured:  part,
 		}
 		switch s.kind {
 		case challenge:

@@ -37,7 +37,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -47,16 +46,11 @@ import (
 	"holdfast/internal/money"
 	"holdfast/internal/payment"
 	"holdfast/internal/processor"
+	"holdfast/internal/processor/wire"
 )
 
-// Secret is a password, a token or a key. It prints, logs and marshals as dots.
-type Secret string
-
-// String, Format, LogValue and MarshalText keep it out of every log and dump.
-func (Secret) String() string               { return dots }
-func (Secret) Format(f fmt.State, _ rune)   { io.WriteString(f, dots) }
-func (Secret) LogValue() slog.Value         { return slog.StringValue(dots) }
-func (Secret) MarshalText() ([]byte, error) { return []byte(dots), nil }
+// Secret is a password, a token or a key. It prints, logs and marshals as wire.Dots.
+type Secret = wire.Secret
 
 // Mode says who sends the payer his code.
 type Mode string
@@ -69,6 +63,8 @@ const (
 
 // Config is our contract with the centre and how to reach it.
 type Config struct {
+	Name string // of the contract (processor.Processor); default "humo"
+
 	Endpoint   string // the one URL of PaymentServer, http or https, without credentials in it
 	Login      string // HTTP Basic credentials; the login is the paymentOriginator too
 	Password   Secret
@@ -108,7 +104,6 @@ type Config struct {
 const (
 	defaultAnswer = 10 * time.Second
 	defaultShown  = 2 * time.Minute
-	idleConns     = 256
 
 	// centreKeeps is how long a hold lives at the centre (Humo: 30 days); a hold does not say how long it
 	// shall last. outlives is how much earlier than that ours must end.
@@ -172,6 +167,9 @@ func New(cfg Config) (*Connector, error) {
 	case cfg.Answer < 0 || cfg.Shown < 0:
 		return nil, errors.New("humo: Answer and Shown must not be negative")
 	}
+	if cfg.Name == "" {
+		cfg.Name = "humo"
+	}
 	if cfg.Answer == 0 {
 		cfg.Answer = defaultAnswer
 	}
@@ -184,17 +182,11 @@ func New(cfg Config) (*Connector, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	var tripper http.RoundTripper
-	if cfg.HTTP != nil {
-		tripper = cfg.HTTP.Transport
-	}
-	if tripper == nil {
-		tripper = transport()
-	}
 	c := &Connector{
-		cfg: cfg, http: tripper, now: cfg.Now, log: cfg.Log,
+		cfg: cfg, http: wire.RoundTripper(cfg.HTTP, 3), now: cfg.Now, log: cfg.Log,
 		capabilities: processor.Capabilities{
-			Answer: cfg.Answer,
+			Answer:     cfg.Answer,
+			Currencies: []money.Currency{money.UZS},
 			// PaymentServer refuses a second payment under a paymentRef, but holds and charges are never
 			// sent again: the payer's consent was for one try. "Not found" ends them, and must not be
 			// believed while the request may still be on its way or the books of the centre behind.
@@ -260,23 +252,6 @@ func jsonRequest(to *url.URL, token Secret) *http.Request {
 	}}
 }
 
-// transport never asks the environment for a proxy, and speaks HTTP/1.1 only: one connection that
-// dies then leaves one question in doubt and not all of them.
-func transport() *http.Transport {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	return &http.Transport{
-		DialContext:            (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-		TLSHandshakeTimeout:    5 * time.Second,
-		MaxIdleConns:           3 * idleConns, // PaymentServer, middleware, SMS provider
-		MaxIdleConnsPerHost:    idleConns,
-		IdleConnTimeout:        30 * time.Second, // before the centre closes it while we write to it
-		MaxResponseHeaderBytes: 64 << 10,
-		DisableCompression:     true,
-		Protocols:              protocols,
-	}
-}
-
 // shortID is what is accepted as merchant_id and terminal_id.
 func shortID(s string) bool { return token(s) && len(s) <= 16 && !strings.ContainsAny(s, "-_") }
 
@@ -289,14 +264,14 @@ func headerSafe(s string) bool {
 	return true
 }
 
-// Name is "humo".
-func (c *Connector) Name() string { return "humo" }
+// Name is the contract's: Config.Name.
+func (c *Connector) Name() string { return c.cfg.Name }
 
 // Capabilities is what Humo can do. The map is shared: it must not be changed.
 func (c *Connector) Capabilities() processor.Capabilities { return c.capabilities }
 
-// Ask asks one question. It makes one call, or two for a challenge (the card, then the code) and a
-// refund (the payment's sum, then its return), within Config.Answer in all.
+// Ask asks one question. It makes one call, or two for a challenge (the card, then the code), within
+// Config.Answer in all.
 func (c *Connector) Ask(ctx context.Context, q processor.Question) payment.Answer {
 	begun := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Answer)
@@ -304,7 +279,7 @@ func (c *Connector) Ask(ctx context.Context, q processor.Question) payment.Answe
 	k := &call{c: c, ctx: ctx, q: &q, secrets: []string{q.Card.Number, string(q.Code)}}
 	a := k.ask()
 	a.Ref = q.Operation.Ref
-	k.report(a, time.Since(begun))
+	wire.Report(ctx, c.log, c.Name(), k.method, int64(k.code), &q, a, time.Since(begun))
 	return a
 }
 
@@ -350,31 +325,6 @@ func (k *call) ask() payment.Answer {
 	}
 	// Nothing here is done in steps; above all it must not be done a second time.
 	return k.unknown("Humo has nothing to go on with: " + string(op.Ask))
-}
-
-// report writes the line of the log.
-func (k *call) report(a payment.Answer, took time.Duration) {
-	level := slog.LevelInfo
-	if a.Outcome == payment.Unknown {
-		level = slog.LevelWarn
-	}
-	if !k.c.log.Enabled(k.ctx, level) {
-		return
-	}
-	op := &k.q.Operation
-	attrs := make([]slog.Attr, 0, 10)
-	attrs = append(attrs,
-		slog.String("processor", k.c.Name()), slog.String("method", k.method),
-		slog.String("kind", string(op.Kind)), slog.String("ask", string(op.Ask)), slog.String("ref", op.Ref),
-		slog.Duration("took", took), slog.String("outcome", string(a.Outcome)), slog.Int("code", k.code),
-	)
-	if a.Reason != "" {
-		attrs = append(attrs, slog.String("reason", string(a.Reason)))
-	}
-	if a.Cause != "" {
-		attrs = append(attrs, slog.String("cause", a.Cause))
-	}
-	k.c.log.LogAttrs(k.ctx, level, "asked processor", attrs...)
 }
 
 // refuse says that it certainly was not done. Of an operation that was sent before only a Query can
@@ -691,26 +641,14 @@ func (k *call) void() payment.Answer {
 }
 
 // refund returns the payment (PaymentServer ReturnPayment). That has no sum: the whole payment goes
-// back, whatever it was. So the centre is asked first how much that is, and a part is not begun.
+// back, whatever it was, so a part of what was taken is not begun.
 func (k *call) refund() payment.Answer {
 	op := &k.q.Operation
-	if k.q.Attempt.Centre.Hold == "" {
+	switch taken := k.q.Captured; {
+	case k.q.Attempt.Centre.Hold == "":
 		return k.refuse(payment.Unsupported, "a refund needs the payment at the centre")
-	}
-	stands, f, t := k.getPayment()
-	switch {
-	case t != nil && t.unsent:
-		return k.refuse(payment.Unavailable, t.cause)
-	case t != nil:
-		return payment.Answer{Outcome: payment.Unknown, Cause: t.cause}
-	case !f.hasSum:
-		return k.unknown("an answer without a sum")
-	case f.sum != op.Amount.Minor:
-		return k.refuse(payment.Unsupported, k.words(fmt.Sprintf("Humo returns whole payments only: this one is of %d, asked was for %d", f.sum, op.Amount.Minor)))
-	case stands == stateReturned:
-		return k.refuse(payment.NothingToRefund, k.words("the payment was returned before"))
-	case stands != stateCompleted:
-		return k.unknown(fmt.Sprintf("the payment has status %d", stands))
+	case taken != op.Amount:
+		return k.refuse(payment.Unsupported, fmt.Sprintf("Humo returns whole payments only: this one is of %s, asked was for %s", taken, op.Amount))
 	}
 	m := k.open("ReturnPayment", "ReturnPayment")
 	m.element("paymentID", k.q.Attempt.Centre.Hold)

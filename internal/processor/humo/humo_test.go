@@ -63,7 +63,7 @@ func codeName(ref, code, key string) string {
 // question asks about a payment of 1000.00 UZS with everything known that could be.
 func question(kind payment.Kind, ask payment.Ask) processor.Question {
 	return processor.Question{
-		Payment: paid, Shop: 17, HoldUntil: sentAt.Add(30 * time.Minute), Language: "ru",
+		Payment: paid, Shop: 17, Captured: money.New(100_000, money.UZS), HoldUntil: sentAt.Add(30 * time.Minute), Language: "ru",
 		Operation: payment.Operation{
 			Ref: ref, Kind: kind, Ask: ask, Amount: money.New(100_000, money.UZS), BegunAt: sentAt, SentAt: sentAt, Asks: 1,
 		},
@@ -200,9 +200,6 @@ func TestCodes(t *testing.T) {
 			"humo.card": fmt.Sprintf(`{"id":$ID,"error":{"code":%d,"message":"as told"}}`, told),
 		}
 		answers["humo.otp"] = answers["humo.card"]
-		if bytes.Contains(request, []byte("GetPayment")) && told != 914 { // before a refund
-			answers["humo.get"] = stands("10", "100000", "")
-		}
 		return canned(answers)(path, request)
 	})))
 	seen := map[int]bool{}
@@ -423,7 +420,7 @@ func TestAnswers(t *testing.T) {
 		{void, query, stands("10", "100000", ""), refused, payment.AlreadyCaptured},
 		{void, query, stands("30", "100000", ""), unknown, ""},
 
-		// Return: asked about first, then sent.
+		// Return.
 		{refund, send, returned, ok, ""},
 		{refund, send, cancelled, unknown, ""},
 		{refund, query, stands("30", "100000", ""), ok, ""},
@@ -433,9 +430,6 @@ func TestAnswers(t *testing.T) {
 		{refund, query, stands("20", "100000", ""), unknown, ""},
 	} {
 		answers := map[string]string{"*": test.answer}
-		if test.kind == refund && test.ask == send {
-			answers["humo.get"] = stands("10", "100000", "")
-		}
 		a := connector(t, configured(canned(answers))).Ask(t.Context(), question(test.kind, test.ask))
 		if a.Outcome != test.outcome || a.Reason != test.reason {
 			t.Errorf("%s %s, answered %.400s:\n%+v, want %s %s", test.ask, test.kind, test.answer, a, test.outcome, test.reason)
@@ -449,36 +443,28 @@ func TestAnswers(t *testing.T) {
 // TestPartialRefund: Humo returns whole payments only, so nothing is returned unless the sum is the whole.
 func TestPartialRefund(t *testing.T) {
 	for _, test := range []struct {
-		before  string
+		taken   int64
 		asks    int
 		outcome payment.Outcome
 		reason  payment.Reason
 		sent    bool
 	}{
-		{stands("10", "100000", ""), 1, payment.Approved, "", true},
-		{stands("10", "100000", ""), 2, payment.Approved, "", true},
-		{stands("10", "100100", ""), 1, payment.Refused, payment.Unsupported, false},
-		{stands("10", "100100", ""), 2, payment.Unknown, "", false},
-		{stands("10", "99900", ""), 1, payment.Refused, payment.Unsupported, false},
-		{stands("30", "100000", ""), 1, payment.Refused, payment.NothingToRefund, false},
-		{stands("30", "100000", ""), 2, payment.Unknown, "", false}, // the first request's work, an inquiry will say
-		{stands("4", "100000", ""), 1, payment.Unknown, "", false},
-		{stands("20", "100000", ""), 1, payment.Unknown, "", false},
-		{strings.ReplaceAll(stands("10", "100000", ""), hold, hold+"1"), 1, payment.Unknown, "", false},
-		{strings.ReplaceAll(stands("10", "100000", ""), item("amount", "100000"), ""), 1, payment.Unknown, "", false},
-		{fault("914"), 1, payment.Unknown, "", false},
-		{fault("116"), 1, payment.Unknown, "", false},
-		{"", 1, payment.Unknown, "", false},
+		{100_000, 1, payment.Approved, "", true},
+		{100_000, 2, payment.Approved, "", true},
+		{100_100, 1, payment.Refused, payment.Unsupported, false},
+		{100_100, 2, payment.Unknown, "", false},
+		{99_900, 1, payment.Refused, payment.Unsupported, false},
+		{0, 1, payment.Refused, payment.Unsupported, false},
 	} {
 		sent := false
 		c := connector(t, configured(roundTripper(func(path string, request []byte) (int, []byte, error) {
 			sent = sent || methodOf(path, request) == "humo.return"
-			return canned(map[string]string{"humo.get": test.before, "humo.return": soap(`<ebppif1:ReturnPaymentResponse/>`)})(path, request)
+			return canned(map[string]string{"humo.return": soap(`<ebppif1:ReturnPaymentResponse/>`)})(path, request)
 		})))
 		q := question(payment.OpRefund, payment.Send)
-		q.Operation.Asks = test.asks
+		q.Operation.Asks, q.Captured = test.asks, money.New(test.taken, money.UZS)
 		if a := c.Ask(t.Context(), q); a.Outcome != test.outcome || a.Reason != test.reason || sent != test.sent {
-			t.Errorf("%s: %+v, returned: %v; want %s %s, %v", test.before, a, sent, test.outcome, test.reason, test.sent)
+			t.Errorf("%d was taken: %+v, returned: %v; want %s %s, %v", test.taken, a, sent, test.outcome, test.reason, test.sent)
 		}
 	}
 }
@@ -1227,8 +1213,8 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// TestSecondCalls: the calls of a question that the exam leaves alone. A refund asks for the sum first, and
-// a challenge for the card: whatever goes wrong there, nothing is returned and nothing is approved.
+// TestSecondCalls: the calls of a question that the exam leaves alone. A challenge asks for the card first:
+// whatever goes wrong there, nobody is asked for a code.
 func TestSecondCalls(t *testing.T) {
 	faults := []string{
 		"request_lost", "answer_lost", "reset", "fail_before", "fail_after_done", "http_502", "http_429", "system_error", "system_error_not_done",
@@ -1267,38 +1253,6 @@ func TestSecondCalls(t *testing.T) {
 				if a.Outcome != payment.Unknown && (a.Outcome != payment.Refused || a.Reason != payment.Unavailable) || a.Centre.Sealed != "" {
 					t.Errorf("%s of %s: %+v", name, method, a)
 				}
-			}
-		}
-		for _, name := range faults {
-			q := fresh(payment.OpCharge)
-			a := ask(q)
-			if a.Outcome != payment.Approved {
-				t.Fatalf("%+v", a)
-			}
-			before := c.standing(cards[1].Number)
-			if !add("humo.get", name) {
-				t.Fatalf("%s cannot happen to humo.get", name)
-			}
-			back := fresh(payment.OpRefund)
-			back.Attempt.Centre.Hold = a.Centre.Hold
-			got := ask(back)
-			// A sum that is shown wrongly is a part, and that is refused.
-			if got.Outcome != payment.Unknown && !(name == "wrong_amount" && got.Reason == payment.Unsupported) || c.standing(cards[1].Number) != before {
-				t.Errorf("%s: %+v", name, got)
-			}
-			if len(c.sim.Faults()) > 0 {
-				t.Fatalf("%s did not happen", name)
-			}
-			back.Operation.Asks = 2
-			if got := ask(back); got.Outcome != payment.Approved {
-				t.Errorf("after %s: %+v", name, got)
-			}
-			if got := ask(back); got.Outcome != payment.Unknown { // and once more
-				t.Errorf("after %s: %+v", name, got)
-			}
-			back.Operation.Ask = payment.Query
-			if got := ask(back); got.Outcome != payment.Approved {
-				t.Errorf("after %s: %+v", name, got)
 			}
 		}
 	}

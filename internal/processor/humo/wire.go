@@ -7,23 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"holdfast/internal/processor"
-)
-
-const (
-	maxAnswerBytes = 1 << 20 // no answer we ask for is longer; a payment is two thousand bytes
-	maxCauseBytes  = 300
+	"holdfast/internal/processor/wire"
 )
 
 // call is one question under way: what was asked of it last, for the log.
@@ -231,8 +223,8 @@ func (n *node) native() bool {
 
 // exchange sends a message and reads the answer of that name. Either the answer is non-nil or the trouble is.
 func (k *call) exchange(m *message, answer string) (*node, *trouble) {
-	buffer := buffers.Get().(*bytes.Buffer)
-	defer release(buffer)
+	buffer := wire.Buffer()
+	defer wire.Release(buffer)
 	status, t := k.post(k.c.soap, m.close(k.c.cfg.Login), buffer)
 	if t != nil {
 		return nil, t
@@ -278,7 +270,7 @@ func (k *call) fault(n *node, status int) *trouble {
 
 // number reads a number of at most three digits.
 func number(s string) (int, bool) {
-	if !allDigits(s) || len(s) > 3 {
+	if !wire.AllDigits(s) || len(s) > 3 {
 		return 0, false
 	}
 	n, err := strconv.Atoi(s)
@@ -287,7 +279,7 @@ func number(s string) (int, bool) {
 
 // wholeNumber reads a sum of tiyin.
 func wholeNumber(s string) (int64, bool) {
-	if !allDigits(s) || len(s) > 18 {
+	if !wire.AllDigits(s) || len(s) > 18 {
 		return 0, false
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
@@ -297,7 +289,7 @@ func wholeNumber(s string) (int64, bool) {
 // token is what names things: 1 to 64 letters, digits, hyphens and underscores.
 func token(s string) bool {
 	for i := range len(s) {
-		if c := s[i]; !isDigit(c) && (c|0x20 < 'a' || 'z' < c|0x20) && c != '-' && c != '_' {
+		if c := s[i]; !wire.IsDigit(c) && (c|0x20 < 'a' || 'z' < c|0x20) && c != '-' && c != '_' {
 			return false
 		}
 	}
@@ -307,7 +299,7 @@ func token(s string) bool {
 // short is a name of at most so many characters, or nothing. What comes from details may stand in the
 // store only if it cannot be a card number.
 func short(s string, most int) string {
-	if !token(s) || len(s) > most || len(s) >= minCardDigits && allDigits(s) {
+	if !token(s) || len(s) > most || wire.CouldBeCard(s) {
 		return ""
 	}
 	return s
@@ -352,56 +344,11 @@ type (
 	}
 )
 
-// text reads a string or a number as text; null and absent are empty.
-type text string
-
-func (t *text) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	token, err := d.ReadToken()
-	if err != nil {
-		return err
-	}
-	switch token.Kind() {
-	case '"', '0':
-		*t = text(token.String())
-	case 'n':
-		*t = ""
-	default:
-		return fmt.Errorf("a %s where a text or a number belongs", token.Kind())
-	}
-	return nil
-}
-
-// list reads an array or a single object: what was XML once has both for the same thing.
-type list[T any] []T
-
-func (l *list[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	if d.PeekKind() != '{' {
-		return json.UnmarshalDecode(d, (*[]T)(l))
-	}
-	one := make([]T, 1)
-	if err := json.UnmarshalDecode(d, &one[0]); err != nil {
-		return err
-	}
-	*l = one
-	return nil
-}
-
-// Some hosts write messages in a Windows code page; that must not hide the code beside them.
-var lenient = jsontext.AllowInvalidUTF8(true)
-
-func quote(b []byte, value string) []byte {
-	// The only error is invalid UTF-8, which is then replaced; nothing that is sent can hold any.
-	b, _ = jsontext.AppendQuote(b, value)
-	return b
-}
-
-// appendID writes an id that the centre gave as the number it was, if it was one.
-func appendID(b []byte, id string) []byte {
-	if allDigits(id) && len(id) <= 18 && (id[0] != '0' || id == "0") {
-		return append(b, id...)
-	}
-	return quote(b, id)
-}
+// JSON as centres write it.
+type (
+	text        = wire.Text
+	list[T any] = wire.List[T]
+)
 
 // exchangeJSON asks the middleware; params writes the members of the request's params. Either the result
 // is non-nil or the trouble is.
@@ -412,8 +359,8 @@ func exchangeJSON[T any](k *call, to *http.Request, method string, params func([
 	b = append(b, id...)
 	b = append(b, `","params":{`...)
 	b = append(params(b), `}}`...)
-	buffer := buffers.Get().(*bytes.Buffer)
-	defer release(buffer)
+	buffer := wire.Buffer()
+	defer wire.Release(buffer)
 	status, t := k.post(to, b, buffer)
 	switch {
 	case t != nil:
@@ -429,8 +376,8 @@ func exchangeJSON[T any](k *call, to *http.Request, method string, params func([
 			Message text `json:"message"`
 		} `json:"error"`
 	}
-	if err := json.Unmarshal(buffer.Bytes(), &e, lenient); err != nil {
-		return nil, &trouble{cause: k.words("unreadable answer: " + decodeError(err))}
+	if err := json.Unmarshal(buffer.Bytes(), &e, wire.Lenient); err != nil {
+		return nil, &trouble{cause: k.words("unreadable answer: " + wire.DecodeError(err))}
 	}
 	switch {
 	case string(e.ID) != id:
@@ -452,11 +399,11 @@ func exchangeJSON[T any](k *call, to *http.Request, method string, params func([
 func (k *call) sendSMS(phone, words string) *trouble {
 	k.method = "sms"
 	b := append(make([]byte, 0, 256), `{"phone":`...)
-	b = quote(b, phone)
+	b = wire.Quote(b, phone)
 	b = append(b, `,"text":`...)
-	b = append(quote(b, words), '}')
-	buffer := buffers.Get().(*bytes.Buffer)
-	defer release(buffer)
+	b = append(wire.Quote(b, words), '}')
+	buffer := wire.Buffer()
+	defer wire.Release(buffer)
 	status, t := k.post(k.c.sms, b, buffer)
 	switch {
 	case t != nil:
@@ -470,8 +417,8 @@ func (k *call) sendSMS(phone, words string) *trouble {
 		ID     text `json:"messageId"`
 		Status text `json:"status"`
 	}
-	if err := json.Unmarshal(buffer.Bytes(), &sent, lenient); err != nil {
-		return &trouble{cause: k.words("unreadable answer: " + decodeError(err))}
+	if err := json.Unmarshal(buffer.Bytes(), &sent, wire.Lenient); err != nil {
+		return &trouble{cause: k.words("unreadable answer: " + wire.DecodeError(err))}
 	}
 	if sent.ID == "" || sent.Status != "sent" {
 		return &trouble{cause: k.words("an answer that does not say that the message was sent")}
@@ -479,144 +426,21 @@ func (k *call) sendSMS(phone, words string) *trouble {
 	return nil
 }
 
-// decodeError is what is wrong with a text without a piece of it: it might show a card number.
-func decodeError(err error) string {
-	var syntactic *jsontext.SyntacticError
-	if errors.As(err, &syntactic) {
-		return fmt.Sprintf("no JSON from byte %d on", syntactic.ByteOffset)
-	}
-	var semantic *json.SemanticError
-	if errors.As(err, &semantic) {
-		return fmt.Sprintf("not what was expected at byte %d", semantic.ByteOffset)
-	}
-	return "not JSON"
-}
-
-var buffers = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, 4096)) }}
-
-// release gives a buffer back, without the card number that was in it.
-func release(b *bytes.Buffer) {
-	if b.Cap() <= 64<<10 {
-		clear(b.Bytes())
-		b.Reset()
-		buffers.Put(b)
-	}
-}
-
-// post sends a request and reads the body of the answer. It goes where it was configured to go and
-// nowhere else, for a RoundTripper follows no redirect; and it is not sent twice: net/http repeats a
-// POST only when it had not written a byte of it.
+// post sends a request and reads the answer, of whatever status but 401.
 func (k *call) post(to *http.Request, request []byte, answer *bytes.Buffer) (status int, t *trouble) {
-	req := to.WithContext(k.ctx)
-	req.Body = io.NopCloser(bytes.NewReader(request))
-	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(request)), nil }
-	req.ContentLength = int64(len(request))
-	response, err := k.c.http.RoundTrip(req)
-	if err != nil {
-		return 0, k.unanswered(err)
-	}
-	defer response.Body.Close()
-	if response.StatusCode == http.StatusUnauthorized {
-		// RFC 9110 §15.5.2: an origin server that answers 401 has not applied the request and says
-		// how to authenticate. Without that header it was somebody else who answered.
-		return 0, &trouble{denied: response.Header.Get("WWW-Authenticate") != "", cause: k.words("HTTP 401")}
-	}
-	n, err := answer.ReadFrom(io.LimitReader(response.Body, maxAnswerBytes+1))
+	reply, lost := wire.Post(k.ctx, k.c.http, to, request, answer)
 	switch {
-	case err != nil:
-		return 0, k.unanswered(err)
-	case n > maxAnswerBytes:
-		return 0, &trouble{cause: k.words("an answer above 1 MiB")}
+	case lost != nil:
+		return 0, &trouble{unsent: lost.Unsent, cause: k.words(lost.Cause)}
+	case reply.Status == http.StatusUnauthorized:
+		return 0, &trouble{denied: reply.Denied, cause: k.words("HTTP 401")}
 	}
-	return response.StatusCode, nil
+	return reply.Status, nil
 }
 
-// unanswered tells a request that never left from one whose answer was lost.
-func (k *call) unanswered(err error) *trouble {
-	var dial *net.OpError
-	if errors.As(err, &dial) && dial.Op == "dial" {
-		return &trouble{unsent: true, cause: k.words("no connection: " + dial.Err.Error())}
-	}
-	switch cause := context.Cause(k.ctx); {
-	case cause == nil:
-	case errors.Is(cause, context.DeadlineExceeded):
-		return &trouble{cause: k.words("no answer in time")}
-	default:
-		return &trouble{cause: k.words("given up: " + cause.Error())}
-	}
-	var network *net.OpError
-	if errors.As(err, &network) {
-		err = network.Err // the addresses belong into the configuration, not into causes
-	}
-	return &trouble{cause: k.words("no answer: " + err.Error())}
-}
-
-// words makes a cause of somebody's words: on one line, bounded, and with nothing in it that is a secret of
-// this question or of ours, or could be a card number or a phone.
+// words makes a cause of somebody's words, without a secret of this question or of ours, and without phones.
 func (k *call) words(say string) string {
-	if len(say) > 4*maxCauseBytes {
-		say = say[:4*maxCauseBytes]
-	}
 	cfg := &k.c.cfg
-	for _, secret := range append(k.secrets, string(cfg.Password), string(cfg.MiddlewareToken), string(cfg.SMSToken), string(cfg.CodeKey)) {
-		if len(secret) > 3 { // less says nothing, and is part of many a word
-			say = strings.ReplaceAll(say, secret, dots)
-		}
-	}
-	b := make([]byte, 0, len(k.method)+len(say)+2)
-	if k.method != "" {
-		b = append(append(b, k.method...), ": "...)
-	}
-	for i := 0; i < len(say) && len(b) < maxCauseBytes; {
-		if isDigit(say[i]) {
-			end, digits := digitRun(say, i)
-			if digits >= minCardDigits || digits == phoneDigits && strings.HasPrefix(say[i:], "998") {
-				b = append(b, dots...)
-			} else {
-				b = append(b, say[i:end]...)
-			}
-			i = end
-			continue
-		}
-		r, size := utf8.DecodeRuneInString(say[i:])
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			r = ' '
-		}
-		b = utf8.AppendRune(b, r)
-		i += size
-	}
-	return string(b)
-}
-
-const (
-	dots          = "••••"
-	minCardDigits = 13 // no card number is shorter (ISO/IEC 7812-1)
-	phoneDigits   = 12 // of an Uzbek number with 998
-)
-
-func isDigit(c byte) bool { return '0' <= c && c <= '9' }
-
-func allDigits(s string) bool {
-	for i := range len(s) {
-		if !isDigit(s[i]) {
-			return false
-		}
-	}
-	return s != ""
-}
-
-// digitRun finds the end of a run of digits, which single spaces and hyphens do not interrupt.
-func digitRun(s string, i int) (end, digits int) {
-	for i < len(s) {
-		switch {
-		case isDigit(s[i]):
-			digits++
-			i++
-		case (s[i] == ' ' || s[i] == '-') && i+1 < len(s) && isDigit(s[i+1]):
-			i++
-		default:
-			return i, digits
-		}
-	}
-	return i, digits
+	secrets := append(k.secrets, string(cfg.Password), string(cfg.MiddlewareToken), string(cfg.SMSToken), string(cfg.CodeKey))
+	return wire.Words(k.method, say, true, secrets...)
 }

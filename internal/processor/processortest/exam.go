@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -34,6 +35,7 @@ func Run(t *testing.T, exam Exam) {
 		{"a crowd", crowd},
 		{"at once", atOnce},
 		{"refunds", refunds},
+		{"currencies", currencies},
 	} {
 		t.Run(question.name, func(t *testing.T) {
 			t.Parallel()
@@ -107,6 +109,26 @@ func capabilities(r *room) {
 	}
 	if r.caps.ThreeDS && r.caps.SendsCode {
 		r.Error("a payer proves himself by a code or at his bank, not by both")
+	}
+}
+
+// currencies: what the contract is not for is refused, and nothing moves.
+func currencies(r *room) {
+	if !slices.Contains(r.caps.Currencies, r.currency) {
+		r.Fatalf("the exam is in %s, declared are %v", r.currency, r.caps.Currencies)
+	}
+	for _, c := range money.Currencies {
+		if slices.Contains(r.caps.Currencies, c) {
+			continue
+		}
+		for _, kind := range []payment.Kind{payment.OpHold, payment.OpCharge} {
+			d := r.deal(r.card(Good, 0), r.sum(1000))
+			d.identify()
+			if _, a := d.send(kind, money.New(1000_00, c)); a.Outcome != payment.Refused || a.Reason != payment.Unsupported {
+				d.Errorf("a %s in %s: %+v, it was to be refused with %s", kind, c, a, payment.Unsupported)
+			}
+			d.books(none, none)
+		}
 	}
 }
 
@@ -780,8 +802,8 @@ func anyDay(t *testing.T, exam Exam) {
 					r.Forget()
 					mess(kind)
 					op, a := d.send(kind, d.amountFor(kind))
-					if a = d.settle(op, a); a.Outcome == payment.Refused && a.Reason == payment.Unavailable && repeatable(kind) && kind != payment.OpRefund {
-						a = d.settle(op, d.ask(d.Context(), op, payment.Query)) // the gateway never gives up a decision
+					if a = d.settle(op, a); a.Outcome == payment.Refused && a.Reason == payment.Unavailable && repeatable(kind) {
+						a = d.settle(op, d.ask(d.Context(), op, payment.Query)) // the gateway never gives up a decision, nor a refund
 					}
 					d.believe(op, a)
 					return a

@@ -287,7 +287,7 @@ func (r *room) deal(card payment.Card, amount money.Amount) *deal {
 	r.mu.Unlock()
 	return &deal{
 		room: r, id: payment.NewID(r.Now(), [10]byte{byte(number >> 8), byte(number)}), number: number, card: card, amount: amount,
-		attempt: payment.Attempt{Processor: r.Processor.Name(), Card: card.Facts(), HoldFor: 1800},
+		attempt: payment.Attempt{Processor: r.Processor.Name(), Card: card.Facts(payment.BuiltInCards()), HoldFor: 1800},
 		before:  r.Standing(card.Number), refunded: map[string]money.Amount{},
 	}
 }
@@ -336,7 +336,7 @@ func (d *deal) ask(ctx context.Context, op *payment.Operation, what payment.Ask)
 	attempt, holdUntil := d.attempt, d.holdUntil
 	d.mu.Unlock()
 	q := processor.Question{
-		Payment: d.id, Shop: 17, Operation: *op, Attempt: attempt, HoldUntil: holdUntil, ExpiresAt: d.expiresAt, Language: "uz",
+		Payment: d.id, Shop: 17, Operation: *op, Attempt: attempt, Captured: d.taken, HoldUntil: holdUntil, ExpiresAt: d.expiresAt, Language: "uz",
 		Claimed: func(_ context.Context, claim string) (bool, error) {
 			d.mu.Lock()
 			defer d.mu.Unlock()

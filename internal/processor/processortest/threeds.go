@@ -306,7 +306,7 @@ func anotherCard(v *visit) {
 	}
 	v.nothing(d)
 	d.card, d.before = v.card(Good, 0), v.Standing(v.card(Good, 0).Number)
-	d.attempt = payment.Attempt{Processor: v.Processor.Name(), Card: d.card.Facts(), HoldFor: 1800}
+	d.attempt = payment.Attempt{Processor: v.Processor.Name(), Card: d.card.Facts(payment.BuiltInCards()), HoldFor: 1800}
 	d.must(v.kind, d.amount)
 	v.made(d)
 }
@@ -398,7 +398,7 @@ func (v *visit) endure(b Behaviour, spot Spot, stubborn bool) {
 	case a.Outcome != payment.Approved:
 		// His next try is a payment like any other.
 		d.before, d.taken = d.Standing(d.card.Number), money.Amount{}
-		d.attempt = payment.Attempt{Processor: v.Processor.Name(), Card: d.card.Facts(), HoldFor: 1800}
+		d.attempt = payment.Attempt{Processor: v.Processor.Name(), Card: d.card.Facts(payment.BuiltInCards()), HoldFor: 1800}
 		if _, a = d.send(v.kind, d.amount); (a.Outcome == payment.Approved) == (b == FailsAtBank) {
 			v.Errorf("the next try: %+v", a)
 		}

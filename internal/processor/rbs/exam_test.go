@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/money"
 	"holdfast/internal/payment"
 	"holdfast/internal/processor/processortest"
 	"holdfast/internal/processor/rbs"
@@ -81,7 +82,8 @@ func newCentre(t testing.TB, answer time.Duration, cfg sim.Config) *centre {
 	c.server = httptest.NewServer(http.HandlerFunc(c.serve))
 	t.Cleanup(c.server.Close)
 	connector, err := rbs.New(rbs.Config{
-		Endpoint: c.server.URL + "/rbs", Login: "shop-api", Password: "secret-of-the-shop",
+		Currencies: []money.Currency{money.UZS},
+		Endpoint:   c.server.URL + "/rbs", Login: "shop-api", Password: "secret-of-the-shop",
 		ReturnURL: page("return"), MethodNotificationURL: page("method"),
 		Answer: answer, Now: c.clock, Log: logger(c.log),
 	})

@@ -41,7 +41,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -52,21 +51,18 @@ import (
 	"holdfast/internal/money"
 	"holdfast/internal/payment"
 	"holdfast/internal/processor"
+	"holdfast/internal/processor/wire"
 )
 
-// Secret is a password, a token or a key. It prints, logs and marshals as dots.
-type Secret string
-
-// String, GoString, LogValue and MarshalText keep it out of every log and dump.
-func (Secret) String() string               { return dots }
-func (Secret) GoString() string             { return dots }
-func (Secret) LogValue() slog.Value         { return slog.StringValue(dots) }
-func (Secret) MarshalText() ([]byte, error) { return []byte(dots), nil }
+// Secret is a password, a token or a key. It prints, logs and marshals as wire.Dots.
+type Secret = wire.Secret
 
 // Config is our contract with the acquirer and how to reach his gateway. The merchant must be set up
 // there for one payment attempt and one deposit an order, and for a version of the extended status that
 // shows paymentAmountInfo, attributes and refunds.
 type Config struct {
+	Name string // of the contract (processor.Processor); default "bank_card"
+
 	Endpoint string // what stands before /rest/X.do, http or https, without credentials in it
 	Login    string // of the merchant's API user; with Password. Or Token alone.
 	Password Secret
@@ -79,6 +75,9 @@ type Config struct {
 	// CallbackURL is where the gateway tells us of news (see VerifyCallback); "" leaves it to the
 	// merchant's settings there.
 	CallbackURL string
+
+	// Currencies are what the acquirer takes under the contract; default: all that there are.
+	Currencies []money.Currency
 
 	// HTTP does the calls. Only its Transport is used: no redirect is followed, no cookie kept. The
 	// default keeps up to 256 idle connections and uses no proxy.
@@ -96,7 +95,6 @@ type Config struct {
 const (
 	defaultAnswer = 15 * time.Second
 	defaultShown  = 2 * time.Minute
-	idleConns     = 256
 
 	// acquirerHolds is how long issuers keep a hold (Visa, Mastercard: 7 days), and outlives how much
 	// longer than ours it must last.
@@ -152,6 +150,17 @@ func New(cfg Config) (*Connector, error) {
 			return nil, errors.New("rbs: ReturnURL, FinishURL and MethodNotificationURL must give http or https URLs")
 		}
 	}
+	if cfg.Name == "" {
+		cfg.Name = "bank_card"
+	}
+	if len(cfg.Currencies) == 0 {
+		cfg.Currencies = money.Currencies
+	}
+	for _, c := range cfg.Currencies {
+		if !slices.Contains(money.Currencies, c) {
+			return nil, fmt.Errorf("rbs: Currencies must be of %v", money.Currencies)
+		}
+	}
 	if cfg.Answer == 0 {
 		cfg.Answer = defaultAnswer
 	}
@@ -164,13 +173,6 @@ func New(cfg Config) (*Connector, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	var tripper http.RoundTripper
-	if cfg.HTTP != nil {
-		tripper = cfg.HTTP.Transport
-	}
-	if tripper == nil {
-		tripper = transport()
-	}
 	endpoint.Path, endpoint.RawPath = strings.TrimRight(endpoint.Path, "/"), ""
 	request, err := http.NewRequest(http.MethodPost, endpoint.String(), nil)
 	if err != nil {
@@ -182,9 +184,10 @@ func New(cfg Config) (*Connector, error) {
 		"User-Agent":   {"holdfast"},
 	}
 	return &Connector{
-		cfg: cfg, http: tripper, request: request,
+		cfg: cfg, http: wire.RoundTripper(cfg.HTTP, 1), request: request,
 		capabilities: processor.Capabilities{
-			Answer: cfg.Answer,
+			Answer:     cfg.Answer,
+			Currencies: cfg.Currencies,
 			// A hold or charge is never sent again. A deposit is, and carries no reference of ours: it
 			// must not meet one that is still on its way. A reversal does nothing the second time, and a
 			// refund is done once under its externalRefundId.
@@ -205,25 +208,8 @@ func absolute(address string) bool {
 	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.User == nil
 }
 
-// transport never asks the environment for a proxy, and speaks HTTP/1.1 only: one connection that
-// dies then leaves one question in doubt and not all of them.
-func transport() *http.Transport {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	return &http.Transport{
-		DialContext:            (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-		TLSHandshakeTimeout:    5 * time.Second,
-		MaxIdleConns:           idleConns,
-		MaxIdleConnsPerHost:    idleConns,
-		IdleConnTimeout:        30 * time.Second, // before the gateway closes it while we write to it
-		MaxResponseHeaderBytes: 64 << 10,
-		DisableCompression:     true,
-		Protocols:              protocols,
-	}
-}
-
-// Name is "bank_card".
-func (c *Connector) Name() string { return "bank_card" }
+// Name is the contract's: Config.Name.
+func (c *Connector) Name() string { return c.cfg.Name }
 
 // Capabilities is what the gateway can do. The map is shared: it must not be changed.
 func (c *Connector) Capabilities() processor.Capabilities { return c.capabilities }
@@ -239,14 +225,16 @@ func (c *Connector) Ask(ctx context.Context, q processor.Question) payment.Answe
 	}
 	a := k.ask()
 	a.Ref = q.Operation.Ref
-	k.report(a, time.Since(begun))
+	wire.Report(ctx, c.cfg.Log, c.Name(), k.method, k.code, &q, a, time.Since(begun))
 	return a
 }
 
 func (k *call) ask() payment.Answer {
 	op := &k.q.Operation
 	switch {
-	case !slices.Contains(money.Currencies, op.Amount.Currency) || !op.Amount.Positive() || op.Amount.Minor > maxMinor:
+	case !slices.Contains(k.c.capabilities.Currencies, op.Amount.Currency):
+		return k.refuse(payment.Unsupported, "the contract is for other currencies than "+string(op.Amount.Currency))
+	case !op.Amount.Positive() || op.Amount.Minor > maxMinor:
 		return k.refuse(payment.Unsupported, "the gateway moves positive sums of up to 12 digits")
 	case op.Ref == "" || len(op.Ref) > maxReference:
 		return k.refuse(payment.Unsupported, "the gateway takes references of 1 to 32 characters")
@@ -281,35 +269,6 @@ func (k *call) ask() payment.Answer {
 		}
 	}
 	return k.unknown(fmt.Sprintf("the gateway has no answer to %s %s", op.Ask, op.Kind))
-}
-
-// report writes the line of the log.
-func (k *call) report(a payment.Answer, took time.Duration) {
-	level := slog.LevelInfo
-	if a.Outcome == payment.Unknown {
-		level = slog.LevelWarn
-	}
-	log := k.c.cfg.Log
-	if !log.Enabled(k.ctx, level) {
-		return
-	}
-	op := &k.q.Operation
-	attrs := make([]slog.Attr, 0, 12)
-	attrs = append(attrs,
-		slog.String("processor", k.c.Name()), slog.String("method", k.method),
-		slog.String("kind", string(op.Kind)), slog.String("ask", string(op.Ask)), slog.String("ref", op.Ref),
-		slog.Duration("took", took), slog.String("outcome", string(a.Outcome)), slog.Int64("code", k.code),
-	)
-	if a.Step != "" {
-		attrs = append(attrs, slog.String("step", string(a.Step)))
-	}
-	if a.Reason != "" {
-		attrs = append(attrs, slog.String("reason", string(a.Reason)))
-	}
-	if a.Cause != "" {
-		attrs = append(attrs, slog.String("cause", a.Cause))
-	}
-	log.LogAttrs(k.ctx, level, "asked processor", attrs...)
 }
 
 // refuse says that it certainly was not done. Of an operation that was sent before only its record at the
@@ -358,11 +317,11 @@ func (k *call) pay() payment.Answer {
 	card, op := &k.q.Card, &k.q.Operation
 	lives := min(k.q.ExpiresAt.Sub(k.c.cfg.Now()), longestTTL) / time.Second
 	switch {
-	case len(card.Number) < 13 || len(card.Number) > 19 || !allDigits(card.Number):
+	case len(card.Number) < 13 || len(card.Number) > 19 || !wire.AllDigits(card.Number):
 		return k.refuse(payment.CardUnknown, "a card number has 13 to 19 digits")
-	case len(card.Expiry) != 4 || !allDigits(card.Expiry) || card.Expiry[2:] < "01" || card.Expiry[2:] > "12":
+	case len(card.Expiry) != 4 || !wire.AllDigits(card.Expiry) || card.Expiry[2:] < "01" || card.Expiry[2:] > "12":
 		return k.refuse(payment.WrongExpiry, "an expiry has 4 digits, YYMM")
-	case len(card.CVC) != 3 || !allDigits(card.CVC):
+	case len(card.CVC) != 3 || !wire.AllDigits(card.CVC):
 		return k.refuse(payment.WrongCVC, "a CVC has 3 digits")
 	case lives < 1:
 		return k.refuse(payment.CodeExpired, "the payment's time is over")
@@ -599,7 +558,7 @@ func (k *call) status() (*status, *trouble) {
 		say = fmt.Sprintf("the answer is about %q, asked was about %s", name, k.order)
 	case named(s.Params, "payment") != "" && named(s.Params, "payment") != k.q.Payment.String():
 		say = "the answer is about another payment"
-	case !s.OrderStatus.set:
+	case !s.OrderStatus.Set:
 		say = "no orderStatus"
 	case s.Currency != "" && string(s.Currency) != currency:
 		say = fmt.Sprintf("asked for currency %s, answered %q", currency, s.Currency)
@@ -627,21 +586,21 @@ const (
 
 // judgeOrder says what a status proves about a hold or charge.
 func (k *call) judgeOrder(s *status) payment.Answer {
-	asked, state, action := k.q.Operation.Amount.Minor, s.OrderStatus.n, s.ActionCode.n
+	asked, state, action := k.q.Operation.Amount.Minor, s.OrderStatus.N, s.ActionCode.N
 	say := fmt.Sprintf("orderStatus %d, actionCode %d %s", state, action, k.theirs(s.ActionWords))
-	if s.Amount.set && s.Amount.n != asked {
-		return k.unknown(fmt.Sprintf("asked for %d, the order is of %d", asked, s.Amount.n))
+	if s.Amount.Set && s.Amount.N != asked {
+		return k.unknown(fmt.Sprintf("asked for %d, the order is of %d", asked, s.Amount.N))
 	}
 	moved, made := s.PaymentAmount.Approved, int64(orderHeld)
 	if k.q.Operation.Kind == payment.OpCharge {
 		moved, made = s.PaymentAmount.Deposited, orderDeposited
 	}
 	switch {
-	case state == made && !moved.set:
+	case state == made && !moved.Set:
 		return k.unknown(say + ": it does not say which sum")
-	case state == made && moved.n != asked:
-		return k.unknown(fmt.Sprintf("asked for %d, answered %d", asked, moved.n))
-	case state == made && !s.Amount.set:
+	case state == made && moved.N != asked:
+		return k.unknown(fmt.Sprintf("asked for %d, answered %d", asked, moved.N))
+	case state == made && !s.Amount.Set:
 		return k.unknown(say + ": it does not say of which sum the order is")
 	case state == made && k.order == "":
 		return k.unknown(say + ": it does not say what the order is called")
@@ -669,16 +628,16 @@ func (k *call) judgeOrder(s *status) payment.Answer {
 
 // judgeCapture says what a status proves about a deposit of our sum.
 func (k *call) judgeCapture(s *status) payment.Answer {
-	asked, state, deposited := k.q.Operation.Amount.Minor, s.OrderStatus.n, s.PaymentAmount.Deposited
-	say := fmt.Sprintf("orderStatus %d, deposited %d", state, deposited.n)
+	asked, state, deposited := k.q.Operation.Amount.Minor, s.OrderStatus.N, s.PaymentAmount.Deposited
+	say := fmt.Sprintf("orderStatus %d, deposited %d", state, deposited.N)
 	switch {
 	case state == orderReversed:
 		return k.refused(payment.HoldGone, say)
-	case !deposited.set:
+	case !deposited.Set:
 		return k.unknown(fmt.Sprintf("orderStatus %d, and it does not say how much was deposited", state))
-	case state == orderHeld && deposited.n == 0:
+	case state == orderHeld && deposited.N == 0:
 		return k.neverSeen(say)
-	case (state == orderDeposited || state == orderPartly) && deposited.n == asked:
+	case (state == orderDeposited || state == orderPartly) && deposited.N == asked:
 		a := payment.Answer{
 			Outcome: payment.Approved, Amount: k.q.Operation.Amount,
 			Centre: payment.Centre{Hold: k.order, RRN: string(s.AuthRefNum), Approval: string(s.CardAuthInfo.ApprovalCode), Terminal: string(s.TerminalID)},
@@ -693,10 +652,10 @@ func (k *call) judgeCapture(s *status) payment.Answer {
 
 // judgeVoid says what a status proves about the reversal of the whole hold.
 func (k *call) judgeVoid(s *status) payment.Answer {
-	asked, state := k.q.Operation.Amount.Minor, s.OrderStatus.n
+	asked, state := k.q.Operation.Amount.Minor, s.OrderStatus.N
 	say := fmt.Sprintf("orderStatus %d", state)
-	if s.Amount.set && s.Amount.n != asked {
-		return k.unknown(fmt.Sprintf("asked for %d, the order is of %d", asked, s.Amount.n))
+	if s.Amount.Set && s.Amount.N != asked {
+		return k.unknown(fmt.Sprintf("asked for %d, the order is of %d", asked, s.Amount.N))
 	}
 	switch state {
 	case orderHeld:
@@ -719,27 +678,27 @@ func (k *call) judgeRefund(s *status) payment.Answer {
 		if string(g.ExternalID) == op.Ref {
 			ours = append(ours, g)
 		}
-		if g.ActionCode.n == 0 {
-			listed += g.Amount.n
+		if g.ActionCode.N == 0 {
+			listed += g.Amount.N
 		}
 	}
 	deposited, refunded := s.PaymentAmount.Deposited, s.PaymentAmount.Refunded
-	say := fmt.Sprintf("orderStatus %d, deposited %d, refunded %d", s.OrderStatus.n, deposited.n, refunded.n)
+	say := fmt.Sprintf("orderStatus %d, deposited %d, refunded %d", s.OrderStatus.N, deposited.N, refunded.N)
 	switch {
 	case len(ours) > 1:
 		return k.unknown(fmt.Sprintf("%d refunds under one reference", len(ours)))
-	case len(ours) == 1 && ours[0].ActionCode.n != 0:
-		return k.unknown(fmt.Sprintf("the refund has actionCode %d", ours[0].ActionCode.n))
-	case len(ours) == 1 && (!ours[0].Amount.set || ours[0].Amount.n != op.Amount.Minor):
-		return k.unknown(fmt.Sprintf("asked for %d, the refund is of %d", op.Amount.Minor, ours[0].Amount.n))
+	case len(ours) == 1 && ours[0].ActionCode.N != 0:
+		return k.unknown(fmt.Sprintf("the refund has actionCode %d", ours[0].ActionCode.N))
+	case len(ours) == 1 && (!ours[0].Amount.Set || ours[0].Amount.N != op.Amount.Minor):
+		return k.unknown(fmt.Sprintf("asked for %d, the refund is of %d", op.Amount.Minor, ours[0].Amount.N))
 	case len(ours) == 1:
 		// Its reference number is no name for the payment, whose Centre is about the money taken.
 		return payment.Answer{Outcome: payment.Approved, Amount: op.Amount, Cause: k.words("refund " + string(ours[0].Reference))}
-	case !refunded.set || !deposited.set || refunded.n != listed:
+	case !refunded.Set || !deposited.Set || refunded.N != listed:
 		return k.unknown(say + ", and it does not list what was refunded")
-	case s.OrderStatus.n != orderDeposited && s.OrderStatus.n != orderRefunded && s.OrderStatus.n != orderPartly:
+	case s.OrderStatus.N != orderDeposited && s.OrderStatus.N != orderRefunded && s.OrderStatus.N != orderPartly:
 		return k.unknown(say)
-	case deposited.n < op.Amount.Minor && !k.early():
+	case deposited.N < op.Amount.Minor && !k.early():
 		return k.refused(payment.RefundAmount, fmt.Sprintf("asked for %d; %s", op.Amount.Minor, say))
 	}
 	return k.neverSeen(say)

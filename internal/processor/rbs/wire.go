@@ -3,26 +3,16 @@ package rbs
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"holdfast/internal/processor"
-)
-
-const (
-	maxAnswerBytes = 1 << 20
-	maxCauseBytes  = 300
+	"holdfast/internal/processor/wire"
 )
 
 // call is one question under way.
@@ -109,65 +99,12 @@ func named(pairs []pair, name text) string {
 	return ""
 }
 
-// text reads a string or a number as text; null and absent are empty.
-type text string
-
-func (t *text) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	token, err := d.ReadToken()
-	if err != nil {
-		return err
-	}
-	switch token.Kind() {
-	case '"', '0':
-		*t = text(token.String())
-	case 'n':
-		*t = ""
-	default:
-		return fmt.Errorf("a %s where a text or a number belongs", token.Kind())
-	}
-	return nil
-}
-
-// integer reads an integer or its text; null, "" and absent are not set.
-type integer struct {
-	n   int64
-	set bool
-}
-
-func (i *integer) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	var digits text
-	if err := digits.UnmarshalJSONFrom(d); err != nil {
-		return err
-	}
-	*i = integer{}
-	if digits == "" {
-		return nil
-	}
-	n, err := strconv.ParseInt(string(digits), 10, 64)
-	if err != nil {
-		return errors.New("something else where an integer belongs") // the text itself might be a card number
-	}
-	*i = integer{n, true}
-	return nil
-}
-
-// list reads an array, or an object where a version gives a single one.
-type list[T any] []T
-
-func (l *list[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	if d.PeekKind() != '{' {
-		return json.UnmarshalDecode(d, (*[]T)(l))
-	}
-	one := make([]T, 1)
-	if err := json.UnmarshalDecode(d, &one[0]); err != nil {
-		return err
-	}
-	*l = one
-	return nil
-}
-
-// Some hosts write messages in a Windows code page; that must not hide the code beside them.
-var lenient = jsontext.AllowInvalidUTF8(true)
+// JSON as centres write it.
+type (
+	text        = wire.Text
+	integer     = wire.Integer
+	list[T any] = wire.List[T]
+)
 
 // form is a form being written, in the order of its fields.
 type form []byte
@@ -187,10 +124,12 @@ func exchange[T any](k *call, method string, f form) (*T, *trouble) {
 	if k.ctx.Err() != nil {
 		return nil, &trouble{unsent: true, cause: k.words("given up before it was sent")}
 	}
-	answer, t := k.post(method, f)
-	if t != nil {
+	buffer := wire.Buffer()
+	defer wire.Release(buffer)
+	if t := k.post(method, f, buffer); t != nil {
 		return nil, t
 	}
+	answer := buffer.Bytes()
 	if !bytes.HasPrefix(bytes.TrimLeft(answer, " \t\r\n"), []byte{'{'}) {
 		return nil, &trouble{cause: k.words("unreadable answer: no JSON object")}
 	}
@@ -200,107 +139,59 @@ func exchange[T any](k *call, method string, f form) (*T, *trouble) {
 	}
 	into := new(T)
 	for _, v := range []any{&e, into} {
-		if err := json.Unmarshal(answer, v, lenient); err != nil {
-			return nil, &trouble{cause: k.words("unreadable answer: " + decodeError(err))}
+		if err := json.Unmarshal(answer, v, wire.Lenient); err != nil {
+			return nil, &trouble{cause: k.words("unreadable answer: " + wire.DecodeError(err))}
 		}
 	}
-	if e.Code.n != 0 {
-		k.code = e.Code.n
+	if e.Code.N != 0 {
+		k.code = e.Code.N
 		return nil, &trouble{code: k.code, cause: k.words(fmt.Sprintf("error %d %s", k.code, k.theirs(e.Message)))}
 	}
 	return into, nil
 }
 
-// decodeError is what is wrong with a text without a piece of it: it might show a card number.
-func decodeError(err error) string {
-	var syntactic *jsontext.SyntacticError
-	if errors.As(err, &syntactic) {
-		return fmt.Sprintf("no JSON from byte %d on", syntactic.ByteOffset)
-	}
-	var semantic *json.SemanticError
-	if errors.As(err, &semantic) {
-		return fmt.Sprintf("not what was expected at byte %d", semantic.ByteOffset)
-	}
-	return "not JSON"
-}
-
-// post sends a form and reads the body of a good answer. It goes where it was configured to go and
-// nowhere else, for a RoundTripper follows no redirect; and it is not sent twice: net/http repeats a
-// POST only when it had not written a byte of it.
-func (k *call) post(method string, f form) ([]byte, *trouble) {
+// post sends a form and reads the body of a good answer.
+func (k *call) post(method string, f form, answer *bytes.Buffer) *trouble {
 	c := k.c
 	if c.cfg.Token != "" {
 		f = f.with("token", string(c.cfg.Token))
 	} else {
 		f = f.with("userName", c.cfg.Login).with("password", string(c.cfg.Password))
 	}
-	req := c.request.WithContext(k.ctx)
-	address := *c.request.URL
+	to, address := *c.request, *c.request.URL
 	address.Path += "/rest/" + method
-	req.URL = &address
-	req.Body = io.NopCloser(bytes.NewReader(f))
-	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(f)), nil }
-	req.ContentLength = int64(len(f))
-	response, err := c.http.RoundTrip(req)
-	if err != nil {
-		return nil, k.unanswered(err)
-	}
-	defer response.Body.Close()
+	to.URL = &address
+	reply, lost := wire.Post(k.ctx, c.http, &to, f, answer)
 	switch {
-	case response.StatusCode == http.StatusTooManyRequests:
-		return nil, &trouble{busy: true, cause: k.words("HTTP 429: too many requests")}
-	case response.StatusCode != http.StatusOK:
-		return nil, &trouble{cause: k.words("HTTP " + strconv.Itoa(response.StatusCode))}
+	case lost != nil:
+		return &trouble{unsent: lost.Unsent, cause: k.words(lost.Cause)}
+	case reply.Status == http.StatusTooManyRequests:
+		return &trouble{busy: true, cause: k.words("HTTP 429: too many requests")}
+	case reply.Status != http.StatusOK:
+		return &trouble{cause: k.words("HTTP " + strconv.Itoa(reply.Status))}
 	}
-	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswerBytes+1))
-	if err != nil {
-		return nil, k.unanswered(err)
-	}
-	if len(answer) > maxAnswerBytes {
-		return nil, &trouble{cause: k.words("an answer above 1 MiB")}
-	}
-	return answer, nil
-}
-
-// unanswered tells a request that never left from one whose answer was lost.
-func (k *call) unanswered(err error) *trouble {
-	var dial *net.OpError
-	if errors.As(err, &dial) && dial.Op == "dial" {
-		return &trouble{unsent: true, cause: k.words("no connection: " + dial.Err.Error())}
-	}
-	switch cause := context.Cause(k.ctx); {
-	case cause == nil:
-	case errors.Is(cause, context.DeadlineExceeded):
-		return &trouble{cause: k.words("no answer in time")}
-	default:
-		return &trouble{cause: k.words("given up: " + cause.Error())}
-	}
-	var network *net.OpError
-	if errors.As(err, &network) {
-		err = network.Err // the addresses belong into the configuration, not into causes
-	}
-	return &trouble{cause: k.words("no answer: " + err.Error())}
+	return nil
 }
 
 // theirs is a text of the acquirer's without the CVC, which is too short to be found by its length.
 func (k *call) theirs(say text) string {
 	cvc, s := k.q.Card.CVC, string(say)
-	if len(cvc) < 3 || !allDigits(cvc) {
+	if len(cvc) < 3 || !wire.AllDigits(cvc) {
 		return s
 	}
 	var b strings.Builder
 	for i := 0; i < len(s); {
-		if !isDigit(s[i]) {
+		if !wire.IsDigit(s[i]) {
 			b.WriteByte(s[i])
 			i++
 			continue
 		}
 		end := i
-		for end < len(s) && isDigit(s[end]) {
+		for end < len(s) && wire.IsDigit(s[end]) {
 			end++
 		}
 		if s[i:end] == cvc {
-			b.WriteString(dots)
+			b.WriteString(wire.Dots)
 		} else {
 			b.WriteString(s[i:end])
 		}
@@ -309,64 +200,5 @@ func (k *call) theirs(say text) string {
 	return b.String()
 }
 
-// words makes a cause: on one line, bounded, and with nothing in it that is or could be a card number.
-func (k *call) words(say string) string {
-	if len(say) > 4*maxCauseBytes {
-		say = say[:4*maxCauseBytes]
-	}
-	b := make([]byte, 0, len(k.method)+len(say)+2)
-	if k.method != "" {
-		b = append(append(b, k.method...), ": "...)
-	}
-	for i := 0; i < len(say) && len(b) < maxCauseBytes; {
-		if isDigit(say[i]) {
-			end, digits := digitRun(say, i)
-			if digits >= minCardDigits {
-				b = append(b, dots...)
-			} else {
-				b = append(b, say[i:end]...)
-			}
-			i = end
-			continue
-		}
-		r, size := utf8.DecodeRuneInString(say[i:])
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			r = ' '
-		}
-		b = utf8.AppendRune(b, r)
-		i += size
-	}
-	return string(b)
-}
-
-const (
-	dots          = "••••"
-	minCardDigits = 13 // no card number is shorter (ISO/IEC 7812-1)
-)
-
-func isDigit(c byte) bool { return '0' <= c && c <= '9' }
-
-func allDigits(s string) bool {
-	for i := range len(s) {
-		if !isDigit(s[i]) {
-			return false
-		}
-	}
-	return s != ""
-}
-
-// digitRun finds the end of a run of digits, which single spaces and hyphens do not interrupt.
-func digitRun(s string, i int) (end, digits int) {
-	for i < len(s) {
-		switch {
-		case isDigit(s[i]):
-			digits++
-			i++
-		case (s[i] == ' ' || s[i] == '-') && i+1 < len(s) && isDigit(s[i+1]):
-			i++
-		default:
-			return i, digits
-		}
-	}
-	return i, digits
-}
+// words makes a cause.
+func (k *call) words(say string) string { return wire.Words(k.method, say, false) }

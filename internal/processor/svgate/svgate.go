@@ -36,7 +36,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -47,19 +46,16 @@ import (
 	"holdfast/internal/money"
 	"holdfast/internal/payment"
 	"holdfast/internal/processor"
+	"holdfast/internal/processor/wire"
 )
 
-// Secret is a password. It prints, logs and marshals as dots.
-type Secret string
-
-// String, GoString, LogValue and MarshalText keep it out of every log and dump.
-func (Secret) String() string               { return dots }
-func (Secret) GoString() string             { return dots }
-func (Secret) LogValue() slog.Value         { return slog.StringValue(dots) }
-func (Secret) MarshalText() ([]byte, error) { return []byte(dots), nil }
+// Secret is a password, a token or a key. It prints, logs and marshals as wire.Dots.
+type Secret = wire.Secret
 
 // Config is our contract with the centre and how to reach it.
 type Config struct {
+	Name string // of the contract (processor.Processor); default "uzcard"
+
 	Endpoint    string // the one URL of SVGate, http or https, without credentials in it
 	Login       string // HTTP Basic credentials of the payment organisation
 	Password    Secret
@@ -84,7 +80,6 @@ type Config struct {
 const (
 	defaultAnswer = 10 * time.Second
 	defaultShown  = 2 * time.Minute
-	idleConns     = 256
 
 	// codeLives is how long a code is good; SVGate does not say, and samples count down from about it.
 	codeLives = 5 * time.Minute
@@ -143,6 +138,9 @@ func New(cfg Config) (*Connector, error) {
 	if cfg.ServiceName == "" {
 		cfg.ServiceName = "Holdfast"
 	}
+	if cfg.Name == "" {
+		cfg.Name = "uzcard"
+	}
 	if cfg.Answer == 0 {
 		cfg.Answer = defaultAnswer
 	}
@@ -154,13 +152,6 @@ func New(cfg Config) (*Connector, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	var tripper http.RoundTripper
-	if cfg.HTTP != nil {
-		tripper = cfg.HTTP.Transport
-	}
-	if tripper == nil {
-		tripper = transport()
 	}
 	request, err := http.NewRequest(http.MethodPost, endpoint.String(), nil)
 	if err != nil {
@@ -174,9 +165,10 @@ func New(cfg Config) (*Connector, error) {
 		"User-Agent":    {"holdfast"},
 	}
 	c := &Connector{
-		cfg: cfg, http: tripper, request: request, now: cfg.Now, log: cfg.Log,
+		cfg: cfg, http: wire.RoundTripper(cfg.HTTP, 1), request: request, now: cfg.Now, log: cfg.Log,
 		capabilities: processor.Capabilities{
-			Answer: cfg.Answer,
+			Answer:     cfg.Answer,
+			Currencies: []money.Currency{money.UZS},
 			// A charge honours our ext, but it is never sent again: the payer's consent was for one
 			// try. So "not found" ends it, and must not be believed too early. Capture, void and
 			// refund are sent again until they are done, and a second one does nothing: ext is refused
@@ -193,35 +185,18 @@ func New(cfg Config) (*Connector, error) {
 	return c, nil
 }
 
-// transport never asks the environment for a proxy, and speaks HTTP/1.1 only: one connection that
-// dies then leaves one question in doubt and not all of them.
-func transport() *http.Transport {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	return &http.Transport{
-		DialContext:            (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-		TLSHandshakeTimeout:    5 * time.Second,
-		MaxIdleConns:           idleConns,
-		MaxIdleConnsPerHost:    idleConns,
-		IdleConnTimeout:        30 * time.Second, // before the centre closes it while we write to it
-		MaxResponseHeaderBytes: 64 << 10,
-		DisableCompression:     true,
-		Protocols:              protocols,
-	}
-}
-
 // shortID is what SVGate accepts as merchantId and terminalId.
 func shortID(s string) bool {
 	for i := range len(s) {
-		if c := s[i]; !isDigit(c) && (c|0x20 < 'a' || 'z' < c|0x20) {
+		if c := s[i]; !wire.IsDigit(c) && (c|0x20 < 'a' || 'z' < c|0x20) {
 			return false
 		}
 	}
 	return 1 <= len(s) && len(s) <= 16
 }
 
-// Name is "uzcard".
-func (c *Connector) Name() string { return "uzcard" }
+// Name is the contract's: Config.Name.
+func (c *Connector) Name() string { return c.cfg.Name }
 
 // Capabilities is what SVGate can do. The map is shared: it must not be changed.
 func (c *Connector) Capabilities() processor.Capabilities { return c.capabilities }
@@ -235,7 +210,7 @@ func (c *Connector) Ask(ctx context.Context, q processor.Question) payment.Answe
 	k := &call{c: c, ctx: ctx, q: &q}
 	a := k.ask()
 	a.Ref = q.Operation.Ref
-	k.report(a, time.Since(begun))
+	wire.Report(ctx, c.log, c.Name(), k.method, k.code, &q, a, time.Since(begun))
 	return a
 }
 
@@ -287,31 +262,6 @@ func (k *call) ask() payment.Answer {
 	return k.unknown("SVGate has nothing to go on with: " + string(op.Ask))
 }
 
-// report writes the line of the log.
-func (k *call) report(a payment.Answer, took time.Duration) {
-	level := slog.LevelInfo
-	if a.Outcome == payment.Unknown {
-		level = slog.LevelWarn
-	}
-	if !k.c.log.Enabled(k.ctx, level) {
-		return
-	}
-	op := &k.q.Operation
-	attrs := make([]slog.Attr, 0, 10)
-	attrs = append(attrs,
-		slog.String("processor", k.c.Name()), slog.String("method", k.method),
-		slog.String("kind", string(op.Kind)), slog.String("ask", string(op.Ask)), slog.String("ref", op.Ref),
-		slog.Duration("took", took), slog.String("outcome", string(a.Outcome)), slog.Int64("code", k.code),
-	)
-	if a.Reason != "" {
-		attrs = append(attrs, slog.String("reason", string(a.Reason)))
-	}
-	if a.Cause != "" {
-		attrs = append(attrs, slog.String("cause", a.Cause))
-	}
-	k.c.log.LogAttrs(k.ctx, level, "asked processor", attrs...)
-}
-
 // refuse says that it certainly was not done. Of an operation that was sent before only a Query can
 // say that: the earlier request may be under way still.
 func (k *call) refuse(reason payment.Reason, cause string) payment.Answer {
@@ -355,14 +305,14 @@ func (k *call) early() bool { return k.c.now().Sub(k.q.Operation.SentAt) < k.c.c
 func (k *call) challenge() payment.Answer {
 	number, expiry := k.q.Card.Number, k.q.Card.Expiry
 	switch {
-	case len(number) != 16 || !allDigits(number):
+	case len(number) != 16 || !wire.AllDigits(number):
 		return k.refuse(payment.CardUnknown, "a Uzcard number has 16 digits")
-	case len(expiry) != 4 || !allDigits(expiry):
+	case len(expiry) != 4 || !wire.AllDigits(expiry):
 		return k.refuse(payment.WrongExpiry, "an expiry has 4 digits, YYMM")
 	}
 	b := k.open("cards.new.otp")
 	b = append(b, `{"card":{"pan":`...)
-	b = quote(b, number)
+	b = wire.Quote(b, number)
 	b = member(b, "expiry", expiry)
 	b = append(b, '}')
 	b = member(b, "serviceName", k.c.cfg.ServiceName)
@@ -388,12 +338,12 @@ func (k *call) verify() payment.Answer {
 	switch {
 	case challenge == nil || challenge.CentreID == "":
 		return k.refuse(payment.CodeExpired, "no code was asked for")
-	case len(code) < 4 || len(code) > 8 || !allDigits(code):
+	case len(code) < 4 || len(code) > 8 || !wire.AllDigits(code):
 		return k.refuse(payment.WrongCode, "a code has six digits")
 	}
 	b := k.open("cards.new.verify")
 	b = append(b, `{"otp":{"id":`...)
-	b = appendID(b, challenge.CentreID)
+	b = wire.AppendID(b, challenge.CentreID)
 	b = member(b, "code", code)
 	b = append(b, `}}}`...)
 	result, t := exchange[card](k, b)
@@ -401,10 +351,10 @@ func (k *call) verify() payment.Answer {
 		return k.failed(t)
 	}
 	switch {
-	case len(result) != 1 || result[0].ID == "" || !result[0].Status.set:
+	case len(result) != 1 || result[0].ID == "" || !result[0].Status.Set:
 		return k.unknown("a result without a card")
-	case result[0].Status.n != 0:
-		return k.refuse(judgeCard(result[0].Status.n), k.words(fmt.Sprintf("the card has status %d", result[0].Status.n)))
+	case result[0].Status.N != 0:
+		return k.refuse(judgeCard(result[0].Status.N), k.words(fmt.Sprintf("the card has status %d", result[0].Status.N)))
 	}
 	return payment.Answer{Outcome: payment.Approved, Centre: payment.Centre{Token: string(result[0].ID)}}
 }
@@ -423,7 +373,7 @@ func (k *call) hold() payment.Answer {
 	}
 	b := k.open("hold.create")
 	b = append(b, `{"hold":{"cardId":`...)
-	b = quote(b, k.q.Attempt.Centre.Token)
+	b = wire.Quote(b, k.q.Attempt.Centre.Token)
 	b = k.appendTerminal(b)
 	b = memberInt(b, "amount", op.Amount.Minor)
 	b = memberInt(b, "time", minutes)
@@ -437,32 +387,38 @@ func (k *call) hold() payment.Answer {
 		return a
 	}
 	return payment.Answer{
-		Outcome: payment.Approved, Amount: amountOf(made.Amount), Claim: string(made.ID),
+		Outcome: payment.Approved, Amount: amountOf(made.Amount), Claim: k.claim(made.ID),
 		Centre: payment.Centre{Hold: string(made.ID), Terminal: k.c.cfg.TerminalID},
 	}
+}
+
+// claim is the name of a hold over all centres: another centre has holds of the same numbers.
+func (k *call) claim(id text) string {
+	endpoint := k.c.request.URL
+	return endpoint.Host + endpoint.Path + " " + string(id)
 }
 
 // judgeHold says what the result of hold.create or hold.dismiss proves: either it is the hold that
 // was made or let go, or the answer says why not.
 func (k *call) judgeHold(result list[holdDone]) (*holdDone, payment.Answer) {
-	if len(result) != 1 || !result[0].Status.set {
+	if len(result) != 1 || !result[0].Status.Set {
 		return nil, k.unknown("a result without a status")
 	}
 	r := &result[0]
 	named := r.ID != "" && r.ID != "0"
 	switch {
-	case r.Status.n == 0 && named && r.Amount.set && r.Amount.n != k.q.Operation.Amount.Minor:
-		return nil, k.unknown(fmt.Sprintf("asked for %d, answered %d", k.q.Operation.Amount.Minor, r.Amount.n))
-	case r.Status.n == 0 && named:
+	case r.Status.N == 0 && named && r.Amount.Set && r.Amount.N != k.q.Operation.Amount.Minor:
+		return nil, k.unknown(fmt.Sprintf("asked for %d, answered %d", k.q.Operation.Amount.Minor, r.Amount.N))
+	case r.Status.N == 0 && named:
 		return r, payment.Answer{}
-	case r.Status.n != 0 && !named:
-		say := fmt.Sprintf("status %d %s", r.Status.n, r.Description)
-		if v := judgeResponse(r.Status.n); v.outcome == payment.Refused {
+	case r.Status.N != 0 && !named:
+		say := fmt.Sprintf("status %d %s", r.Status.N, r.Description)
+		if v := judgeResponse(r.Status.N); v.outcome == payment.Refused {
 			return nil, k.refuse(v.reason, k.words(say))
 		}
 		return nil, k.unknown(say)
 	}
-	return nil, k.unknown(fmt.Sprintf("status %d for hold %q %s", r.Status.n, r.ID, r.Description))
+	return nil, k.unknown(fmt.Sprintf("status %d for hold %q %s", r.Status.N, r.ID, r.Description))
 }
 
 // holdMinutes is how long a hold is asked for: until an hour after ours ends at least, 30 days at
@@ -501,7 +457,7 @@ func (k *call) findHold() payment.Answer {
 	}
 	b := k.open("hold.get.cardId")
 	b = append(b, `{"cardId":`...)
-	b = quote(b, k.q.Attempt.Centre.Token)
+	b = wire.Quote(b, k.q.Attempt.Centre.Token)
 	b = append(b, `}}`...)
 	holds, t := exchange[holdInfo](k, b)
 	if t != nil {
@@ -529,13 +485,13 @@ func (k *call) findHold() payment.Answer {
 		if k.q.Claimed == nil {
 			return k.unknown(fmt.Sprintf("nobody can say whether hold %s is another payment's", h.ID))
 		}
-		claimed, failed := k.q.Claimed(k.ctx, string(h.ID))
+		claimed, failed := k.q.Claimed(k.ctx, k.claim(h.ID))
 		switch {
 		case failed != nil:
 			return k.unknown(fmt.Sprintf("whether hold %s is another payment's: %v", h.ID, failed))
 		case claimed:
 			continue
-		case !known || err != nil || h.ID == "" || h.ID == "0" || !h.Amount.set || h.Amount.n != op.Amount.Minor:
+		case !known || err != nil || h.ID == "" || h.ID == "0" || !h.Amount.Set || h.Amount.N != op.Amount.Minor:
 			// Nothing but its sum, or what cannot be read, speaks against it.
 			doubtful = append(doubtful, string(h.ID))
 		default:
@@ -558,21 +514,21 @@ func (k *call) findHold() payment.Answer {
 	}
 	h := candidates[0]
 	switch {
-	case !h.Status.set:
-	case h.Status.n == holdLive:
+	case !h.Status.Set:
+	case h.Status.N == holdLive:
 		return payment.Answer{
-			Outcome: payment.Approved, Amount: amountOf(h.Amount), Claim: string(h.ID),
+			Outcome: payment.Approved, Amount: amountOf(h.Amount), Claim: k.claim(h.ID),
 			Centre: payment.Centre{Hold: string(h.ID), Terminal: k.c.cfg.TerminalID},
 		}
-	case h.Status.n == holdDismissed || h.Status.n == holdLapsed:
+	case h.Status.N == holdDismissed || h.Status.N == holdLapsed:
 		// It was made, and the payer has his money back: for the payment that is no hold.
 		return payment.Answer{
 			Outcome: payment.Refused, Reason: payment.HoldGone,
-			Cause: k.words(fmt.Sprintf("hold %s was made, but it is over (status %d)", h.ID, h.Status.n)),
+			Cause: k.words(fmt.Sprintf("hold %s was made, but it is over (status %d)", h.ID, h.Status.N)),
 		}
 	}
 	// Charged: not by us, who do not know it yet.
-	return k.unknown(fmt.Sprintf("hold %s is this one, but it has status %d", h.ID, h.Status.n))
+	return k.unknown(fmt.Sprintf("hold %s is this one, but it has status %d", h.ID, h.Status.N))
 }
 
 // charge takes money in one stage (SVGate trans.pay.purpose).
@@ -602,7 +558,7 @@ func (k *call) capture() payment.Answer {
 	}
 	b := k.open("hold.dismiss.charge")
 	b = append(b, `{"hold":{"holdId":`...)
-	b = quote(b, k.q.Attempt.Centre.Hold)
+	b = wire.Quote(b, k.q.Attempt.Centre.Hold)
 	b = member(b, "ext", op.Ref)
 	b = k.appendTerminal(b)
 	b = append(b, `,"port":"`...)
@@ -624,7 +580,7 @@ func (k *call) refund() payment.Answer {
 	}
 	b := k.open("trans.reverse.partial")
 	b = append(b, `{"tran":{"tranId":`...)
-	b = quote(b, k.q.Attempt.Centre.RRN)
+	b = wire.Quote(b, k.q.Attempt.Centre.RRN)
 	b = memberInt(b, "reverseAmount", k.q.Operation.Amount.Minor)
 	b = member(b, "ext", k.q.Operation.Ref)
 	b = append(b, `}}}`...)
@@ -664,17 +620,17 @@ func (k *call) judgeTransaction(t *transaction) payment.Answer {
 	switch {
 	case t.Ext != "" && string(t.Ext) != k.q.Operation.Ref:
 		return k.unknown(say("transaction %q where %q was asked for", t.Ext, k.q.Operation.Ref))
-	case t.Status != "OK" && t.Resp.set && t.Resp.n != 0:
-		v := judgeResponse(t.Resp.n)
-		return payment.Answer{Outcome: v.outcome, Reason: v.reason, Cause: k.words(say("status %s, resp %d %s", t.Status, t.Resp.n, t.RespText))}
-	case t.Status != "OK" || t.Resp.n != 0:
-		return k.unknown(say("status %q, resp %d %s", t.Status, t.Resp.n, t.RespText))
+	case t.Status != "OK" && t.Resp.Set && t.Resp.N != 0:
+		v := judgeResponse(t.Resp.N)
+		return payment.Answer{Outcome: v.outcome, Reason: v.reason, Cause: k.words(say("status %s, resp %d %s", t.Status, t.Resp.N, t.RespText))}
+	case t.Status != "OK" || t.Resp.N != 0:
+		return k.unknown(say("status %q, resp %d %s", t.Status, t.Resp.N, t.RespText))
 	case strings.Trim(string(t.RefNum), "0") == "":
 		return k.unknown(say("status OK with refNum %q", t.RefNum))
-	case !t.Amount.set:
+	case !t.Amount.Set:
 		return k.unknown("status OK without a sum")
-	case t.Amount.n != asked.Minor:
-		return k.unknown(say("asked for %d, answered %d", asked.Minor, t.Amount.n))
+	case t.Amount.N != asked.Minor:
+		return k.unknown(say("asked for %d, answered %d", asked.Minor, t.Amount.N))
 	case t.Currency != "" && string(t.Currency) != asked.Currency.Numeric():
 		return k.unknown(say("asked for currency %s, answered %q", asked.Currency.Numeric(), t.Currency))
 	}
@@ -689,7 +645,7 @@ func (k *call) judgeTransaction(t *transaction) payment.Answer {
 func (k *call) findTransaction(missing func() payment.Answer) payment.Answer {
 	b := k.open("trans.ext")
 	b = append(b, `{"extId":`...)
-	b = quote(b, k.q.Operation.Ref)
+	b = wire.Quote(b, k.q.Operation.Ref)
 	b = append(b, `}}`...)
 	found, t := exchange[transaction](k, b)
 	switch {
@@ -718,12 +674,12 @@ func (k *call) uncaptured() payment.Answer {
 		over = "the centre does not know the hold"
 	case t != nil:
 		return k.failed(t)
-	case h.Status.n == holdLive:
+	case h.Status.N == holdLive:
 		return k.neverSeen()
-	case h.Status.n == holdDismissed || h.Status.n == holdLapsed:
-		over = fmt.Sprintf("the hold is over (status %d)", h.Status.n)
+	case h.Status.N == holdDismissed || h.Status.N == holdLapsed:
+		over = fmt.Sprintf("the hold is over (status %d)", h.Status.N)
 	default:
-		return k.unknown(fmt.Sprintf("the hold has status %d, and there is no transaction of ours", h.Status.n))
+		return k.unknown(fmt.Sprintf("the hold has status %d, and there is no transaction of ours", h.Status.N))
 	}
 	if k.early() {
 		return k.unknown(over + "; a transaction of ours may be shown later")
@@ -739,7 +695,7 @@ func (k *call) void() payment.Answer {
 	}
 	b := k.open("hold.dismiss")
 	b = append(b, `{"hold":{"holdId":`...)
-	b = quote(b, id)
+	b = wire.Quote(b, id)
 	b = k.appendTerminal(b)
 	b = memberInt(b, "amount", k.q.Operation.Amount.Minor)
 	b = append(b, `}}}`...)
@@ -771,10 +727,10 @@ func (k *call) findVoid() payment.Answer {
 	case t != nil:
 		return k.failed(t)
 	}
-	if asked := k.q.Operation.Amount.Minor; h.Amount.set && h.Amount.n != asked {
-		return k.unknown(fmt.Sprintf("asked for %d, the hold is of %d", asked, h.Amount.n))
+	if asked := k.q.Operation.Amount.Minor; h.Amount.Set && h.Amount.N != asked {
+		return k.unknown(fmt.Sprintf("asked for %d, the hold is of %d", asked, h.Amount.N))
 	}
-	switch h.Status.n {
+	switch h.Status.N {
 	case holdLive:
 		return k.neverSeen()
 	case holdDismissed:
@@ -785,7 +741,7 @@ func (k *call) findVoid() payment.Answer {
 		// Not payment.HoldGone: that would say that the payer has his money back.
 		return payment.Answer{Outcome: payment.Refused, Reason: payment.AlreadyCaptured, Cause: k.words("the hold was charged, not let go")}
 	}
-	return k.unknown(fmt.Sprintf("the hold has status %d", h.Status.n))
+	return k.unknown(fmt.Sprintf("the hold has status %d", h.Status.N))
 }
 
 // getHold asks for the hold of the attempt. Without trouble its status is set.
@@ -796,13 +752,13 @@ func (k *call) getHold() (*holdInfo, *trouble) {
 	}
 	b := k.open("hold.get.id")
 	b = append(b, `{"id":`...)
-	b = appendID(b, id)
+	b = wire.AppendID(b, id)
 	b = append(b, `}}`...)
 	result, t := exchange[holdInfo](k, b)
 	switch {
 	case t != nil:
 		return nil, t
-	case len(result) != 1 || string(result[0].ID) != id || !result[0].Status.set:
+	case len(result) != 1 || string(result[0].ID) != id || !result[0].Status.Set:
 		return nil, &trouble{cause: k.words("an answer that is not about hold " + id)}
 	}
 	return &result[0], nil
@@ -811,14 +767,6 @@ func (k *call) getHold() (*holdInfo, *trouble) {
 func (k *call) appendTerminal(b []byte) []byte {
 	b = member(b, "merchantId", k.c.cfg.MerchantID)
 	return member(b, "terminalId", k.c.cfg.TerminalID)
-}
-
-// appendID writes an id that the centre gave as the number it was, if it was one.
-func appendID(b []byte, id string) []byte {
-	if allDigits(id) && len(id) <= 18 && (id[0] != '0' || id == "0") {
-		return append(b, id...)
-	}
-	return quote(b, id)
 }
 
 // appendStan writes the n-th trace number: 000001 to 999999.
@@ -831,19 +779,10 @@ func appendStan(b []byte, n uint32) []byte {
 }
 
 func amountOf(i integer) money.Amount {
-	if !i.set {
+	if !i.Set {
 		return money.Amount{}
 	}
-	return money.New(i.n, money.UZS)
-}
-
-func allDigits(s string) bool {
-	for i := range len(s) {
-		if !isDigit(s[i]) {
-			return false
-		}
-	}
-	return s != ""
+	return money.New(i.N, money.UZS)
 }
 
 // maskPhone brings the centre's mask into the form that payers know from Octo, "+998** *****33":
@@ -852,15 +791,15 @@ func allDigits(s string) bool {
 func maskPhone(mask string) string {
 	var shown []byte // a mask without its punctuation
 	for i := range len(mask) {
-		if c := mask[i]; isDigit(c) || c == '*' || c|0x20 == 'x' || c == '#' {
+		if c := mask[i]; wire.IsDigit(c) || c == '*' || c|0x20 == 'x' || c == '#' {
 			shown = append(shown, c)
 		}
 	}
 	last := "**"
-	if n := len(shown); n >= 2 && isDigit(shown[n-1]) && isDigit(shown[n-2]) {
+	if n := len(shown); n >= 2 && wire.IsDigit(shown[n-1]) && wire.IsDigit(shown[n-2]) {
 		last = string(shown[n-2:])
 	}
-	if strings.HasPrefix(mask, "+") && len(shown) >= 4 && isDigit(shown[0]) && !strings.HasPrefix(string(shown), "998") {
+	if strings.HasPrefix(mask, "+") && len(shown) >= 4 && wire.IsDigit(shown[0]) && !strings.HasPrefix(string(shown), "998") {
 		return "+" + strings.Repeat("*", len(shown)-2) + last
 	}
 	return "+998** *****" + last

@@ -433,7 +433,7 @@ func TestClaims(t *testing.T) {
 	} {
 		q := question(payment.OpHold, payment.Query)
 		q.Claimed = test.claimed
-		if a := c.Ask(t.Context(), q); a.Outcome != test.outcome || a.Outcome == payment.Approved && a.Claim != "5" {
+		if a := c.Ask(t.Context(), q); a.Outcome != test.outcome || a.Outcome == payment.Approved && a.Claim != "centre.example/svgate 5" {
 			t.Errorf("%+v, want %s", a, test.outcome)
 		}
 	}

@@ -3,27 +3,15 @@ package svgate
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"strconv"
-	"strings"
-	"sync"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"holdfast/internal/processor"
-)
-
-const (
-	maxAnswerBytes = 1 << 20 // no answer we ask for is longer; a list of holds is a few hundred bytes each
-	maxCauseBytes  = 300
+	"holdfast/internal/processor/wire"
 )
 
 // call is one question under way: what was asked of it last, for the log.
@@ -62,13 +50,7 @@ func member(b []byte, name, value string) []byte {
 	b = append(b, ',', '"')
 	b = append(b, name...)
 	b = append(b, '"', ':')
-	return quote(b, value)
-}
-
-func quote(b []byte, value string) []byte {
-	// The only error is invalid UTF-8, which is then replaced; nothing that is sent can hold any.
-	b, _ = jsontext.AppendQuote(b, value)
-	return b
+	return wire.Quote(b, value)
 }
 
 func memberInt(b []byte, name string, value int64) []byte {
@@ -128,93 +110,33 @@ type (
 	}
 )
 
-// text reads a string or a number as text; null and absent are empty.
-type text string
-
-func (t *text) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	token, err := d.ReadToken()
-	if err != nil {
-		return err
-	}
-	switch token.Kind() {
-	case '"', '0':
-		*t = text(token.String())
-	case 'n':
-		*t = ""
-	default:
-		return fmt.Errorf("a %s where a text or a number belongs", token.Kind())
-	}
-	return nil
-}
-
-// integer reads an integer or its text; null, "" and absent are not set.
-type integer struct {
-	n   int64
-	set bool
-}
-
-func (i *integer) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	var digits text
-	if err := digits.UnmarshalJSONFrom(d); err != nil {
-		return err
-	}
-	*i = integer{}
-	if digits == "" {
-		return nil
-	}
-	n, err := strconv.ParseInt(string(digits), 10, 64)
-	if err != nil {
-		return errors.New("something else where an integer belongs") // the text itself might be a card number
-	}
-	*i = integer{n, true}
-	return nil
-}
-
-// list reads an array or a single object: SVGate gives both for the same thing.
-type list[T any] []T
-
-func (l *list[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	if d.PeekKind() != '{' {
-		return json.UnmarshalDecode(d, (*[]T)(l))
-	}
-	one := make([]T, 1)
-	if err := json.UnmarshalDecode(d, &one[0]); err != nil {
-		return err
-	}
-	*l = one
-	return nil
-}
-
-// Some hosts write messages in a Windows code page; that must not hide the code beside them.
-var lenient = jsontext.AllowInvalidUTF8(true)
-
-var buffers = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, 4096)) }}
+// JSON as centres write it.
+type (
+	text        = wire.Text
+	integer     = wire.Integer
+	list[T any] = wire.List[T]
+)
 
 // exchange sends a request that open began and reads its result. Either the result is non-nil or
 // the trouble is.
 func exchange[T any](k *call, request []byte) (list[T], *trouble) {
-	answer := buffers.Get().(*bytes.Buffer)
-	answer.Reset()
-	defer func() {
-		if answer.Cap() <= 64<<10 {
-			buffers.Put(answer)
-		}
-	}()
+	answer := wire.Buffer()
+	defer wire.Release(answer)
 	if t := k.post(request, answer); t != nil {
 		return nil, t
 	}
 	var e envelope[T]
-	if err := json.Unmarshal(answer.Bytes(), &e, lenient); err != nil {
-		return nil, &trouble{cause: k.words("unreadable answer: " + decodeError(err))}
+	if err := json.Unmarshal(answer.Bytes(), &e, wire.Lenient); err != nil {
+		return nil, &trouble{cause: k.words("unreadable answer: " + wire.DecodeError(err))}
 	}
 	if id := strconv.FormatInt(k.id, 10); string(e.ID) != id {
 		return nil, &trouble{cause: k.words(fmt.Sprintf("the answer is to request %q, asked was %s", e.ID, id))}
 	}
 	if e.Error != nil {
-		if e.Error.Code.n == 0 {
+		if e.Error.Code.N == 0 {
 			return nil, &trouble{cause: k.words("an error without a code: " + string(e.Error.Message))}
 		}
-		k.code = e.Error.Code.n
+		k.code = e.Error.Code.N
 		return nil, &trouble{code: k.code, cause: k.words(strconv.FormatInt(k.code, 10) + " " + string(e.Error.Message))}
 	}
 	if e.Result == nil {
@@ -223,127 +145,20 @@ func exchange[T any](k *call, request []byte) (list[T], *trouble) {
 	return e.Result, nil
 }
 
-// decodeError is what is wrong with a text without a piece of it: it might show a card number.
-func decodeError(err error) string {
-	var syntactic *jsontext.SyntacticError
-	if errors.As(err, &syntactic) {
-		return fmt.Sprintf("no JSON from byte %d on", syntactic.ByteOffset)
-	}
-	var semantic *json.SemanticError
-	if errors.As(err, &semantic) {
-		return fmt.Sprintf("not what was expected at byte %d", semantic.ByteOffset)
-	}
-	return "not JSON"
-}
-
-// post sends a request and reads the body of a good answer. It goes where it was configured to go
-// and nowhere else, for a RoundTripper follows no redirect; and it is not sent twice: net/http
-// repeats a POST only when it had not written a byte of it.
+// post sends a request and reads the body of a good answer.
 func (k *call) post(request []byte, answer *bytes.Buffer) *trouble {
-	c := k.c
-	req := c.request.WithContext(k.ctx)
-	req.Body = io.NopCloser(bytes.NewReader(request))
-	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(request)), nil }
-	req.ContentLength = int64(len(request))
-	response, err := c.http.RoundTrip(req)
-	if err != nil {
-		return k.unanswered(err)
-	}
-	defer response.Body.Close()
+	reply, lost := wire.Post(k.ctx, k.c.http, k.c.request, request, answer)
 	switch {
-	case response.StatusCode == http.StatusUnauthorized:
-		// RFC 9110 §15.5.2: an origin server that answers 401 has not applied the request and says
-		// how to authenticate. Without that header it was somebody else who answered.
-		return &trouble{denied: response.Header.Get("WWW-Authenticate") != "", cause: k.words("HTTP 401")}
-	case response.StatusCode != http.StatusOK:
-		return &trouble{cause: k.words("HTTP " + strconv.Itoa(response.StatusCode))}
-	}
-	n, err := answer.ReadFrom(io.LimitReader(response.Body, maxAnswerBytes+1))
-	if err != nil {
-		return k.unanswered(err)
-	}
-	if n > maxAnswerBytes {
-		return &trouble{cause: k.words("an answer above 1 MiB")}
+	case lost != nil:
+		return &trouble{unsent: lost.Unsent, cause: k.words(lost.Cause)}
+	case reply.Status != http.StatusOK:
+		return &trouble{denied: reply.Denied, cause: k.words("HTTP " + strconv.Itoa(reply.Status))}
 	}
 	return nil
 }
 
-// unanswered tells a request that never left from one whose answer was lost.
-func (k *call) unanswered(err error) *trouble {
-	var dial *net.OpError
-	if errors.As(err, &dial) && dial.Op == "dial" {
-		return &trouble{unsent: true, cause: k.words("no connection: " + dial.Err.Error())}
-	}
-	switch cause := context.Cause(k.ctx); {
-	case cause == nil:
-	case errors.Is(cause, context.DeadlineExceeded):
-		return &trouble{cause: k.words("no answer in time")}
-	default:
-		return &trouble{cause: k.words("given up: " + cause.Error())}
-	}
-	var network *net.OpError
-	if errors.As(err, &network) {
-		err = network.Err // the addresses belong into the configuration, not into causes
-	}
-	return &trouble{cause: k.words("no answer: " + err.Error())}
-}
-
-// words makes a cause of the centre's words: on one line, bounded, and with nothing in it that is or
-// could be a card number or the code.
-func (k *call) words(say string) string {
-	if len(say) > 4*maxCauseBytes {
-		say = say[:4*maxCauseBytes]
-	}
-	if code := string(k.q.Code); code != "" {
-		say = strings.ReplaceAll(say, code, dots)
-	}
-	b := make([]byte, 0, len(k.method)+len(say)+2)
-	if k.method != "" {
-		b = append(append(b, k.method...), ": "...)
-	}
-	for i := 0; i < len(say) && len(b) < maxCauseBytes; {
-		if isDigit(say[i]) {
-			end, digits := digitRun(say, i)
-			if digits >= minCardDigits {
-				b = append(b, dots...)
-			} else {
-				b = append(b, say[i:end]...)
-			}
-			i = end
-			continue
-		}
-		r, size := utf8.DecodeRuneInString(say[i:])
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			r = ' '
-		}
-		b = utf8.AppendRune(b, r)
-		i += size
-	}
-	return string(b)
-}
-
-const (
-	dots          = "••••"
-	minCardDigits = 13 // no card number is shorter (ISO/IEC 7812-1)
-)
-
-func isDigit(c byte) bool { return '0' <= c && c <= '9' }
-
-// digitRun finds the end of a run of digits, which single spaces and hyphens do not interrupt.
-func digitRun(s string, i int) (end, digits int) {
-	for i < len(s) {
-		switch {
-		case isDigit(s[i]):
-			digits++
-			i++
-		case (s[i] == ' ' || s[i] == '-') && i+1 < len(s) && isDigit(s[i+1]):
-			i++
-		default:
-			return i, digits
-		}
-	}
-	return i, digits
-}
+// words makes a cause of the centre's words, without the payer's code.
+func (k *call) words(say string) string { return wire.Words(k.method, say, false, string(k.q.Code)) }
 
 // parseTime reads a createTime. SVGate's own form is not documented; hosts of its family write
 // these, in Tashkent time unless they say otherwise.

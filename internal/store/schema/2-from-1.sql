@@ -62,3 +62,10 @@ CREATE TABLE entries (
 INSERT INTO entries SELECT payment, n, operation, kind, at, currency, lines FROM entries_1 ORDER BY payment, n;
 DROP TABLE entries_1;
 CREATE UNIQUE INDEX entries_by_payment ON entries (payment, n);
+
+-- The card range table: each edition that an operator made. The last one is in force; without any, the built-in one.
+CREATE TABLE card_tables (
+  edition INTEGER PRIMARY KEY,
+  at      INTEGER NOT NULL,
+  cards   TEXT    NOT NULL
+);

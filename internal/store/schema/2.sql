@@ -114,3 +114,10 @@ CREATE TABLE claims (
   payment   INTEGER NOT NULL,
   PRIMARY KEY (processor, claim)
 ) WITHOUT ROWID;
+
+-- The card range table: each edition that an operator made. The last one is in force; without any, the built-in one.
+CREATE TABLE card_tables (
+  edition INTEGER PRIMARY KEY,
+  at      INTEGER NOT NULL,
+  cards   TEXT    NOT NULL
+);

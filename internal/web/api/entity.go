@@ -151,7 +151,7 @@ func (a *API) extended(p *payment.Payment, settings entitySettings) *holdfast.Ex
 		e.Fee, e.TransferSum = sum4(fee), sum4(transfer)
 		e.SelectedMethod = orNull(string(attempt.Method))
 		e.TariffID = holdfast.Integer(attempt.Fee.TariffID)
-		e.ProvCode = attempt.Processor
+		e.ProvCode = string(attempt.Method)
 		e.CardInputType = attempt.Input
 		e.Details = &holdfast.Details{
 			TransType: transType(attempt.Method), Commission: attempt.Fee.Rate.Percent(), CardType: attempt.Card.Scheme,

@@ -28,7 +28,7 @@ func (a *API) pay(w http.ResponseWriter, r *http.Request, body []byte) (_ any, e
 	if err != nil {
 		return nil, err
 	}
-	card, err := a.card(&request, &p)
+	card, err := a.card(ctx, &request, &p)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func (a *API) pay(w http.ResponseWriter, r *http.Request, body []byte) (_ any, e
 }
 
 // card checks what pay sends of a card.
-func (a *API) card(q *holdfast.PayRequest, p *payment.Payment) (gateway.Card, error) {
+func (a *API) card(ctx context.Context, q *holdfast.PayRequest, p *payment.Payment) (gateway.Card, error) {
 	method := payment.Method(q.Method)
 	switch {
 	case q.CardToken != "":
@@ -70,7 +70,11 @@ func (a *API) card(q *holdfast.PayRequest, p *payment.Payment) (gateway.Card, er
 		return gateway.Card{}, refusal(payment.CardUnknown, "pan: expected the card's number, digits only")
 	}
 	card := payment.Card{Number: number, Expiry: strings.TrimSpace(q.Exp), CVC: string(q.CVC2), Holder: q.CardHolderName}
-	if problem := card.Check(method, a.cfg.Store.Now()); problem != nil {
+	cards, err := a.cfg.Store.Cards(ctx)
+	if err != nil {
+		return gateway.Card{}, err
+	}
+	if problem := card.Check(cards.CardTable, method, a.cfg.Store.Now()); problem != nil {
 		return gateway.Card{}, refusal(problem.Reason, problem.Field+": "+problem.Detail)
 	}
 	return gateway.Card{Card: card, Method: method, Email: q.Email, Input: holdfast.CardInputMerchantSite}, nil
@@ -208,7 +212,11 @@ func (a *API) checkPan(w http.ResponseWriter, r *http.Request, body []byte) (_ a
 		return nil, refusal(payment.CardUnknown, "pan: expected the card's number, digits only")
 	}
 	card := payment.Card{Number: number, Expiry: strings.TrimSpace(request.ExpDate)}
-	if problem := card.Check(p.Attempt.Method, a.cfg.Store.Now()); problem != nil && problem.Reason != payment.WrongCVC {
+	cards, err := a.cfg.Store.Cards(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if problem := card.Check(cards.CardTable, p.Attempt.Method, a.cfg.Store.Now()); problem != nil && problem.Reason != payment.WrongCVC {
 		field := problem.Field
 		if field == "exp" {
 			field = "expDate"

@@ -115,7 +115,7 @@ func (a *API) terms(q *holdfast.PrepareRequest, shop merchant.Shop) (terms payme
 	if !test && !settings.Live {
 		return fail(&failure{code: holdfast.CodeNotLive})
 	}
-	methods, err := a.methods(q.PaymentMethods, settings, test)
+	methods, err := a.methods(q.PaymentMethods, shop, currency, test)
 	if err != nil {
 		return fail(err)
 	}
@@ -182,27 +182,49 @@ func parseSum(field string, text holdfast.Decimal, c money.Currency) (money.Amou
 	return amount, nil
 }
 
-func (a *API) methods(asked []holdfast.PaymentMethod, settings *merchant.Settings, test bool) ([]payment.Method, error) {
+// methods are what the payer may choose of: those asked for, or all that the shop has contracted. What is
+// frozen is what was asked for, so a method that no centre takes now stays among them; but one must be
+// payable.
+func (a *API) methods(asked []holdfast.PaymentMethod, shop merchant.Shop, c money.Currency, test bool) ([]payment.Method, error) {
 	var methods []payment.Method
-	if len(asked) == 0 {
-		for _, m := range payment.Methods {
-			if settings.Takes(string(m)) && a.cfg.Gateway.Connected(m, test) {
-				methods = append(methods, m)
-			}
-		}
-		if len(methods) == 0 {
-			return nil, &failure{code: holdfast.CodePaymentMethod, message: "the shop has contracted no payment method that is connected"}
-		}
-		return methods, nil
-	}
 	for _, q := range asked {
 		m := payment.Method(strings.TrimSpace(q.Method))
-		if !slices.Contains(payment.Methods, m) || !settings.Takes(string(m)) {
-			return nil, &failure{code: holdfast.CodePaymentMethod, message: fmt.Sprintf("payment_methods: %.40q is unknown or not contracted", q.Method)}
+		if !slices.Contains(payment.Methods, m) || !shop.Settings.Takes(string(m)) {
+			return nil, fail(holdfast.CodePaymentMethod, fmt.Sprintf("payment_methods: %.40q is unknown or not contracted", q.Method))
 		}
 		if !slices.Contains(methods, m) {
 			methods = append(methods, m)
 		}
+	}
+	all := len(asked) == 0
+	if all {
+		methods = slices.DeleteFunc(slices.Clone(payment.Methods), func(m payment.Method) bool { return !shop.Settings.Takes(string(m)) })
+	}
+	var payable []payment.Method
+	var why []string
+	code, field := holdfast.CodePaymentMethod, "payment_methods"
+	for _, m := range methods {
+		err := a.cfg.Gateway.Route(shop, m, c, test)
+		var refused *payment.Error
+		switch {
+		case err == nil:
+			payable = append(payable, m)
+		case !errors.As(err, &refused):
+			return nil, err
+		default:
+			why = append(why, refused.Detail)
+			if refused.Reason == payment.CurrencyNotAllowed {
+				code, field = holdfast.CodeCurrency, "currency"
+			}
+		}
+	}
+	switch {
+	case len(payable) == 0 && len(why) == 0:
+		return nil, fail(code, field+": the shop has contracted no payment method; ask the gateway's operator")
+	case len(payable) == 0:
+		return nil, fail(code, field+": "+strings.Join(why, "; "))
+	case all:
+		return payable, nil
 	}
 	return methods, nil
 }

@@ -82,7 +82,7 @@ func newWorldAt(t testing.TB, at time.Time) *world {
 	w.store, err = store.Open(store.Config{Dir: w.dir, Serve: true, Now: w.clock.Now, Log: log})
 	check(t, err)
 	t.Cleanup(func() { w.store.Close() })
-	centres := gateway.Centres{payment.Uzcard: uzcard}
+	centres := gateway.Centres{{Processor: uzcard, Method: payment.Uzcard}}
 	w.gateway = gateway.New(gateway.Config{Store: w.store, Live: centres, Test: centres, Log: log})
 	keys, err := vault.Open(filepath.Join(t.TempDir(), "key"))
 	check(t, err)

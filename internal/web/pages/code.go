@@ -52,7 +52,7 @@ func (s *site) codeView(v *visit) *codeForm {
 	view := &codeForm{
 		frame: newFrame(v.t, v.r, v.t.Get("code.title")+" · "+v.shop.Name, "two"), sumView: v.sum(),
 		Sent: v.t.Get("code.sent", "phone", strings.ReplaceAll(challenge.Phone, " ", unbroken), "card", card), Action: v.href(v.r.URL.Path), VerifyID: challenge.VerifyID,
-		Resends: payment.MaxResends - challenge.Resends, ResendAction: v.to("resend"), Masked: card, Ranges: rangesJSON(), Month: month(v),
+		Resends: payment.MaxResends - challenge.Resends, ResendAction: v.to("resend"), Masked: card, Ranges: s.rangesJSON(v.cards), Month: month(v),
 		PAN: v.panField(found, methods, methodNames(v.t, methods)), Expiry: v.expiryField(found), OtherHref: v.to("pay"),
 	}
 	view.Test = v.p.Terms.Test
@@ -131,8 +131,8 @@ func (s *site) resend(v *visit) {
 		s.elsewhere(v)
 		return
 	}
-	card, _, found := readCard(v.r.PostForm, []payment.Method{v.p.Attempt.Method}, v.now)
-	typed, known := card.Facts(), v.p.Attempt.Card
+	card, _, found := readCard(v.r.PostForm, v.cards.CardTable, []payment.Method{v.p.Attempt.Method}, v.now)
+	typed, known := card.Facts(v.cards.CardTable), v.p.Attempt.Card
 	switch {
 	case len(found) > 0 && found[0] == cvcWrong: // not needed for a further code
 		found = nil

@@ -87,7 +87,7 @@ var problems = []string{panEmpty, panDigits, panWrong, panMethod, expWrong, expE
 
 // readCard reads a typed card. Its number says which method it is, whatever was chosen; the choice
 // counts where the number says nothing. found is what is wrong, by field.
-func readCard(form map[string][]string, methods []payment.Method, now time.Time) (card payment.Card, method payment.Method, found []string) {
+func readCard(form map[string][]string, cards payment.CardTable, methods []payment.Method, now time.Time) (card payment.Card, method payment.Method, found []string) {
 	get := func(name string) string {
 		if values := form[name]; len(values) > 0 {
 			return values[0]
@@ -100,14 +100,14 @@ func readCard(form map[string][]string, methods []payment.Method, now time.Time)
 	}
 	typed := plain(get("pan"))
 	number, digits := payment.CleanNumber(typed)
-	if r, ok := payment.RangeOf(number); ok && slices.Contains(methods, r.Method) {
-		method = r.Method
+	if r, ok := cards.Find(number); ok && slices.Contains(methods, r.Method()) {
+		method = r.Method()
 	}
 	card = payment.Card{Number: number, Expiry: yymm(get("exp"))}
 	if method == payment.BankCard {
 		card.CVC, card.Holder = plain(get("cvc2")), strings.Join(strings.Fields(plain(get("holder"))), " ")
 	}
-	problem := card.Check(method, now)
+	problem := card.Check(cards, method, now)
 	switch {
 	case typed == "":
 		found = append(found, panEmpty)

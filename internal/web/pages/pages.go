@@ -23,6 +23,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"holdfast/internal/gateway"
@@ -89,8 +90,9 @@ var Paths = []string{"pay", "card", "3ds", "status", "resend", string(payment.Uz
 
 // site answers for the pages.
 type site struct {
-	cfg   Config
-	https bool
+	cfg    Config
+	https  bool
+	ranges atomic.Pointer[drawnRanges] // the card range table as the script last got it
 }
 
 // New makes the pages. They take GET and HEAD of /pay/…, /{method}/sms/…, /3ds/…, /status/… and
@@ -165,18 +167,24 @@ func serveIcon(w http.ResponseWriter, _ *http.Request) {
 
 // visit is one request about a payment.
 type visit struct {
-	w    http.ResponseWriter
-	r    *http.Request
-	t    text.Texts
-	p    payment.Payment
-	shop merchant.Shop
-	now  time.Time
+	w     http.ResponseWriter
+	r     *http.Request
+	t     text.Texts
+	p     payment.Payment
+	shop  merchant.Shop
+	cards *store.Cards
+	now   time.Time
 }
 
 // with finds the payment that the path names.
 func (s *site) with(serve func(*visit)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		v := &visit{w: w, r: r, t: askedLanguage(r), now: s.cfg.Store.Now()}
+		var err error
+		if v.cards, err = s.cfg.Store.Cards(r.Context()); err != nil {
+			s.fail(v, err)
+			return
+		}
 		id, err := payment.ParseID(r.PathValue("uuid"))
 		if err != nil {
 			s.unknown(v)

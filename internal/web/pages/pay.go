@@ -6,13 +6,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/go-json-experiment/json"
 
 	"holdfast"
 	"holdfast/internal/gateway"
 	"holdfast/internal/payment"
+	"holdfast/internal/store"
 	"holdfast/internal/web/text"
 )
 
@@ -115,21 +115,24 @@ func (s *site) payPage(v *visit) {
 	s.draw(v.w, 200, "pay", s.payView(v))
 }
 
-// methods are those the payer can really use: the payment's, as far as a centre is connected.
-func (s *site) methods(p *payment.Payment) []payment.Method {
-	connected := slices.DeleteFunc(slices.Clone(p.Terms.Methods), func(m payment.Method) bool { return !s.cfg.Gateway.Connected(m, p.Terms.Test) })
+// methods are those the payer can really use: the payment's, as far as a centre takes them.
+func (s *site) methods(v *visit) []payment.Method {
+	t := &v.p.Terms
+	connected := slices.DeleteFunc(slices.Clone(t.Methods), func(m payment.Method) bool {
+		return s.cfg.Gateway.Route(v.shop, m, t.Amount.Currency, t.Test) != nil
+	})
 	if len(connected) == 0 {
-		return p.Terms.Methods
+		return t.Methods
 	}
 	return connected
 }
 
 func (s *site) payView(v *visit) *payForm {
-	methods := s.methods(&v.p)
+	methods := s.methods(v)
 	names := methodNames(v.t, methods)
 	found := v.problems()
 	view := &payForm{
-		frame: newFrame(v.t, v.r, "", "two"), sumView: v.sum(), told: v.payTold(), Action: v.to("card"), Ranges: rangesJSON(), Month: month(v),
+		frame: newFrame(v.t, v.r, "", "two"), sumView: v.sum(), told: v.payTold(), Action: v.to("card"), Ranges: s.rangesJSON(v.cards), Month: month(v),
 		PAN: v.panField(found, methods, names), Expiry: v.expiryField(found),
 	}
 	view.Title = v.t.Get("pay.title", "sum", view.Sum, "shop", v.shop.Name)
@@ -267,7 +270,7 @@ func (s *site) takeCard(v *visit) {
 		s.elsewhere(v)
 		return
 	}
-	card, method, found := readCard(v.r.PostForm, s.methods(&v.p), v.now)
+	card, method, found := readCard(v.r.PostForm, v.cards.CardTable, s.methods(v), v.now)
 	email := ""
 	if v.p.Terms.User != nil {
 		var ok bool
@@ -298,13 +301,22 @@ type cardRange struct {
 	Method string `json:"method"`
 }
 
-// rangesJSON is the card range table for the script. It is asked of the payment room, so that there
-// is one table; the script only hints with it, and the server decides.
-var rangesJSON = sync.OnceValue(func() string {
+// drawnRanges is an edition of the card range table, and how the script has it.
+type drawnRanges struct {
+	of   *store.Cards
+	json string
+}
+
+// rangesJSON is the card range table for the script, which only hints with it by a number's first four
+// digits: the server decides.
+func (s *site) rangesJSON(cards *store.Cards) string {
+	if drawn := s.ranges.Load(); drawn != nil && drawn.of == cards {
+		return drawn.json
+	}
 	ranges := []cardRange{}
 	for n := range 10_000 {
 		prefix := fmt.Sprintf("%04d", n)
-		r, ok := payment.RangeOf(prefix)
+		r, ok := cards.Find(prefix)
 		if !ok {
 			continue
 		}
@@ -312,11 +324,12 @@ var rangesJSON = sync.OnceValue(func() string {
 			ranges[last].To = prefix
 			continue
 		}
-		ranges = append(ranges, cardRange{From: prefix, To: prefix, Scheme: r.Scheme, Method: string(r.Method)})
+		ranges = append(ranges, cardRange{From: prefix, To: prefix, Scheme: r.Scheme, Method: string(r.Method())})
 	}
 	out, err := json.Marshal(ranges)
 	if err != nil {
 		panic(err) // strings can be written
 	}
+	s.ranges.Store(&drawnRanges{cards, string(out)})
 	return string(out)
-})
+}

@@ -89,7 +89,7 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.store.Close() })
-	w.gateway = gateway.New(gateway.Config{Store: w.store, Log: log, Test: centres})
+	w.gateway = gateway.New(gateway.Config{Store: w.store, Log: log, Live: centres, Test: centres})
 	secret := merchant.NewSecret()
 	if w.shop, err = w.store.CreateShop(context.Background(), merchant.Shop{Name: "Ipak Yoʻli bozori", SecretHash: secret.Hash(), UniqueKey: []byte("key")}); err != nil {
 		t.Fatal(err)
@@ -148,7 +148,7 @@ func (w *world) connect(simURL string, log *slog.Logger) gateway.Centres {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return gateway.Centres{payment.Uzcard: u, payment.Humo: h, payment.BankCard: acquirer}
+	return gateway.Centres{{Processor: u, Method: payment.Uzcard}, {Processor: h, Method: payment.Humo}, {Processor: acquirer, Method: payment.BankCard}}
 }
 
 func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }

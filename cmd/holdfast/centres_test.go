@@ -1,0 +1,264 @@
+package main
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/gateway"
+	"holdfast/internal/merchant"
+	"holdfast/internal/money"
+	"holdfast/internal/payment"
+	"holdfast/internal/processor/rbs"
+	"holdfast/internal/sim"
+	"holdfast/internal/store"
+)
+
+// newsroom is a gateway with an acquirer, whose news a test brings itself: of its own accord the simulator
+// tells nobody.
+type newsroom struct {
+	t       *testing.T
+	sim     *sim.Sim
+	store   *store.Store
+	gateway *gateway.Gateway
+	door    http.Handler
+	shop    merchant.Shop
+	n       int
+}
+
+const newsKey, otherKey = "key of the first acquirer", "key of the second"
+
+func newNewsroom(t *testing.T) *newsroom {
+	t.Helper()
+	quiet := slog.New(slog.DiscardHandler)
+	r := &newsroom{t: t, sim: sim.New(sim.Config{Seed: 7})}
+	centre := httptest.NewServer(r.sim.Handler())
+	t.Cleanup(centre.Close)
+	page := func(payment.ID) string { return "https://pay.example/3ds" }
+	acquirer, err := rbs.New(rbs.Config{
+		Endpoint: centre.URL + "/rbs", Login: simLogin, Password: simLogin, ReturnURL: page, MethodNotificationURL: page,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.store, err = store.Open(store.Config{Dir: t.TempDir(), Serve: true, Log: quiet}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.store.Close() })
+	r.gateway = gateway.New(gateway.Config{Store: r.store, Log: quiet, Live: gateway.Centres{{Processor: acquirer, Method: payment.BankCard}}})
+	r.door = acquirerCallback(r.gateway, r.store, []rbs.Secret{newsKey, otherKey}, quiet)
+	return r
+}
+
+// atBank is a payment whose payer is with his bank.
+func (r *newsroom) atBank() payment.Payment {
+	r.t.Helper()
+	r.n++
+	p, _, err := r.gateway.Prepare(r.t.Context(), r.shop, payment.Terms{
+		ShopPaymentID: fmt.Sprint(r.n), Amount: money.New(100_000, money.UZS), Methods: []payment.Method{payment.BankCard},
+		ReturnURL: "https://shop.example/back", Language: "uz",
+	}, 15*time.Minute)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	card := sim.Card{}
+	for _, c := range r.sim.Cards() {
+		if c.Behaviour == "frictionless" && c.Scheme == "visa" {
+			card = c
+		}
+	}
+	handed := gateway.Card{Card: payment.Card{Number: card.PAN, Expiry: card.Exp, CVC: card.CVC}, Method: payment.BankCard, Input: "octo_page"}
+	if p, err = r.gateway.Pay(r.t.Context(), r.shop, p.ID, handed); err != nil || p.State != payment.Challenged {
+		r.t.Fatalf("%s, %v", p.State, err)
+	}
+	return p
+}
+
+// inDoubt is a payment whose money the acquirer holds, and of which we do not know it: the answer was lost.
+func (r *newsroom) inDoubt() payment.Payment {
+	r.t.Helper()
+	p := r.atBank()
+	// The connector looks at the order after a lost answer; that is lost too.
+	for _, method := range []string{"rbs.continue", "rbs.status"} {
+		if err := r.sim.AddFault(sim.Fault{Method: method, Name: "answer_lost"}); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	p, err := r.gateway.Proceed(r.t.Context(), p.ID, payment.StepMethod)
+	if err != nil || p.Open == nil || p.State == payment.Held {
+		r.t.Fatalf("%s, open %v, %v", p.State, p.Open, err)
+	}
+	r.sim.ClearFaults()
+	return p
+}
+
+// news is what the acquirer says of a payment, signed with a key.
+func news(p payment.Payment, key string, change ...func(url.Values)) url.Values {
+	v := url.Values{"mdOrder": {p.Attempt.Centre.Hold}, "orderNumber": {p.Open.Ref}, "operation": {"approved"}, "status": {"1"}, "amount": {"100000"}}
+	for _, change := range change {
+		change(v)
+	}
+	signed := ""
+	for _, name := range slices.Sorted(maps.Keys(v)) {
+		signed += name + ";" + v.Get(name) + ";"
+	}
+	mac := hmac.New(sha256.New, []byte(key))
+	mac.Write([]byte(signed))
+	v.Set("checksum", strings.ToUpper(hex.EncodeToString(mac.Sum(nil))))
+	v.Set("sign_alias", "a key")
+	return v
+}
+
+func (r *newsroom) get(v url.Values) int {
+	return r.bring(httptest.NewRequest(http.MethodGet, "/processor/bank_card?"+v.Encode(), nil))
+}
+
+func (r *newsroom) post(v url.Values) int {
+	q := httptest.NewRequest(http.MethodPost, "/processor/bank_card", strings.NewReader(v.Encode()))
+	q.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return r.bring(q)
+}
+
+func (r *newsroom) bring(q *http.Request) int {
+	w := httptest.NewRecorder()
+	r.door.ServeHTTP(w, q)
+	return w.Code
+}
+
+func (r *newsroom) read(id payment.ID) payment.Payment {
+	r.t.Helper()
+	p, err := r.store.Payment(context.Background(), id)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return p
+}
+
+// TestNewsOfAnAcquirer: news that is signed has the acquirer asked, whichever way it comes and whatever it
+// claims; a repeat changes nothing.
+func TestNewsOfAnAcquirer(t *testing.T) {
+	r := newNewsroom(t)
+	claims := func(name, value string) func(url.Values) { return func(v url.Values) { v.Set(name, value) } }
+	for name, bring := range map[string]func(payment.Payment) int{
+		"GET":                   func(p payment.Payment) int { return r.get(news(p, newsKey)) },
+		"POST":                  func(p payment.Payment) int { return r.post(news(p, newsKey)) },
+		"the other key":         func(p payment.Payment) int { return r.get(news(p, otherKey)) },
+		"it claims a failure":   func(p payment.Payment) int { return r.get(news(p, newsKey, claims("status", "0"))) },
+		"it claims another sum": func(p payment.Payment) int { return r.get(news(p, newsKey, claims("amount", "1"))) },
+		"it claims a deposit":   func(p payment.Payment) int { return r.get(news(p, newsKey, claims("operation", "deposited"))) },
+	} {
+		p := r.inDoubt()
+		again := p
+		for range 3 {
+			if code := bring(again); code != http.StatusOK {
+				t.Errorf("%s: HTTP %d", name, code)
+			}
+			got := r.read(p.ID)
+			if got.State != payment.Held || got.Open != nil || got.Held != money.New(100_000, money.UZS) || got.Captured.Positive() {
+				t.Errorf("%s: it is %s, held %s, captured %s, open %v", name, got.State, got.Held, got.Captured, got.Open)
+			}
+		}
+	}
+}
+
+// TestNewsIsNoProof: what the acquirer's books do not say does not become true by being told, signed or not.
+func TestNewsIsNoProof(t *testing.T) {
+	r := newNewsroom(t)
+	p := r.inDoubt()
+	// The acquirer is out of reach: its news alone moves nothing, and the question stays open.
+	if err := r.sim.AddFault(sim.Fault{Method: "rbs.status", Name: "fail_before", Times: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if code := r.get(news(p, newsKey)); code != http.StatusOK {
+		t.Errorf("HTTP %d", code)
+	}
+	if got := r.read(p.ID); got.State == payment.Held || got.Open == nil || got.Held.Positive() {
+		t.Errorf("by the news alone it is %s, held %s", got.State, got.Held)
+	}
+
+	before := r.read(p.ID)
+	order := func(name string) func(url.Values) { return func(v url.Values) { v.Set("orderNumber", name) } }
+	forged := news(p, newsKey)
+	forged.Set("status", "0")
+	twice := news(p, newsKey)
+	twice.Add("orderNumber", p.Open.Ref)
+	unsigned := news(p, newsKey)
+	unsigned.Del("checksum")
+	for name, c := range map[string]struct {
+		code int
+		want int
+	}{
+		"forged":             {r.get(forged), http.StatusForbidden},
+		"forged, by POST":    {r.post(forged), http.StatusForbidden},
+		"one name twice":     {r.get(twice), http.StatusForbidden},
+		"unsigned":           {r.get(unsigned), http.StatusForbidden},
+		"a stranger's key":   {r.get(news(p, "key of a stranger")), http.StatusForbidden},
+		"no key":             {r.get(news(p, "")), http.StatusForbidden},
+		"nothing":            {r.get(nil), http.StatusForbidden},
+		"no order":           {r.get(news(p, newsKey, order(""))), http.StatusForbidden},
+		"an unknown payment": {r.get(news(p, newsKey, order("1732700437604_1"))), http.StatusNotFound},
+		"no name of ours":    {r.get(news(p, newsKey, order("invoice 7"))), http.StatusNotFound},
+		"no number":          {r.get(news(p, newsKey, order("1732700437604_x"))), http.StatusNotFound},
+		"no such number":     {r.get(news(p, newsKey, order("1_99999999999999999999"))), http.StatusNotFound},
+		// It is this payment's, and nothing is asked under that name now.
+		"another operation": {r.get(news(p, newsKey, order(fmt.Sprintf("1732700437604_%d_9", p.Number)))), http.StatusOK},
+		"no form":           {r.bring(httptest.NewRequest(http.MethodGet, "/processor/bank_card?%zz", nil)), http.StatusBadRequest},
+		"JSON": {r.bring(httptest.NewRequest(http.MethodPost, "/processor/bank_card", strings.NewReader(`{"orderNumber":"`+p.Open.Ref+`"}`))),
+			http.StatusForbidden},
+		"by PUT": {r.bring(httptest.NewRequest(http.MethodPut, "/processor/bank_card?"+news(p, newsKey).Encode(), nil)), http.StatusMethodNotAllowed},
+	} {
+		if c.code != c.want {
+			t.Errorf("%s: HTTP %d, want %d", name, c.code, c.want)
+		}
+	}
+	if got := r.read(p.ID); got.Version != before.Version {
+		t.Errorf("it was asked about, or changed: version %d, before %d, %s", got.Version, before.Version, got.State)
+	}
+}
+
+// TestNewsBeforeTheAnswer: an acquirer that tells before it answers, and waits for us to take it, does not wait
+// for its own answer.
+func TestNewsBeforeTheAnswer(t *testing.T) {
+	r := newNewsroom(t)
+	p := r.atBank()
+	told := make(chan int, 1)
+	asked, release := make(chan struct{}), make(chan struct{})
+	slow := gateway.New(gateway.Config{Store: r.store, Log: slog.New(slog.DiscardHandler), At: func(point gateway.Point, _ payment.ID) {
+		if point == gateway.QuestionCommitted {
+			close(asked)
+			<-release // its answer comes only when its news was taken
+		}
+	}})
+	door := acquirerCallback(slow, r.store, []rbs.Secret{newsKey}, slog.New(slog.DiscardHandler))
+	done := make(chan error)
+	go func() { _, err := slow.Proceed(t.Context(), p.ID, payment.StepMethod); done <- err }()
+	<-asked
+	go func() {
+		w := httptest.NewRecorder()
+		door.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/processor/bank_card?"+news(p, newsKey).Encode(), nil))
+		told <- w.Code
+	}()
+	select {
+	case code := <-told:
+		if code != http.StatusOK {
+			t.Errorf("HTTP %d", code)
+		}
+	case <-time.After(10 * time.Second): // acquirers give up after five
+		t.Error("it waits for the answer")
+	}
+	close(release)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

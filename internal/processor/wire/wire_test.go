@@ -1,0 +1,126 @@
+package wire_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json"
+
+	"holdfast/internal/processor/wire"
+)
+
+// TestWords: nothing in a cause is or could be a card number, a phone or a secret, and it is one short line.
+func TestWords(t *testing.T) {
+	for say, want := range map[string]string{
+		"card 8600313260861293 refused":       "m: card •••• refused",
+		"card 8600 3132 6086-1293.":           "m: card ••••.",
+		"refNum 010967385013":                 "m: refNum 010967385013",
+		"call 998901234533 or 998 90 1234533": "m: call •••• or ••••",
+		"code hunter2 is wrong\n\x00now":      "m: code •••• is wrong  now",
+		"of 12":                               "m: of 12",
+	} {
+		if got := wire.Words("m", say, true, "hunter2", "12", ""); got != want {
+			t.Errorf("%q becomes %q, want %q", say, got, want)
+		}
+	}
+	if got := wire.Words("", "998901234533", false); got != "998901234533" {
+		t.Errorf("without phones: %q", got)
+	}
+	if got := wire.Words("m", strings.Repeat("x", 10_000), false); len(got) > 310 {
+		t.Errorf("%d bytes", len(got))
+	}
+}
+
+func TestSecretNeverPrints(t *testing.T) {
+	secret := wire.Secret("hunter2")
+	text, err := json.Marshal(map[string]any{"a": secret})
+	for _, said := range []string{fmt.Sprintf("%v %s %q %#v %x", secret, secret, secret, secret, secret), string(text)} {
+		if strings.Contains(said, "hunter2") || strings.Contains(said, "68756e74657232") || err != nil {
+			t.Errorf("%s, %v", said, err)
+		}
+	}
+}
+
+// TestPost: what each failure of a call proves.
+func TestPost(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/denied":
+			w.Header().Set("WWW-Authenticate", "Basic")
+			w.WriteHeader(401)
+		case "/proxy":
+			w.WriteHeader(401)
+		case "/long":
+			w.Write(make([]byte, 2<<20))
+		case "/half":
+			w.Header().Set("Content-Length", "100")
+			w.Write([]byte("half"))
+		case "/half502":
+			w.Header().Set("Content-Length", "100")
+			w.WriteHeader(502)
+			w.Write([]byte("half"))
+		case "/away":
+			http.Redirect(w, r, "/denied", http.StatusTemporaryRedirect)
+		}
+	}))
+	t.Cleanup(server.Close)
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err := errors.Join(err, closed.Close()); err != nil {
+		t.Fatal(err)
+	}
+	through := wire.RoundTripper(nil, 1)
+	for address, want := range map[string]struct {
+		reply  wire.Reply
+		unsent bool
+		cause  string
+	}{
+		server.URL + "/":                         {wire.Reply{Status: 200}, false, ""},
+		server.URL + "/denied":                   {wire.Reply{Status: 401, Denied: true}, false, ""},
+		server.URL + "/proxy":                    {wire.Reply{Status: 401}, false, ""},
+		server.URL + "/away":                     {wire.Reply{Status: 307}, false, ""},
+		server.URL + "/half502":                  {wire.Reply{Status: 502}, false, ""},
+		server.URL + "/half":                     {wire.Reply{}, false, "no answer: unexpected EOF"},
+		server.URL + "/long":                     {wire.Reply{}, false, "an answer above 1 MiB"},
+		"http://" + closed.Addr().String() + "/": {wire.Reply{}, true, "no connection"},
+	} {
+		to, err := http.NewRequest(http.MethodPost, address, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		buffer := wire.Buffer()
+		reply, lost := wire.Post(t.Context(), through, to, []byte("x"), buffer)
+		wire.Release(buffer)
+		if reply != want.reply || (lost != nil) != (want.cause != "") || lost != nil && (lost.Unsent != want.unsent || !strings.HasPrefix(lost.Cause, want.cause)) {
+			t.Errorf("%s: %+v, %+v; want %+v", address, reply, lost, want)
+		}
+	}
+	through.(*http.Transport).CloseIdleConnections()
+}
+
+// TestTolerantJSON: a number or its text, one or several.
+func TestTolerantJSON(t *testing.T) {
+	var got struct {
+		A, B, C wire.Integer
+		D       wire.Text
+		E, F    wire.List[wire.Text]
+		G       wire.List[struct{ X wire.Text }]
+	}
+	if err := json.Unmarshal([]byte(`{"A":7,"B":"7","C":null,"D":860,"E":["x",1],"F":[],"G":{"X":"y"}}`), &got); err != nil {
+		t.Fatal(err)
+	}
+	seven := wire.Integer{N: 7, Set: true}
+	if got.A != seven || got.B != seven || got.C.Set || got.D != "860" || len(got.E) != 2 || got.E[1] != "1" || len(got.G) != 1 || got.G[0].X != "y" {
+		t.Errorf("%+v", got)
+	}
+	for _, bad := range []string{`{"A":"8600313260861293x"}`, `{"A":1.5}`, `{"A":true}`, `{"D":{}}`, `{"A":`} {
+		err := json.Unmarshal([]byte(bad), &got)
+		if err == nil || strings.Contains(wire.DecodeError(err), "86003") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
