@@ -31,6 +31,9 @@ type Config struct {
 	Test    Centres       // for payments with test: true; a simulator, so that no money moves
 	HoldFor time.Duration // how long an undecided hold lasts where the shop sets nothing; default 30 minutes
 	Log     *slog.Logger
+	// WrongCodes is how many wrong codes are taken for one card within an hour, over all its real payments;
+	// 0: no limit but each payment's own.
+	WrongCodes int
 	// At, which may be nil, is called at each named point between two steps of a question, for tests
 	// that end the process there.
 	At func(point Point, id payment.ID)
@@ -54,7 +57,8 @@ const DefaultHoldFor = 30 * time.Minute
 
 // Gateway takes payments. It is safe for concurrent use.
 type Gateway struct {
-	cfg Config
+	cfg        Config
+	wrongCodes wrongCodes
 
 	mu     sync.Mutex
 	asking map[payment.ID]chan struct{} // closed when the question of this process is answered
@@ -73,7 +77,7 @@ func New(cfg Config) *Gateway {
 	if cfg.At == nil {
 		cfg.At = func(Point, payment.ID) {}
 	}
-	g := &Gateway{cfg: cfg, asking: make(map[payment.ID]chan struct{})}
+	g := &Gateway{cfg: cfg, wrongCodes: wrongCodes{most: cfg.WrongCodes}, asking: make(map[payment.ID]chan struct{})}
 	g.idle = sync.NewCond(&g.mu)
 	return g
 }
@@ -123,6 +127,11 @@ func (g *Gateway) Pay(ctx context.Context, shop merchant.Shop, id payment.ID, ca
 	if centre == nil {
 		return p, &payment.Error{Reason: payment.MethodNotAllowed, Detail: fmt.Sprintf("no processing centre is connected for %s", card.Method)}
 	}
+	if !p.Terms.Test {
+		if err := g.wrongCodes.check(card.Facts(), g.cfg.Store.Now()); err != nil {
+			return p, err
+		}
+	}
 	capabilities := centre.Capabilities()
 	fee := shop.Settings.Tariff.For(string(card.Method))
 	holdFor := min(shop.Settings.HoldFor(string(card.Method), g.cfg.HoldFor), capabilities.LongestHold)
@@ -144,7 +153,21 @@ func (g *Gateway) Resend(ctx context.Context, id payment.ID, card payment.Card) 
 
 // SubmitCode hands in the payer's code (seed: check_sms_key).
 func (g *Gateway) SubmitCode(ctx context.Context, id payment.ID, verifyID int64, code payment.OTP) (payment.Payment, error) {
-	return g.do(ctx, id, payment.SubmitCode{VerifyID: verifyID}, secrets{code: code})
+	before, err := g.cfg.Store.Payment(ctx, id)
+	if err != nil {
+		return before, err
+	}
+	counted := before.Attempt != nil && before.Attempt.Challenge != nil && before.Attempt.Challenge.VerifyID == verifyID && !before.Terms.Test
+	if counted && before.State == payment.Challenged {
+		if err := g.wrongCodes.check(before.Attempt.Card, g.cfg.Store.Now()); err != nil {
+			return before, err
+		}
+	}
+	p, err := g.do(ctx, id, payment.SubmitCode{VerifyID: verifyID}, secrets{code: code})
+	if err == nil && counted && p.WrongCodes > before.WrongCodes {
+		g.wrongCodes.count(before.Attempt.Card, g.cfg.Store.Now())
+	}
+	return p, err
 }
 
 // Proceed goes on after the payer's browser came back from a step of 3-D Secure.

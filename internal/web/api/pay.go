@@ -178,7 +178,7 @@ func (a *API) checkSMSKey(w http.ResponseWriter, r *http.Request, body []byte) (
 func (a *API) byNumber(ctx context.Context, number int64) (payment.Payment, error) {
 	p, err := a.cfg.Store.PaymentByNumber(ctx, number)
 	if errors.Is(err, store.ErrNotFound) {
-		return p, refusal(payment.WrongCode, "")
+		return p, &payment.Error{Reason: payment.WrongCode}
 	}
 	return p, err
 }
@@ -198,13 +198,15 @@ func (a *API) checkPan(w http.ResponseWriter, r *http.Request, body []byte) (any
 	}
 	ctx := r.Context()
 	p, err := a.cfg.Store.PaymentByNumber(ctx, int64(request.PaymentID))
-	if errors.Is(err, store.ErrNotFound) || err == nil && p.Attempt == nil {
-		return nil, refusal(payment.CardUnknown, "pan: not the card of this payment")
-	} else if err != nil {
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, err
 	}
-	web.Note(w, p.ID.String())
 	card := payment.Card{Number: number, Expiry: strings.TrimSpace(request.ExpDate)}
+	// Who does not know the card learns nothing of the payment, not even whether there is one.
+	if err != nil || p.Attempt == nil || !p.Attempt.Card.Same(card.Facts()) {
+		return nil, &payment.Error{Reason: payment.CardUnknown, Detail: "pan: not the card that is being tried on this payment; use pay for another card"}
+	}
+	web.Note(w, p.ID.String())
 	if problem := card.Check(p.Attempt.Method, a.cfg.Store.Now()); problem != nil && problem.Reason != payment.WrongCVC {
 		field := problem.Field
 		if field == "exp" {
