@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // How many deliveries are under way at once. An endpoint that answers gets more and more places;
@@ -21,6 +22,9 @@ const (
 	growth     = 4    // how many times more places an answer earns
 	keptStates = 20_000
 )
+
+// idleFor is how long a connection to a merchant's server is kept for the next notification.
+const idleFor = 90 * time.Second
 
 // endpoints knows how each merchant's server behaves.
 type endpoints struct {
@@ -123,7 +127,7 @@ func newClient(allowPrivate bool) *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
 			DialContext: dialer.DialContext, TLSHandshakeTimeout: connectWithin, ResponseHeaderTimeout: answerWithin,
-			MaxIdleConns: 4 * places, MaxIdleConnsPerHost: mostEach, MaxResponseHeaderBytes: answerBytes,
+			MaxIdleConns: places, MaxIdleConnsPerHost: mostEach, MaxConnsPerHost: mostEach, IdleConnTimeout: idleFor, MaxResponseHeaderBytes: answerBytes,
 			ForceAttemptHTTP2: true,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
