@@ -59,16 +59,6 @@ func (w *world) door(i int) *gateway.Gateway {
 	return w.gateway
 }
 
-// stepAll has each gateway do what is due.
-func (w *world) stepAll() {
-	w.t.Helper()
-	for i := range len(w.others) + 1 {
-		if _, err := w.door(i).Step(w.t.Context()); err != nil {
-			w.t.Fatal(err)
-		}
-	}
-}
-
 // stormRounds is how often a regime is played: short, or as often as STORM says (make storm).
 func stormRounds(t *testing.T, short int) int {
 	text := os.Getenv("STORM")
