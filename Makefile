@@ -1,9 +1,12 @@
 # Holdfast. `make` alone lists what there is.
 
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 GO    ?= go
 # Rooms in which things happen at once: their tests run under the race detector.
 RACED := . ./cmd/... ./internal/...
+# Rooms on the hot path: make test runs each of their benchmarks once, make bench measures with them.
+BENCHED := ./internal/store ./internal/payment ./internal/web/api
 
 .PHONY: help
 help: ## list these targets
@@ -16,6 +19,7 @@ build: ## build the program into ./holdfast
 .PHONY: test
 test: needs check ## everything CI runs: formatting, vet, staticcheck, all tests with the race detector
 	$(GO) test -race -timeout 20m $(GO_TEST_FLAGS) $(RACED)
+	$(GO) test -run '^$$' -bench . -benchtime 1x $(BENCHED)
 
 .PHONY: quick
 quick: ## all tests without the race detector
@@ -33,13 +37,24 @@ fmt: ## format all Go files
 	gofmt -w $$(git ls-files --cached --others --exclude-standard '*.go')
 
 .PHONY: needs
-needs: ## install what the tests need and the machine has not: a C compiler for the race detector, Chromium and axe-core for the pages
+needs: ## install what the tests need and the machine has not: a C compiler for the race detector, PostgreSQL, Chromium and axe-core for the pages
 	@tools/needs
 
+# Where make bench writes, and how much it does.
+BENCH    ?= bench-results
+DURATION ?= 60s
+PRELOAD  ?= 1000000
+RATES    ?= 100,200,400,600,800,1000,1200
 .PHONY: bench
-bench: ## benchmarks of the rooms, and then whole payments a second with the books checked after it
-	$(GO) test -run '^$$' -bench . -benchmem ./internal/store ./internal/payment ./internal/web/api
-	$(GO) run ./cmd/holdfast bench --local --duration 60s --concurrency 64 --ceiling
+bench: build ## measure everything of docs/performance.md and write it, with plots, into bench-results (about an hour)
+	mkdir -p $(BENCH)
+	$(GO) test -run '^$$' -bench . -benchmem $(BENCHED) | tee $(BENCH)/rooms.txt
+	./holdfast bench --local --duration $(DURATION) --concurrency 64 --ceiling --json | tee $(BENCH)/headline.json
+	./holdfast bench --local --duration 20s --sweep concurrency=1,2,4,8,16,32,64,128,256 --json | tee $(BENCH)/concurrency.json
+	./holdfast bench --local --duration 20s --sweep rate=$(RATES) --concurrency 256 --json | tee $(BENCH)/rates.json
+	./holdfast bench --local --duration $(DURATION) --sweep preload=0,$(PRELOAD),0,$(PRELOAD) --json | tee $(BENCH)/preload.json
+	./holdfast bench --local --duration 20s --sweep shops=1,100,1,100 --json | tee $(BENCH)/shops.json
+	./holdfast plot $(BENCH)/concurrency.json $(BENCH)/rates.json $(BENCH)/headline.json --out $(BENCH)/plots
 
 KILLS ?= 200
 .PHONY: kill

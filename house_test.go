@@ -361,9 +361,9 @@ func TestPackageComments(t *testing.T) {
 	}
 }
 
-func TestArchitectureIsTwoPages(t *testing.T) {
-	if lines := strings.Count(read(t, "ARCHITECTURE.md"), "\n"); lines > 120 {
-		t.Errorf("ARCHITECTURE.md has %d lines; two pages are 120", lines)
+func TestArchitectureIsThreePages(t *testing.T) {
+	if lines := strings.Count(read(t, "ARCHITECTURE.md"), "\n"); lines > 160 {
+		t.Errorf("ARCHITECTURE.md has %d lines; three pages are 160", lines)
 	}
 }
 

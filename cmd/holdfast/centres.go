@@ -79,6 +79,7 @@ type connecting struct {
 	doubt          time.Duration
 	apiURL, payURL string
 	vault          *vault.Vault
+	http           *http.Client // what carries the calls
 	log            *slog.Logger
 }
 
@@ -108,7 +109,7 @@ func (f centreFlags) connect(with connecting) (c centres, err error) {
 		c.callbackKeys = append(c.callbackKeys, f.Bank.CallbackKey)
 	}
 	if with.sim != "" {
-		if err := simulatedFlags(with.sim).connectTo(c.test, with); err != nil {
+		if err := simulatedFlags(with.sim, f.Humo.OTP).connectTo(c.test, with); err != nil {
 			return c, fmt.Errorf("--sim: %w", err)
 		}
 		c.callbackKeys = append(c.callbackKeys, simLogin)
@@ -119,13 +120,13 @@ func (f centreFlags) connect(with connecting) (c centres, err error) {
 	return c, nil
 }
 
-// simulatedFlags are the contracts with the simulator.
-func simulatedFlags(sim string) (f centreFlags) {
+// simulatedFlags are the contracts with the simulator; otp says who makes Humo's codes.
+func simulatedFlags(sim string, otp humo.Mode) (f centreFlags) {
 	at := func(path string) string { return strings.TrimSuffix(sim, "/") + path }
 	f.Uzcard = svgateFlags{URL: at("/svgate"), Login: simLogin, Password: simLogin, Merchant: simMerchant, Terminal: simTerminal, Port: 1}
 	f.Humo = humoFlags{
 		URL: at("/humo"), Login: simLogin, Password: simLogin, Merchant: simMerchant, Terminal: simTerminal, Point: "100010", Centre: "HOLDFAST",
-		MiddlewareURL: at("/humo-middleware"), MiddlewareToken: simLogin, OTP: humo.Gateway, SMSURL: at("/sms/send"), SMSToken: simLogin,
+		MiddlewareURL: at("/humo-middleware"), MiddlewareToken: simLogin, OTP: otp, SMSURL: at("/sms/send"), SMSToken: simLogin,
 	}
 	f.Bank = rbsFlags{URL: at("/rbs"), Login: simLogin, Password: simLogin, CallbackKey: simLogin}
 	return f
@@ -141,7 +142,7 @@ func (f centreFlags) connectTo(to gateway.Centres, with connecting) error {
 	if u := f.Uzcard; u.URL != "" {
 		connector, err := svgate.New(svgate.Config{
 			Endpoint: u.URL, Login: u.Login, Password: u.Password, MerchantID: u.Merchant, TerminalID: u.Terminal, Port: u.Port,
-			Shown: with.doubt, Log: with.log,
+			HTTP: with.http, Shown: with.doubt, Log: with.log,
 		})
 		if err := add(payment.Uzcard, connector, err); err != nil {
 			return err
@@ -158,7 +159,7 @@ func (f centreFlags) connectTo(to gateway.Centres, with connecting) error {
 			CodeKey: humo.Secret(base64.RawStdEncoding.EncodeToString(key)),
 			Seal:    func(plain []byte) ([]byte, error) { return with.vault.Seal(purposeCard, plain) },
 			Unseal:  func(sealed []byte) ([]byte, error) { return with.vault.Unseal(purposeCard, sealed) },
-			Shown:   with.doubt, Log: with.log,
+			HTTP:    with.http, Shown: with.doubt, Log: with.log,
 		})
 		if err := add(payment.Humo, connector, err); err != nil {
 			return err
@@ -171,7 +172,7 @@ func (f centreFlags) connectTo(to gateway.Centres, with connecting) error {
 		connector, err := rbs.New(rbs.Config{
 			Endpoint: b.URL, Login: b.Login, Password: b.Password,
 			ReturnURL: page("/back"), FinishURL: page("/back"), MethodNotificationURL: page("/method"),
-			CallbackURL: with.apiURL + "/" + callbackElement + "/bank_card", Shown: with.doubt, Log: with.log,
+			CallbackURL: with.apiURL + "/" + callbackElement + "/bank_card", HTTP: with.http, Shown: with.doubt, Log: with.log,
 		})
 		if err := add(payment.BankCard, connector, err); err != nil {
 			return err

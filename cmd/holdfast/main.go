@@ -42,6 +42,7 @@ type cli struct {
 	Payment paymentCmd `cmd:"" help:"List payments, or tell everything about one."`
 	Audit   auditCmd   `cmd:"" help:"Derive everything again from the stored facts and compare."`
 	Bench   benchCmd   `cmd:"" help:"Measure whole payments a second, and check the books afterwards."`
+	Plot    plotCmd    `cmd:"" help:"Draw what bench has measured."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,14 +11,19 @@ import (
 	"net/http"
 	_ "net/http/pprof" // on --debug-listen, and nowhere else
 	"net/netip"
+	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+
 	"holdfast/internal/gateway"
 	"holdfast/internal/merchant"
 	"holdfast/internal/notify"
+	"holdfast/internal/outward"
 	"holdfast/internal/store"
 	"holdfast/internal/vault"
 	"holdfast/internal/web"
@@ -27,7 +33,7 @@ import (
 
 type serveCmd struct {
 	data
-	Listen      string        `help:"Address to serve on." default:"127.0.0.1:8080" placeholder:"ADDRESS"`
+	Listen      string        `help:"Address to serve on, where systemd hands over no socket." default:"127.0.0.1:8080" placeholder:"ADDRESS"`
 	APIURL      string        `name:"api-url" help:"Where merchants reach the API; default: the address served on." placeholder:"URL"`
 	PayURL      string        `name:"pay-url" help:"Where payers reach the pages; default: the address served on." placeholder:"URL"`
 	TLSCert     string        `name:"tls-cert" help:"Certificate for HTTPS (PEM)." type:"existingfile" placeholder:"FILE"`
@@ -36,7 +42,7 @@ type serveCmd struct {
 	Sim         string        `help:"A simulator (holdfast sim): for test payments, and for all where no real centre is set." placeholder:"URL"`
 	HoldTimeout time.Duration `help:"How long a hold waits for a decision where the shop sets nothing." default:"30m"`
 	Doubt       time.Duration `help:"How long after an operation a centre's \"not found\" proves nothing." default:"2m"`
-	DebugListen string        `help:"Loopback address for profiles of the running process (net/http/pprof); default: none." placeholder:"ADDRESS"`
+	DebugListen string        `help:"Loopback address for profiles of the running process (net/http/pprof) and the store's counts of commits (/debug/store); default: none." placeholder:"ADDRESS"`
 	JSON        bool          `help:"Say where it serves as one line of JSON, once it is ready."`
 
 	centreFlags
@@ -57,27 +63,59 @@ GET /healthz says that it runs, GET /readyz that it can take payments.`
 }
 
 func (c *serveCmd) Run(ctx context.Context, p program) error {
-	g, err := c.start(c.logger(p.stderr))
+	log := c.logger(p.stderr)
+	g, err := c.start(log)
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		err = p.print(map[string]string{"api": g.apiURL, "pages": g.payURL, "data": c.Data})
-	} else {
-		fmt.Fprintf(p.stdout, "holdfast serves at %s (data in %s). Stop it with Ctrl-C.\n", g.apiURL, c.Data)
-	}
+	says := map[string]string{"api": g.apiURL, "pages": g.payURL, "data": c.Data}
 	if c.DebugListen != "" {
-		_, stop, err := listenAndServe(c.DebugListen, http.DefaultServeMux, c.logger(p.stderr))
+		url, stop, err := listenAndServe(c.DebugListen, g.debug(), log)
 		if err != nil {
 			return errors.Join(err, g.stop())
 		}
 		defer stop()
+		says["debug"] = url
 	}
+	if c.JSON {
+		err = p.print(says)
+	} else {
+		fmt.Fprintf(p.stdout, "holdfast serves at %s (data in %s). Stop it with Ctrl-C.\n", g.apiURL, c.Data)
+	}
+	tell(daemon.SdNotifyReady, log)
+	watched, endWatch := context.WithCancel(ctx)
+	var watchdog sync.WaitGroup
+	watchdog.Go(func() { feed(watched, g.alive, log) })
 	select {
 	case <-ctx.Done():
 	case err = <-g.failed:
 	}
+	endWatch()
+	watchdog.Wait()
+	tell(daemon.SdNotifyStopping, log)
 	return errors.Join(err, g.stop())
+}
+
+// debugStore is where --debug-listen tells of the store's work.
+const debugStore = "/debug/store"
+
+// storeStats is what it tells, counted from the start of the process.
+type storeStats struct {
+	Commits    uint64 `json:"commits"`    // made durable
+	Operations uint64 `json:"operations"` // answered by them
+	Waiting    int    `json:"waiting"`    // handed in and not yet taken up
+}
+
+// debug serves what --debug-listen has beside the profiles.
+func (g *running) debug() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", http.DefaultServeMux)
+	mux.HandleFunc("GET "+debugStore, func(w http.ResponseWriter, _ *http.Request) {
+		s := g.store.Stats()
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(storeStats{Commits: s.Commits, Operations: s.Jobs, Waiting: s.Waiting})
+	})
+	return mux
 }
 
 // running is a gateway that serves.
@@ -86,6 +124,7 @@ type running struct {
 	store          *store.Store
 	vault          *vault.Vault
 	gateway        *gateway.Gateway
+	notifier       *notify.Notifier
 	server         *http.Server
 	failed         chan error // the server's end, if nobody asked for it
 	endLoops       context.CancelFunc
@@ -104,6 +143,7 @@ func (c *serveCmd) start(log *slog.Logger) (*running, error) {
 	if err != nil {
 		return nil, err
 	}
+	collectLess()
 	s, err := store.Open(store.Config{Dir: c.Data, Serve: true, Log: log})
 	if err != nil {
 		return nil, err
@@ -115,13 +155,28 @@ func (c *serveCmd) start(log *slog.Logger) (*running, error) {
 	return g, nil
 }
 
+// What a gateway keeps in memory is little, and what it throws away is much: with the usual settings an eighth
+// of its time goes into collecting it.
+const (
+	garbagePercent = 400
+	memoryBytes    = 192 << 20 // from here on it collects as often as it must
+)
+
+// collectLess tunes the garbage collector, where the environment does not.
+func collectLess() {
+	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetGCPercent(garbagePercent)
+		debug.SetMemoryLimit(memoryBytes)
+	}
+}
+
 func (g *running) serve(c *serveCmd, proxies []netip.Prefix, log *slog.Logger) (err error) {
 	if g.vault, err = openVault(c.Data); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", c.Listen)
+	listener, err := listen(c.Listen)
 	if err != nil {
-		return fmt.Errorf("cannot listen on %s: %w (use another --listen)", c.Listen, err)
+		return err
 	}
 	scheme := "http"
 	if c.TLSCert != "" {
@@ -129,14 +184,14 @@ func (g *running) serve(c *serveCmd, proxies []netip.Prefix, log *slog.Logger) (
 	}
 	base := scheme + "://" + listener.Addr().String()
 	g.apiURL, g.payURL = orElse(c.APIURL, base), orElse(c.PayURL, base)
-	centres, err := c.connect(connecting{sim: c.Sim, doubt: c.Doubt, apiURL: g.apiURL, payURL: g.payURL, vault: g.vault, log: log})
+	centres, err := c.connect(connecting{sim: c.Sim, doubt: c.Doubt, apiURL: g.apiURL, payURL: g.payURL, vault: g.vault, http: &http.Client{Transport: new(outward.Transport)}, log: log})
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	g.gateway = gateway.New(gateway.Config{Store: g.store, Live: centres.live, Test: centres.test, HoldFor: c.HoldTimeout, WrongCodes: gateway.WrongCodes, Log: log})
-	notifier := notify.New(notify.Config{
+	g.notifier = notify.New(notify.Config{
 		Store: g.store, Decide: g.gateway.Decide, AllowPrivate: centres.simulated, Log: log,
-		UniqueKey: func(shop merchant.Shop) (string, error) { return uniqueKey(g.vault, shop) },
+		UniqueKey: rememberKeys(g.vault),
 	})
 	// Nobody else serves from this store: what is open was left by a process that is gone.
 	ctx, endLoops := context.WithCancel(context.Background())
@@ -152,7 +207,7 @@ func (g *running) serve(c *serveCmd, proxies []netip.Prefix, log *slog.Logger) (
 		}
 		g.gateway.Run(ctx)
 	})
-	g.loops.Go(func() { notifier.Run(ctx) })
+	g.loops.Go(func() { g.notifier.Run(ctx) })
 
 	site := web.Site{
 		API:   api.New(api.Config{Gateway: g.gateway, Store: g.store, PayURL: g.payURL, Log: log}),
@@ -235,6 +290,36 @@ const purposeUniqueKey = "unique_key"
 func uniqueKey(v *vault.Vault, shop merchant.Shop) (string, error) {
 	key, err := v.Unseal(purposeUniqueKey, shop.UniqueKey)
 	return string(key), err
+}
+
+// keysRemembered bounds how many unsealed keys are kept in memory.
+const keysRemembered = 10_000
+
+// rememberKeys is uniqueKey for those who need the same keys again and again: unsealing one costs more than the
+// signatures that are made with it.
+func rememberKeys(v *vault.Vault) func(merchant.Shop) (string, error) {
+	var mu sync.Mutex
+	keys := make(map[string]string) // by how they are sealed
+	return func(shop merchant.Shop) (string, error) {
+		sealed := string(shop.UniqueKey)
+		mu.Lock()
+		key, ok := keys[sealed]
+		mu.Unlock()
+		if ok {
+			return key, nil
+		}
+		key, err := uniqueKey(v, shop)
+		if err != nil {
+			return "", err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if len(keys) >= keysRemembered {
+			clear(keys)
+		}
+		keys[sealed] = key
+		return key, nil
+	}
 }
 
 func orElse(text, otherwise string) string {

@@ -26,6 +26,7 @@ The same for people, in a browser: http://127.0.0.1:8090/`
 }
 
 func (c *simCmd) Run(ctx context.Context, p program) error {
+	collectLess()
 	log := c.logger(p.stderr)
 	url, stop, err := listenAndServe(c.Listen, sim.New(sim.Config{Logger: log}).Handler(), log)
 	if err != nil {

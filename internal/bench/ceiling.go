@@ -3,12 +3,12 @@ package bench
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"sync"
-	"sync/atomic"
+	"strings"
 	"time"
 )
 
@@ -51,35 +51,48 @@ func ServeEmpty(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-// Ceiling is the calls a second that such a server answers to as many callers.
+// Ceiling is the calls a second that such a server answers to as many callers, with the client that the
+// payers have.
 func Ceiling(ctx context.Context, baseURL string, concurrency int, duration time.Duration) (float64, error) {
-	address := baseURL[len("http://"):]
-	ctx, cancel := context.WithTimeout(ctx, duration)
-	defer cancel()
-	var calls atomic.Int64
-	var callers sync.WaitGroup
-	failed := make(chan error, concurrency)
-	began := time.Now()
-	for range concurrency {
-		callers.Go(func() {
-			c := newConn(address)
-			defer c.close()
-			for ctx.Err() == nil {
-				status, _, err := c.post("/set_accept", []byte(emptyRequest))
-				if err != nil || status != http.StatusOK {
-					failed <- fmt.Errorf("the empty server: HTTP %d: %v", status, err)
-					return
-				}
-				calls.Add(1)
-			}
-		})
-	}
-	callers.Wait()
-	elapsed := time.Since(began)
-	select {
-	case err := <-failed:
+	l, err := newLoop()
+	if err != nil {
 		return 0, err
-	default:
-		return float64(calls.Load()) / elapsed.Seconds(), nil
 	}
+	defer l.close()
+	address := strings.TrimPrefix(baseURL, "http://")
+	request := appendPost(nil, "/set_accept", address, []byte(emptyRequest))
+	calls, waiting := 0, concurrency
+	began := time.Now()
+	var failed error
+	for range concurrency {
+		fd, err := dial(address)
+		if err != nil {
+			return 0, fmt.Errorf("the empty server: %w", err)
+		}
+		c := &conn{fd: fd, lost: func(err error) { failed = err }}
+		c.take = func(m *message) error {
+			if status, err := m.status(); err != nil || status != http.StatusOK {
+				return fmt.Errorf("the empty server answers %q", m.line)
+			}
+			calls++
+			if l.now.Sub(began) >= duration || ctx.Err() != nil {
+				waiting--
+				return nil
+			}
+			return c.send(request)
+		}
+		if err := errors.Join(l.add(c), c.send(request)); err != nil {
+			return 0, fmt.Errorf("the empty server: %w", err)
+		}
+	}
+	err = l.run(func() (time.Duration, bool) {
+		return lookEvery, waiting == 0 || failed != nil || l.now.Sub(began) > duration+answerWithin
+	})
+	if err = errors.Join(err, failed, ctx.Err()); err != nil {
+		return 0, fmt.Errorf("the empty server: %w", err)
+	}
+	if waiting > 0 {
+		return 0, errors.New("the empty server does not answer all of its callers")
+	}
+	return float64(calls) / l.now.Sub(began).Seconds(), nil
 }

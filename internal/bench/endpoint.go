@@ -1,201 +1,118 @@
 package bench
 
 import (
-	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"holdfast"
 )
 
 // endpoint is the merchant's notify_url: it takes notifications, answers {}, and notes when each
-// decision was told. It is as lean as the payers are.
+// decision was told.
 type endpoint struct {
-	url      string
-	listener net.Listener
-	keys     []string
-	settled  chan struct{}
-	delays   histogram
+	url     string
+	loop    *loop
+	name    []byte // what the names of the run's payments begin with
+	shops   []Shop
+	decided map[int]time.Time // when set_accept was answered; gone once it is told
+	early   map[int]time.Time // told before the answer was read
 
-	received, forged atomic.Int64
-	shards           [64]shard
-}
-
-// shard is a part of the payments whose end is to be told.
-type shard struct {
-	mu      sync.Mutex
-	decided map[string]time.Time // when set_accept was answered
-	told    map[string]time.Time // notifications that came before the answer did
+	received, forged int64
+	delays           histogram
 }
 
 const (
 	sampleOneIn  = 64 // notifications whose signatures are verified
 	settleWithin = 30 * time.Second
-	longestNote  = 64 << 10
 )
 
-func listen(shops []Shop) (*endpoint, error) {
+func listen(l *loop, name string, shops []Shop) (*endpoint, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("the merchant's endpoint: %w", err)
 	}
-	e := &endpoint{url: "http://" + listener.Addr().String() + "/notify", listener: listener, settled: make(chan struct{})}
-	for _, s := range shops {
-		e.keys = append(e.keys, s.UniqueKey)
+	e := &endpoint{
+		url: "http://" + listener.Addr().String() + "/notify", loop: l, name: []byte(name), shops: shops,
+		decided: make(map[int]time.Time), early: make(map[int]time.Time),
 	}
-	for i := range e.shards {
-		e.shards[i].decided = make(map[string]time.Time)
-		e.shards[i].told = make(map[string]time.Time)
+	fd, err := detach(listener.(*net.TCPListener))
+	if err != nil {
+		return nil, fmt.Errorf("the merchant's endpoint: %w", err)
 	}
-	go func() {
-		for {
-			c, err := listener.Accept()
-			if err != nil {
-				return // closed
-			}
-			go e.serve(c)
-		}
-	}()
-	return e, nil
+	return e, l.add(&conn{fd: fd, ready: func() error { return e.accept(fd) }, lost: func(error) {}})
 }
 
-func (e *endpoint) close() { e.listener.Close() }
-
-var taken = []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
-
-func (e *endpoint) serve(c net.Conn) {
-	defer c.Close()
-	in := bufio.NewReaderSize(c, 8<<10)
-	var body []byte
-	for {
-		if _, err := in.ReadSlice('\n'); err != nil {
-			return // the gateway has closed an idle connection
-		}
-		header := http.Header{}
-		length, err := readSigned(in, header)
-		if err != nil || length > longestNote {
-			e.forged.Add(1)
-			return
-		}
-		if cap(body) < length {
-			body = make([]byte, length)
-		}
-		body = body[:length]
-		if _, err := io.ReadFull(in, body); err != nil {
-			return
-		}
-		e.take(body, header)
-		if _, err := c.Write(taken); err != nil {
-			return
+// accept takes in a connection of the gateway's.
+func (e *endpoint) accept(listener int) error {
+	fd, _, err := unix.Accept(listener)
+	if err != nil {
+		return nil // it has gone again; the next one is accepted all the same
+	}
+	unix.CloseOnExec(fd)
+	c := &conn{fd: fd}
+	c.take = func(m *message) error {
+		e.take(m)
+		return c.send(thanks)
+	}
+	c.lost = func(err error) {
+		if errors.Is(err, errNoLength) {
+			e.forged++
 		}
 	}
+	return e.loop.add(c)
 }
 
-// readSigned reads a header to its end and keeps the lines that sign the body.
-func readSigned(in *bufio.Reader, header http.Header) (length int, err error) {
-	length = -1
-	for {
-		line, err := in.ReadSlice('\n')
-		if err != nil {
-			return 0, err
-		}
-		line = bytes.TrimRight(line, "\r\n")
-		if len(line) == 0 {
-			break
-		}
-		name, value, _ := bytes.Cut(line, []byte(":"))
-		switch {
-		case strings.EqualFold(string(name), "Content-Length"):
-			if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil || length < 0 {
-				return 0, fmt.Errorf("%q is no length", value)
-			}
-		case len(name) > 8 && strings.EqualFold(string(name[:8]), "webhook-"):
-			header.Set(string(name), string(bytes.TrimSpace(value)))
-		}
-	}
-	if length < 0 {
-		return 0, errNoLength
-	}
-	return length, nil
-}
+var thanks = []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
 
 // take notes one notification.
-func (e *endpoint) take(body []byte, header http.Header) {
-	now := time.Now()
-	if e.received.Add(1)%sampleOneIn == 0 && !e.genuine(body, header) {
-		e.forged.Add(1)
-	}
-	if !bytes.Contains(body, []byte(`"status":"succeeded"`)) {
+func (e *endpoint) take(m *message) {
+	e.received++
+	rest, ours := bytes.CutPrefix(field(m.body, `"shop_transaction_id":"`, '"'), e.name)
+	n, err := strconv.Atoi(string(rest))
+	if !ours || err != nil {
+		e.forged++
 		return
 	}
-	uuid := string(field(body, `"octo_payment_UUID":"`, '"'))
-	s := e.shard(uuid)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if at, ok := s.decided[uuid]; ok {
-		delete(s.decided, uuid)
-		e.delays.add(now.Sub(at))
+	if e.received%sampleOneIn == 0 && !e.genuine(m, n) {
+		e.forged++
+	}
+	if !bytes.Contains(m.body, []byte(`"status":"succeeded"`)) {
 		return
 	}
-	s.told[uuid] = now
-}
-
-func (e *endpoint) genuine(body []byte, header http.Header) bool {
-	for _, key := range e.keys {
-		if _, err := holdfast.VerifyNotification(key, body, header); err == nil {
-			return true
-		}
-	}
-	return false
-}
-
-// decided notes that a decision was acknowledged and ought to be told.
-func (e *endpoint) decided(uuid string) {
-	s := e.shard(uuid)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, ok := s.told[uuid]; ok {
-		delete(s.told, uuid)
-		e.delays.add(0) // it was told before the answer was read
+	if at, ok := e.decided[n]; ok {
+		delete(e.decided, n)
+		e.delays.add(e.loop.now.Sub(at))
 		return
 	}
-	s.decided[uuid] = time.Now()
+	e.early[n] = e.loop.now
 }
 
-func (e *endpoint) shard(uuid string) *shard {
-	sum := uint32(2166136261) // FNV-1a
-	for i := range len(uuid) {
-		sum = (sum ^ uint32(uuid[i])) * 16777619
+// genuine verifies a notification's signatures as a careful merchant does.
+func (e *endpoint) genuine(m *message, n int) bool {
+	header := http.Header{}
+	for _, name := range []string{holdfast.HeaderWebhookID, holdfast.HeaderWebhookTimestamp, holdfast.HeaderWebhookSignature} {
+		header.Set(name, string(m.value(name)))
 	}
-	return &e.shards[sum%uint32(len(e.shards))]
+	_, err := holdfast.VerifyNotification(e.shops[n%len(e.shops)].UniqueKey, m.body, header)
+	return err == nil
+}
+
+// decide notes that a decision was acknowledged and ought to be told.
+func (e *endpoint) decide(n int) {
+	if _, ok := e.early[n]; ok {
+		delete(e.early, n)
+		e.delays.add(0)
+		return
+	}
+	e.decided[n] = e.loop.now
 }
 
 // missing is how many acknowledged decisions were not told.
-func (e *endpoint) missing() (n int64) {
-	for i := range e.shards {
-		s := &e.shards[i]
-		s.mu.Lock()
-		n += int64(len(s.decided))
-		s.mu.Unlock()
-	}
-	return n
-}
-
-// settle waits until everything was told, or the time for it is over.
-func (e *endpoint) settle() {
-	defer close(e.settled)
-	end := time.Now().Add(settleWithin)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for e.missing() > 0 && time.Now().Before(end) {
-		<-tick.C
-	}
-}
+func (e *endpoint) missing() int64 { return int64(len(e.decided)) }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -64,6 +65,8 @@ type Gateway struct {
 	asking map[payment.ID]chan struct{} // closed when the question of this process is answered
 	asked  int                          // questions under way
 	idle   *sync.Cond                   // no question is under way
+
+	stepped atomic.Int64 // when Step last got something done, in nanoseconds
 }
 
 // New makes a gateway.
@@ -79,6 +82,7 @@ func New(cfg Config) *Gateway {
 	}
 	g := &Gateway{cfg: cfg, wrongCodes: wrongCodes{most: cfg.WrongCodes}, asking: make(map[payment.ID]chan struct{})}
 	g.idle = sync.NewCond(&g.mu)
+	g.stepped.Store(time.Now().UnixNano())
 	return g
 }
 
@@ -405,8 +409,13 @@ func (g *Gateway) Step(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	g.stepped.Store(time.Now().UnixNano())
 	return len(ids), g.each(ids, func(id payment.ID) error { return g.attend(ctx, id, false) })
 }
+
+// Stepped is when Step or Recover last got something done: it looked what is due, or attended to a payment. While Run
+// runs and the store answers, that is not longer ago than a few of the slowest centre's answers take.
+func (g *Gateway) Stepped() time.Time { return time.Unix(0, g.stepped.Load()) }
 
 // Recover takes up every question that a process before this one left open. It is called once,
 // before the first request, by the process that alone serves from the store.
@@ -446,8 +455,12 @@ func (g *Gateway) attend(ctx context.Context, id payment.ID, orphan bool) error 
 		}
 		return payment.Begin(p, payment.Lapse{}, now)
 	})
-	if err != nil || change.Empty() {
+	if err != nil {
 		return err
+	}
+	defer func() { g.stepped.Store(time.Now().UnixNano()) }()
+	if change.Empty() {
+		return nil
 	}
 	p, err := g.ask(detached, change.Payment, secrets{})
 	if err == nil && p.Open != nil {

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"holdfast/internal/outward"
 )
 
 // private is every range that a notification must not reach, each by its first, an inner and its last address
@@ -149,7 +151,7 @@ func TestNoPrivateConnections(t *testing.T) {
 			hosts = append(hosts, host+":"+port)
 		}
 	}
-	try := func(client *http.Client, hosts []string) (opened int64, failures map[string]error) {
+	try := func(client *outward.Transport, hosts []string) (opened int64, failures map[string]error) {
 		before := connections.Load()
 		failures = make(map[string]error)
 		var mu sync.Mutex
@@ -161,7 +163,7 @@ func TestNoPrivateConnections(t *testing.T) {
 				req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+host+"/", strings.NewReader("{}"))
 				if err == nil {
 					var res *http.Response
-					if res, err = client.Do(req); err == nil {
+					if res, err = client.RoundTrip(req); err == nil {
 						res.Body.Close()
 					}
 				}
@@ -173,7 +175,7 @@ func TestNoPrivateConnections(t *testing.T) {
 		group.Wait()
 		return connections.Load() - before, failures
 	}
-	opened, failures := try(newClient(false), hosts)
+	opened, failures := try(newTransport(false), hosts)
 	if opened != 0 {
 		t.Errorf("%d connections were opened", opened)
 	}
@@ -191,7 +193,7 @@ func TestNoPrivateConnections(t *testing.T) {
 		t.Errorf("only %d of %d were refused by the check: %v", refused, len(failures), failures)
 	}
 	t.Logf("%d spellings of private addresses: %d refused by the check, the others no addresses here; 0 connections", len(failures), refused)
-	if opened, _ := try(newClient(true), hosts[:loopback]); opened < 5 {
+	if opened, _ := try(newTransport(true), hosts[:loopback]); opened < 5 {
 		t.Errorf("with private addresses allowed only %d connections were opened: this test shows nothing", opened)
 	}
 }

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/netip"
 	"sync"
 	"syscall"
-	"time"
+
+	"holdfast/internal/outward"
 )
 
 // How many deliveries are under way at once. An endpoint that answers gets more and more places;
@@ -22,9 +22,6 @@ const (
 	growth     = 4    // how many times more places an answer earns
 	keptStates = 20_000
 )
-
-// idleFor is how long a connection to a merchant's server is kept for the next notification.
-const idleFor = 90 * time.Second
 
 // endpoints knows how each merchant's server behaves.
 type endpoints struct {
@@ -116,22 +113,15 @@ func (e *endpoints) forget() {
 	}
 }
 
-// newClient makes the client that posts notifications. It follows no redirect, since a signed
+// newTransport makes what posts notifications. It follows no redirect, since a signed
 // notification is for one address only. Unless private addresses are allowed it looks at each address
 // it is about to connect to, so that no name can lead elsewhere.
-func newClient(allowPrivate bool) *http.Client {
+func newTransport(allowPrivate bool) *outward.Transport {
 	dialer := &net.Dialer{Timeout: connectWithin}
 	if !allowPrivate {
 		guard(dialer)
 	}
-	return &http.Client{
-		Transport: &http.Transport{
-			DialContext: dialer.DialContext, TLSHandshakeTimeout: connectWithin, ResponseHeaderTimeout: answerWithin,
-			MaxIdleConns: places, MaxIdleConnsPerHost: mostEach, MaxConnsPerHost: mostEach, IdleConnTimeout: idleFor, MaxResponseHeaderBytes: answerBytes,
-			ForceAttemptHTTP2: true,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	return &outward.Transport{Dial: dialer.DialContext, MostIdle: mostEach}
 }
 
 // guard makes a dialer look at the address of each socket before it connects.

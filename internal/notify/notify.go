@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -27,6 +28,7 @@ import (
 	"holdfast"
 	"holdfast/internal/merchant"
 	"holdfast/internal/money"
+	"holdfast/internal/outward"
 	"holdfast/internal/payment"
 	"holdfast/internal/store"
 )
@@ -73,9 +75,10 @@ const (
 // Notifier delivers events. Use New.
 type Notifier struct {
 	cfg       Config
-	client    *http.Client
+	transport *outward.Transport
 	endpoints *endpoints
 	results   chan store.Result
+	stepped   atomic.Int64 // see Stepped; nanoseconds
 }
 
 // New makes a Notifier.
@@ -83,11 +86,17 @@ func New(cfg Config) *Notifier {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return &Notifier{
-		cfg: cfg, client: newClient(cfg.AllowPrivate), endpoints: newEndpoints(),
+	n := &Notifier{
+		cfg: cfg, transport: newTransport(cfg.AllowPrivate), endpoints: newEndpoints(),
 		results: make(chan store.Result, recordAtOnce),
 	}
+	n.stepped.Store(time.Now().UnixNano())
+	return n
 }
+
+// Stepped is when Run last saw to it that what is due is sent: it asked the store, or had its hands full. While Run
+// runs and the store answers, that is less than a second ago.
+func (n *Notifier) Stepped() time.Time { return time.Unix(0, n.stepped.Load()) }
 
 // Step delivers what is due now, once, and returns how many events it sent. It is Run without
 // waiting, for tests and simulations.
@@ -249,10 +258,14 @@ func (r *round) claim(ctx context.Context) {
 	for {
 		room := r.n.endpoints.room()
 		if room <= 0 {
+			r.n.stepped.Store(time.Now().UnixNano())
 			return
 		}
 		deliveries, err := r.n.cfg.Store.Claim(ctx, min(room, recordAtOnce), lease, r.n.endpoints.admit)
-		if err != nil && ctx.Err() == nil {
+		switch {
+		case err == nil:
+			r.n.stepped.Store(time.Now().UnixNano())
+		case ctx.Err() == nil:
 			r.n.cfg.Log.Error("notifications cannot be taken from the store", "error", err)
 		}
 		for _, d := range deliveries {
@@ -434,11 +447,15 @@ func (n *Notifier) post(ctx context.Context, p *payment.Payment, d store.Deliver
 	if err != nil {
 		return 0, nil, fmt.Errorf("the notify_url cannot be used: %w", err)
 	}
+	if user := req.URL.User; user != nil {
+		password, _ := user.Password()
+		req.SetBasicAuth(user.Username(), password)
+	}
 	req.Header.Set("Content-Type", "application/json; charset=utf-8")
 	req.Header.Set("User-Agent", "Holdfast")
 	req.Header.Set("Holdfast-Attempt", strconv.Itoa(d.Attempt))
 	holdfast.SignWebhook(req.Header, key, WebhookID(d.Payment, d.Event.N), n.cfg.Store.Now(), body)
-	res, err := n.client.Do(req)
+	res, err := n.transport.RoundTrip(req)
 	if err != nil {
 		return 0, nil, fmt.Errorf("no answer: %w", err)
 	}

@@ -22,6 +22,9 @@ const (
 	OpRefund    Kind = "refund"    // give back what was taken, or part of it
 )
 
+// allKinds is every kind, in the order of their names.
+var allKinds = []Kind{OpCapture, OpChallenge, OpCharge, OpHold, OpRefund, OpVerify, OpVoid}
+
 // MovesMoney reports whether a lost answer leaves money in doubt.
 func (k Kind) MovesMoney() bool { return k != OpChallenge && k != OpVerify }
 

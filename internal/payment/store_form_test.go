@@ -2,6 +2,7 @@ package payment_test
 
 import (
 	"bytes"
+	"reflect"
 	"testing"
 	"time"
 
@@ -170,6 +171,40 @@ func TestTermsComeBackFromTheStore(t *testing.T) {
 
 func TestProgressComesBackFromTheStore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { roundTrip(t, anyProgress(t)) })
+}
+
+// What is written by hand is what package json writes.
+func TestStoreFormByHand(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		progress, op := anyProgress(t), anyOperation(t)
+		for _, c := range []struct {
+			value  any
+			append func([]byte) ([]byte, error)
+		}{{&progress, progress.AppendJSON}, {&op, op.AppendJSON}} {
+			want, err := json.Marshal(c.value, json.Deterministic(true))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := c.append([]byte("before "))
+			if err != nil || string(got) != "before "+string(want) {
+				t.Fatalf("by hand, %v:\n%s\nby json:\n%s", err, got, want)
+			}
+		}
+	})
+	// Every field that there is was in what was compared: a new one must be written, too.
+	for _, c := range []struct {
+		of   any
+		want int
+	}{{payment.Progress{}, 13}, {payment.Operation{}, 17}, {payment.Attempt{}, 11}, {payment.Challenge{}, 10}, {payment.Centre{}, 6},
+		{payment.CardFacts{}, 5}, {payment.FeeTerms{}, 4}, {payment.Limits{}, 2}, {payment.Refund{}, 7}, {payment.Decision{}, 4}} {
+		if n := reflect.TypeOf(c.of).NumField(); n != c.want {
+			t.Errorf("%T has %d fields, not %d: write the new one in encode.go, draw it in this file, and correct this table", c.of, n, c.want)
+		}
+	}
+	bad := payment.Operation{Cause: "\xff"}
+	if _, err := bad.AppendJSON(nil); err == nil {
+		t.Error("text that is no UTF-8 is written")
+	}
 }
 
 func TestEventsComeBackFromTheStore(t *testing.T) {

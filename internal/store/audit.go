@@ -2,13 +2,11 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
-	"zombiezen.com/go/sqlite"
 
 	"holdfast/internal/ledger"
 	"holdfast/internal/money"
@@ -40,15 +38,15 @@ const (
 	auditChunk    = 1000 // payments read in one snapshot, so that a long audit holds up no checkpoint
 )
 
-// Audit derives everything again from the stored rows and compares: invariants 1-8, 10, 13 and 16
+// Audit derives everything again from the stored rows and compares: invariants 1-8, 10, 12, 13 and 16
 // of docs/payment-cycle.md. It can run beside a serving gateway. progress, which may be nil, is called
 // now and then with the number of payments looked at and the number there are.
 func (s *Store) Audit(ctx context.Context, progress func(done, of int)) (*Audit, error) {
 	a := &Audit{Balances: make(map[money.Currency]map[ledger.Account]int64)}
 	total := 0
-	err := s.read(ctx, func(conn *sqlite.Conn) error {
-		return query(conn, `SELECT count(*) FROM payments`, nil, func(row *sqlite.Stmt) error {
-			total = row.ColumnInt(0)
+	err := s.engine.read(ctx, func(q querier) error {
+		return q.query(`SELECT count(*) FROM payments`, nil, func(r record) error {
+			total = int(r.int(0))
 			return nil
 		})
 	})
@@ -60,12 +58,8 @@ func (s *Store) Audit(ctx context.Context, progress func(done, of int)) (*Audit,
 			return nil, err
 		}
 		last := from
-		err := s.read(ctx, func(conn *sqlite.Conn) (err error) {
-			if err := script1(conn, "BEGIN"); err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, script1(conn, "COMMIT")) }()
-			last, err = s.auditChunk(conn, a, from)
+		err := s.engine.snapshot(ctx, func(q querier) (err error) {
+			last, err = s.auditChunk(q, a, from)
 			return err
 		})
 		if err != nil {
@@ -111,17 +105,17 @@ type audited struct {
 }
 
 // auditChunk looks at the payments after row from and returns the last row it saw.
-func (s *Store) auditChunk(conn *sqlite.Conn, a *Audit, from int64) (last int64, err error) {
+func (s *Store) auditChunk(q querier, a *Audit, from int64) (last int64, err error) {
 	var chunk []*audited
 	bySeq := make(map[int64]*audited)
 	last = from
-	err = query(conn, selectPayment+` WHERE seq > ?1 ORDER BY seq LIMIT ?2`,
-		[]any{from, auditChunk}, func(stmt *sqlite.Stmt) error {
-			r, err := s.scan(stmt)
+	err = q.query(selectPayment+` WHERE p.seq > ?1 ORDER BY p.seq LIMIT ?2`,
+		[]any{from, auditChunk}, func(rec record) error {
+			r, err := s.scan(rec)
 			if err != nil {
 				a.violate(7, r.payment.ID, "%v", err)
 			}
-			p := &audited{row: r, open: stmt.ColumnText(18)}
+			p := &audited{row: r, open: rec.text(16)}
 			last = r.seq
 			bySeq[r.seq] = p
 			if err == nil {
@@ -133,18 +127,18 @@ func (s *Store) auditChunk(conn *sqlite.Conn, a *Audit, from int64) (last int64,
 		return last, err
 	}
 	between := []any{from, last}
-	err = query(conn, `SELECT payment, n, record FROM operations WHERE payment > ?1 AND payment <= ?2 ORDER BY payment, n`, between, func(stmt *sqlite.Stmt) error {
-		p := bySeq[stmt.ColumnInt64(0)]
+	err = q.query(`SELECT payment, n, record FROM operations WHERE payment > ?1 AND payment <= ?2 ORDER BY payment, n`, between, func(rec record) error {
+		p := bySeq[rec.int(0)]
 		if p == nil {
 			return nil // see auditOrphans
 		}
 		var op payment.Operation
-		if err := json.Unmarshal(blob(stmt, 2), &op); err != nil {
-			a.violate(6, p.payment.ID, "operation %d cannot be read: %v", stmt.ColumnInt(1), err)
+		if err := json.Unmarshal(rec.blob(2), &op); err != nil {
+			a.violate(6, p.payment.ID, "operation %d cannot be read: %v", int(rec.int(1)), err)
 			return nil
 		}
-		if op.N != stmt.ColumnInt(1) {
-			a.violate(6, p.payment.ID, "operation %d calls itself %d", stmt.ColumnInt(1), op.N)
+		if op.N != int(rec.int(1)) {
+			a.violate(6, p.payment.ID, "operation %d calls itself %d", int(rec.int(1)), op.N)
 		}
 		p.operations = append(p.operations, op)
 		a.Operations++
@@ -153,18 +147,18 @@ func (s *Store) auditChunk(conn *sqlite.Conn, a *Audit, from int64) (last int64,
 	if err != nil {
 		return last, err
 	}
-	err = query(conn, `SELECT payment, n, operation, kind, currency, lines FROM entries WHERE payment > ?1 AND payment <= ?2 ORDER BY payment, n`, between, func(stmt *sqlite.Stmt) error {
-		p := bySeq[stmt.ColumnInt64(0)]
+	err = q.query(`SELECT payment, n, operation, kind, currency, lines FROM entries WHERE payment > ?1 AND payment <= ?2 ORDER BY payment, n`, between, func(rec record) error {
+		p := bySeq[rec.int(0)]
 		if p == nil {
 			return nil
 		}
-		lines, err := ledger.ParseLines(stmt.ColumnText(5), money.Currency(stmt.ColumnText(4)))
+		lines, err := ledger.ParseLines(rec.text(5), money.Currency(rec.text(4)))
 		if err != nil {
-			a.violate(7, p.payment.ID, "entry %d: %v", stmt.ColumnInt(1), err)
+			a.violate(7, p.payment.ID, "entry %d: %v", int(rec.int(1)), err)
 			return nil
 		}
-		p.entries = append(p.entries, Entry{N: stmt.ColumnInt(1), Entry: ledger.Entry{
-			Operation: stmt.ColumnText(2), Kind: ledger.Kind(stmt.ColumnText(3)), Lines: lines,
+		p.entries = append(p.entries, Entry{N: int(rec.int(1)), Entry: ledger.Entry{
+			Operation: rec.text(2), Kind: ledger.Kind(rec.text(3)), Lines: lines,
 		}})
 		a.Entries++
 		return nil
@@ -172,13 +166,13 @@ func (s *Store) auditChunk(conn *sqlite.Conn, a *Audit, from int64) (last int64,
 	if err != nil {
 		return last, err
 	}
-	err = query(conn, `SELECT payment, n, status, shop FROM events WHERE payment > ?1 AND payment <= ?2 ORDER BY payment, n`, between, func(stmt *sqlite.Stmt) error {
-		p := bySeq[stmt.ColumnInt64(0)]
+	err = q.query(`SELECT payment, n, status, shop FROM events WHERE payment > ?1 AND payment <= ?2 ORDER BY payment, n`, between, func(rec record) error {
+		p := bySeq[rec.int(0)]
 		if p == nil {
 			return nil
 		}
-		p.events = append(p.events, payment.Event{N: stmt.ColumnInt(1), Status: payment.Status(stmt.ColumnText(2))})
-		p.shops = append(p.shops, stmt.ColumnInt64(3))
+		p.events = append(p.events, payment.Event{N: int(rec.int(1)), Status: payment.Status(rec.text(2))})
+		p.shops = append(p.shops, rec.int(3))
 		a.Events++
 		return nil
 	})
@@ -374,11 +368,26 @@ func (a *Audit) checkEntries(r *audited, operations []payment.Operation, fail fu
 
 // auditOrphans looks for rows whose payment does not exist.
 func (s *Store) auditOrphans(ctx context.Context, a *Audit) error {
-	return s.read(ctx, func(conn *sqlite.Conn) error {
-		for table, invariant := range map[string]int{"operations": 6, "entries": 8, "events": 10, "deliveries": 10, "claims": 4} {
-			err := query(conn, `SELECT count(*) FROM `+table+` WHERE payment NOT IN (SELECT seq FROM payments)`, nil, func(row *sqlite.Stmt) error {
-				if n := row.ColumnInt64(0); n > 0 {
+	return s.engine.read(ctx, func(q querier) error {
+		for table, invariant := range map[string]int{"terms": 12, "names": 12, "operations": 6, "entries": 8, "events": 10, "deliveries": 10, "claims": 4} {
+			err := q.query(`SELECT count(*) FROM `+table+` WHERE payment NOT IN (SELECT seq FROM payments)`, nil, func(r record) error {
+				if n := r.int(0); n > 0 {
 					a.violate(invariant, payment.ID{}, "%d rows of %s belong to no payment", n, table)
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		// A payment is read with its terms; one that has none, or whose name leads elsewhere, would not be seen.
+		for what, sql := range map[string]string{
+			"payments have no terms":                       `SELECT count(*) FROM payments WHERE seq NOT IN (SELECT payment FROM terms)`,
+			"payments are not found by their shop's names": `SELECT count(*) FROM terms t LEFT JOIN names n ON n.shop = t.shop AND n.shop_payment_id = t.shop_payment_id WHERE n.payment IS NULL OR n.payment <> t.payment`,
+		} {
+			err := q.query(sql, nil, func(r record) error {
+				if n := r.int(0); n > 0 {
+					a.violate(12, payment.ID{}, "%d %s", n, what)
 				}
 				return nil
 			})

@@ -121,7 +121,7 @@ func TestAuditNamesTheBrokenInvariant(t *testing.T) {
 		return fmt.Sprintf(`UPDATE payments SET progress = json_set(progress, '$.%[2]s', json_extract(progress, '$.%[2]s') + 1) WHERE seq = %[1]d;`, seq, field)
 	}
 	ref := func(seq, n int) string {
-		return fmt.Sprintf(`(SELECT ref FROM operations WHERE payment = %d AND n = %d)`, seq, n)
+		return fmt.Sprintf(`(SELECT record ->> '$.ref' FROM operations WHERE payment = %d AND n = %d)`, seq, n)
 	}
 	for _, c := range []struct {
 		name  string
@@ -138,7 +138,7 @@ func TestAuditNamesTheBrokenInvariant(t *testing.T) {
 			UPDATE payments SET captured = 130000, released = 0 WHERE seq = 1;
 			DELETE FROM entries WHERE payment = 1 AND kind = 'release';
 			UPDATE payments SET progress = json_set(progress, '$.last_entry', 3, '$.decision.amount.minor', 130000) WHERE seq = 1;
-			UPDATE operations SET amount = 130000, record = json_set(record, '$.amount.minor', 130000) WHERE payment = 1 AND kind = 'capture';
+			UPDATE operations SET record = json_set(record, '$.amount.minor', 130000) WHERE payment = 1 AND record ->> '$.kind' = 'capture';
 			UPDATE entries SET lines = 'shop/12/held 130000;payer/held -130000;processor/uzcard 130000;shop/12 -130000' WHERE payment = 1 AND kind = 'capture';`, []int{2}},
 		{"2: more was refunded than captured", `
 			UPDATE payments SET refunded = 100001 WHERE seq = 2;` + bump(2, "last_entry") + `
@@ -147,16 +147,16 @@ func TestAuditNamesTheBrokenInvariant(t *testing.T) {
 		{"3: captured another sum than was decided", `UPDATE payments SET progress = json_set(progress, '$.decision.amount.minor', 60001) WHERE seq = 1;`, []int{3}},
 		{"3: let go although capture was decided", `UPDATE payments SET progress = json_set(progress, '$.decision.accept', 'capture') WHERE seq = 4;`, []int{3}},
 		{"4: two operations of one name", `
-			UPDATE operations SET ref = ` + ref(1, 2) + `, record = json_set(record, '$.ref', ` + ref(1, 2) + `) WHERE payment = 1 AND n = 1;`, []int{4}},
+			UPDATE operations SET record = json_set(record, '$.ref', ` + ref(1, 2) + `) WHERE payment = 1 AND n = 1;`, []int{4}},
 		{"4: two payments' operations of one name", `
-			UPDATE operations SET ref = ` + ref(1, 2) + `, record = json_set(record, '$.ref', ` + ref(1, 2) + `) WHERE payment = 4 AND n = 1;`, []int{4}},
+			UPDATE operations SET record = json_set(record, '$.ref', ` + ref(1, 2) + `) WHERE payment = 4 AND n = 1;`, []int{4}},
 		{"4 (and so 7): two holds took effect", `
-			INSERT INTO operations SELECT payment, 4, ref || 'b', kind, amount, outcome, answered_at, json_set(record, '$.ref', ref || 'b', '$.n', 4) FROM operations WHERE payment = 3 AND n = 3;
+			INSERT INTO operations SELECT payment, 4, json_set(record, '$.ref', (record ->> '$.ref') || 'b', '$.n', 4) FROM operations WHERE payment = 3 AND n = 3;
 			INSERT INTO entries SELECT payment, 2, operation || 'b', kind, at, currency, lines FROM entries WHERE payment = 3 AND n = 1;
 			UPDATE payments SET progress = json_set(progress, '$.last_operation', 4, '$.last_entry', 2) WHERE seq = 3;`, []int{4, 7}},
 		{"4: one hold counted for two payments", `DELETE FROM claims; INSERT INTO claims VALUES ('uzcard', 'x', 99);`, []int{4}},
 		{"5: an ended payment still asks", `
-			UPDATE payments SET open = 'capture', progress = json_set(progress, '$.last_operation', 5, '$.open', (
+			UPDATE payments SET open = 'capture', due_at = 9223372036854775807, progress = json_set(progress, '$.last_operation', 5, '$.open', (
 				SELECT json_remove(json_set(progress, '$.open.n', 5, '$.open.ref', ` + ref(4, 4) + ` || 'b'), '$.open.next_at') -> '$.open' FROM payments WHERE seq = 7))
 			WHERE seq = 4;`, []int{5}},
 		{"5: money was taken, and the payment waits for it", `
@@ -164,13 +164,13 @@ func TestAuditNamesTheBrokenInvariant(t *testing.T) {
 			UPDATE events SET status = 'canceled' WHERE payment = 2 AND status = 'succeeded';`, []int{1, 5}},
 		{"6: an operation is missing", `DELETE FROM operations WHERE payment = 1 AND n = 1;`, []int{6}},
 		{"6: the last operation is missing", `DELETE FROM operations WHERE payment = 10 AND n = 3;`, []int{6}},
-		{"6: an operation of nobody", `INSERT INTO operations SELECT 99, n, ref, kind, amount, outcome, answered_at, record FROM operations WHERE payment = 1 AND n = 1;`, []int{6}},
+		{"6: an operation of nobody", `INSERT INTO operations SELECT 99, n, record FROM operations WHERE payment = 1 AND n = 1;`, []int{6}},
 		{"6: an operation that cannot be read", `UPDATE operations SET record = '{' WHERE payment = 1 AND n = 1;`, []int{6}},
 		{"7: an entry does not add up", `UPDATE entries SET lines = 'shop/12/held 40000;payer/held -39999' WHERE payment = 1 AND kind = 'release';`, []int{7}},
 		{"7: a stored sum is not what the entries say", `UPDATE payments SET fee = 1199 WHERE seq = 1;`, []int{7}},
 		{"7: an entry of nothing readable", `UPDATE entries SET lines = 'fees' WHERE payment = 1 AND kind = 'fee';`, []int{7, 8}},
 		{"7: sums beyond all bounds", `UPDATE entries SET lines = 'shop/12/held 9223372036854775807;payer/held 9223372036854775807' WHERE payment = 4 AND kind = 'release';`, []int{7}},
-		{"1: another currency", `UPDATE payments SET currency = 'USD' WHERE seq = 3;`, []int{1}},
+		{"1: another currency", `UPDATE terms SET currency = 'USD' WHERE payment = 3;`, []int{1}},
 		{"7: a state that there is not", `UPDATE payments SET state = 'frozen' WHERE seq = 3;`, []int{7}},
 		{"8: an entry of no operation", `UPDATE entries SET operation = 'nobody' WHERE payment = 1 AND kind = 'release';`, []int{8}},
 		{"8: an operation without entries", `UPDATE entries SET operation = ` + ref(1, 3) + ` WHERE payment = 1;`, []int{8}},
@@ -182,6 +182,10 @@ func TestAuditNamesTheBrokenInvariant(t *testing.T) {
 		{"10: the last event is missing", `DELETE FROM events WHERE payment = 1 AND n = 3;`, []int{10}},
 		{"10: the merchant was told something else", `UPDATE events SET status = 'canceled' WHERE payment = 1 AND n = 3;`, []int{10}},
 		{"10: an event of nobody", `UPDATE events SET payment = 99 WHERE payment = 8; INSERT INTO deliveries VALUES (99, 1, 1, 0, 0, 0, '');`, []int{10}},
+		{"12: a payment without terms", `DELETE FROM terms WHERE payment = 8;`, []int{12}},
+		{"12: terms of nobody", `INSERT INTO terms SELECT 99, x'00', shop, shop_payment_id, created_at, currency, amount, terms FROM terms WHERE payment = 8;`, []int{12}},
+		{"12: a name that leads to another payment", `UPDATE names SET payment = 3 WHERE payment = 8;`, []int{12}},
+		{"12: a name is missing", `DELETE FROM names WHERE payment = 8;`, []int{12}},
 		{"13: an event of another shop", `UPDATE events SET shop = 13 WHERE payment = 1 AND n = 1;`, []int{13}},
 		{"13: another shop's money", `
 			UPDATE entries SET lines = lines || ';shop/13 5;shop/12/x -5' WHERE payment = 1 AND kind = 'release';`, []int{13}},

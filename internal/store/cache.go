@@ -2,7 +2,6 @@ package store
 
 import (
 	"sync"
-	"time"
 
 	"holdfast/internal/payment"
 )
@@ -10,10 +9,6 @@ import (
 // cacheSize is how many payments are remembered: more than are ever under way at once on one
 // machine, at about 2 KiB each.
 const cacheSize = 16 << 10
-
-// foreignEvery bounds how long another process's write (an operator's command) may go unnoticed by
-// readers. Writers notice it before they decide.
-const foreignEvery = 500 * time.Millisecond
 
 // cache is the payments written last, as they are in the store. Only the process that serves has one.
 // A payment is put in after its commit, by the committer alone; what is kept is never edited, only
@@ -50,7 +45,9 @@ func (c *cache) put(r row) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.bySeq[r.seq] == nil {
+	if known := c.bySeq[r.seq]; known != nil {
+		r.told = max(r.told, known.told)
+	} else {
 		if old := c.bySeq[c.ring[c.next]]; old != nil {
 			delete(c.bySeq, old.seq)
 			delete(c.seqs, old.payment.ID)
@@ -85,4 +82,42 @@ func found(r *row) (row, bool) {
 		return row{}, false
 	}
 	return *r, true
+}
+
+// forget drops a row that is not as it is remembered.
+func (c *cache) forget(seq int64) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r := c.bySeq[seq]; r != nil {
+		delete(c.bySeq, seq)
+		delete(c.seqs, r.payment.ID)
+	}
+}
+
+// closed notes that events are told or closed.
+func (c *cache) closed(results []Result) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, result := range results {
+		r := c.bySeq[result.Key.seq]
+		if r == nil || result.Key.n != r.told+1 || !result.NextAt.IsZero() {
+			continue
+		}
+		now := *r
+		now.told++
+		c.bySeq[result.Key.seq] = &now
+	}
+}
+
+// neighbours says whether an event is known to be the first of its payment that may not be told yet, and
+// the last that there is.
+func (c *cache) neighbours(key EventKey) (first, last bool) {
+	r, ok := c.bySeqOf(key.seq)
+	return key.n == 1 || ok && key.n <= r.told+1, ok && key.n == r.payment.LastEvent
 }

@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"zombiezen.com/go/sqlite"
-
 	"holdfast/internal/payment"
 )
 
@@ -31,21 +29,27 @@ const (
 // the store's time, the same that is written.
 type Decide func(p payment.Payment, now time.Time) (payment.Change, error)
 
-// job is one caller's request. It is either about one payment (find, decide) or a write of
-// another kind (exec).
+// job is one caller's request. It is either about one payment, found by its id or by its shop's name for
+// it, or a write of another kind (exec).
 type job struct {
-	find   func(conn *sqlite.Conn) (row, error)
+	id     payment.ID
+	key    shopKey
 	decide Decide
-	create func(number int64, now time.Time) payment.Change // where find finds nothing
-	exec   func(conn *sqlite.Conn, now time.Time) error
+	create func(number int64, now time.Time) payment.Change // a payment that has no such name yet
+	exec   func(w writing, now time.Time) error
 
+	taken  bool           // the name is taken: what create would make is there
 	row    row            // what was found
 	change payment.Change // what was decided, and what is stored in the end
 	made   bool           // the payment is new
 	fresh  []Delivery     // events that are claimed already, for who delivers them
+	stale  int            // how often it was decided on a payment that another process had changed meanwhile
 	err    error
 	done   chan struct{}
 }
+
+// mostStale bounds how often a job is decided anew.
+const mostStale = 100
 
 // refused marks a job's own error: nothing was written for it, and the batch goes on.
 type refused struct{ error }
@@ -53,23 +57,35 @@ type refused struct{ error }
 func (r refused) Unwrap() error { return r.error }
 
 type committer struct {
-	conn  *sqlite.Conn
-	store *Store
-	queue chan *job
-	ended chan struct{}
-	gate  sync.Mutex // held while a batch is committed, and while the log is cut: SQLite's own lock is never free under load
+	store   *Store
+	queue   chan *job
+	written chan *batch // committed, and not known to be durable; one waits while another is synced
+	ended   chan struct{}
 
 	mu     sync.RWMutex // held shared while a job is handed in, so that close finds the queue complete
 	closed bool
 	cause  atomic.Pointer[error] // of ErrBroken
 
-	foreign int64 // SQLite's count of other connections' writes, as last seen
-
 	commits, jobs atomic.Uint64
+	syncs         atomic.Uint64
+
+	reach   sync.Mutex // of durable
+	grown   *sync.Cond // durable is larger than it was, or the store is broken
+	latest  atomic.Uint64
+	durable uint64
 }
 
-func newCommitter(conn *sqlite.Conn, s *Store) *committer {
-	return &committer{conn: conn, store: s, queue: make(chan *job, maxQueue), ended: make(chan struct{})}
+// batch is jobs that were committed together.
+type batch struct {
+	number uint64 // 1, 2, 3 …
+	wrote  bool   // there is something to make durable
+	jobs   []*job
+}
+
+func newCommitter(s *Store) *committer {
+	c := &committer{store: s, queue: make(chan *job, maxQueue), written: make(chan *batch), ended: make(chan struct{})}
+	c.grown = sync.NewCond(&c.reach)
+	return c
 }
 
 // do hands in a job and waits for it. Once a job is handed in, its outcome is waited for whatever
@@ -113,26 +129,17 @@ func (c *committer) broken() error {
 }
 
 func (c *committer) run() {
-	defer close(c.ended)
+	go c.sync()
+	defer close(c.written)
 	var held []*job // came in for a payment that the running batch already had
-	idle := time.NewTicker(foreignEvery)
-	defer idle.Stop()
 	for {
 		batch := held
-		held = nil
 		if len(batch) == 0 {
-			select {
-			case j, ok := <-c.queue:
-				if !ok {
-					return
-				}
-				batch = append(batch, j)
-			case <-idle.C:
-				if err := c.lookForeign(); err != nil {
-					c.store.cfg.Log.Warn("the store cannot tell whether another process wrote", "error", err)
-				}
-				continue
+			j, ok := <-c.queue
+			if !ok {
+				return
 			}
+			batch = append(batch, j)
 		}
 	more:
 		for len(batch) < maxBatch {
@@ -155,19 +162,23 @@ func (c *committer) serve(batch []*job) (held []*job) {
 	if err := c.broken(); err != nil {
 		for _, j := range batch {
 			j.err = err
-			close(j.done)
 		}
+		c.hand(batch, nil)
 		return nil
 	}
-	c.gate.Lock()
 	taken, held, err := c.commit(batch)
+	for tries := 0; err != nil && c.store.engine.failure(err) == again && tries < mostStale; tries++ {
+		taken, held, err = c.commit(batch)
+	}
 	if err != nil {
 		// One job's write failed; which one does not matter. Each gets a transaction of its own, unless
 		// it is the disk that failed, or another process that does not let us in.
-		oneByOne := len(taken) > 1 && sqlite.ErrCode(err).ToPrimary() != sqlite.ResultBusy
+		oneByOne := len(taken) > 1 && c.store.engine.failure(err) == jobs
 		for _, j := range taken {
 			if oneByOne && c.broken() == nil {
-				if _, _, err = c.commit([]*job{j}); err == nil {
+				var left []*job
+				if _, left, err = c.commit([]*job{j}); err == nil {
+					held = append(held, left...)
 					continue // stored, or refused: j.err says which
 				}
 			}
@@ -176,16 +187,85 @@ func (c *committer) serve(batch []*job) (held []*job) {
 			}
 		}
 	}
-	c.gate.Unlock()
-	told, due := false, false
-	now := c.store.Now()
+	c.hand(taken, held)
+	return held
+}
+
+// hand passes on what is committed, or refused. The next batch builds on it at once; the callers are
+// answered when it is durable.
+func (c *committer) hand(taken, held []*job) {
+	waits := make(map[*job]bool, len(held))
+	for _, j := range held {
+		waits[j] = true
+	}
+	b := &batch{number: c.latest.Load()}
 	for _, j := range taken {
-		if j.err != nil || j.find == nil || j.change.Empty() {
+		if waits[j] {
 			continue
 		}
-		c.store.cache.put(row{seq: j.row.seq, due: j.row.due, payment: j.change.Payment})
+		b.jobs = append(b.jobs, j)
+		b.wrote = b.wrote || j.err == nil && (j.exec != nil || !j.change.Empty())
+		if j.changed() {
+			j.row.batch = b.number
+			c.store.cache.put(j.row)
+		}
+	}
+	c.written <- b
+}
+
+// sync makes batches durable, one behind the other, and answers their callers. While it waits for the disk
+// the next batch is written.
+func (c *committer) sync() {
+	defer close(c.ended)
+	var err error // of the first sync that failed: a later one that succeeds proves nothing
+	for b := range c.written {
+		if err == nil && b.wrote {
+			c.syncs.Add(1)
+			err = c.failed(c.store.engine.sync())
+		}
+		if err != nil {
+			for _, j := range b.jobs {
+				if !errors.As(j.err, new(refused)) {
+					j.err = err
+				}
+			}
+		}
+		c.reach.Lock()
+		if err == nil {
+			c.durable = b.number
+		}
+		c.grown.Broadcast()
+		c.reach.Unlock()
+		c.answer(b.jobs)
+	}
+}
+
+// await returns when a batch is durable, or never will be. What is read is shown to nobody before that.
+func (c *committer) await(number uint64) error {
+	c.reach.Lock()
+	defer c.reach.Unlock()
+	for c.durable < number && c.broken() == nil {
+		c.grown.Wait()
+	}
+	if c.durable < number {
+		return c.broken()
+	}
+	return nil
+}
+
+// changed reports that the job has changed its payment.
+func (j *job) changed() bool { return j.err == nil && j.exec == nil && !j.change.Empty() }
+
+// answer lets the callers go on.
+func (c *committer) answer(jobs []*job) {
+	told, due := false, false
+	now := c.store.Now()
+	for _, j := range jobs {
+		if !j.changed() {
+			continue
+		}
 		for _, d := range j.fresh {
-			c.store.fresh <- d // there is room: writeEvent saw to it
+			c.store.fresh <- d // there is room: eventRow saw to it
 		}
 		told = told || len(j.change.Events) > len(j.fresh)
 		at := j.change.Payment.Due()
@@ -197,121 +277,119 @@ func (c *committer) serve(batch []*job) (held []*job) {
 	if due {
 		wake(c.store.due)
 	}
-	for _, j := range taken {
+	for _, j := range jobs {
 		close(j.done)
 	}
-	return held
 }
 
-// commit runs the batch in one transaction. taken are the jobs it ran, held those whose payment
-// another job of the batch had already. An error means that nothing of the batch is stored.
+// commit runs the batch in one transaction. taken are the jobs it ran, held those that must be run
+// in a later one. An error means that nothing of the batch is stored.
 func (c *committer) commit(batch []*job) (taken, held []*job, err error) {
-	if err := script1(c.conn, "BEGIN IMMEDIATE"); err != nil {
+	w, err := c.store.engine.begin()
+	if err != nil {
 		return batch, nil, c.failed(err)
 	}
-	taken = batch
-	if err = c.lookForeign(); err == nil {
-		taken, held, err = c.write(batch)
-	}
+	taken, held, err = c.write(w, batch)
 	if err == nil {
-		// From here on the outcome is the disk's. If it does not say yes, nobody is told yes.
-		if err = script1(c.conn, "COMMIT"); err == nil {
+		// From here on the outcome is the disk's. Until it says yes, nobody is told yes, readers included.
+		c.latest.Add(1)
+		if err = w.commit(); err == nil {
 			c.commits.Add(1)
 			c.jobs.Add(uint64(len(taken)))
 			return taken, held, nil
 		}
-		c.fail(err)
 	}
-	if !c.conn.AutocommitEnabled() {
-		if back := script1(c.conn, "ROLLBACK"); back != nil {
-			c.fail(back)
-		}
+	if back := w.rollback(); back != nil {
+		err = errors.Join(err, back)
 	}
-	return append(taken, held...), nil, c.failed(err)
-}
-
-// lookForeign empties the cache if another process has written since the last look.
-func (c *committer) lookForeign() error {
-	return query(c.conn, "PRAGMA data_version", nil, func(row *sqlite.Stmt) error {
-		if version := row.ColumnInt64(0); version != c.foreign {
-			c.foreign = version
-			c.store.cache.clear()
-		}
-		return nil
-	})
+	return batch, nil, c.failed(err)
 }
 
 // failed notes an error that is the disk's and not a job's.
 func (c *committer) failed(err error) error {
-	switch sqlite.ErrCode(err).ToPrimary() {
-	case sqlite.ResultIOErr, sqlite.ResultCorrupt, sqlite.ResultNotADB, sqlite.ResultReadOnly, sqlite.ResultFull:
-		c.fail(err)
-		return c.broken()
+	if err == nil || c.store.engine.failure(err) != disk {
+		return err
 	}
-	return err
-}
-
-// fail ends all acknowledgements: after a failed sync nobody can say what is on the disk.
-func (c *committer) fail(err error) {
-	cause := explain(err, c.store.cfg.Dir)
+	// After a failed sync nobody can say what is on the disk: all acknowledgements end.
+	cause := c.store.engine.explain(err)
 	if c.cause.CompareAndSwap(nil, &cause) {
 		c.store.cfg.Log.Error("the store failed; nothing more is acknowledged until a restart", "error", err)
 	}
+	return c.broken()
 }
 
 // write runs the three passes.
-func (c *committer) write(batch []*job) (taken, held []*job, err error) {
+func (c *committer) write(w writing, batch []*job) (taken, held []*job, err error) {
 	now := c.store.Now()
 	seen := make(map[int64]bool, len(batch))
-	created := make(map[shopKey]bool)
+	named := make(map[shopKey]bool)
 	for _, j := range batch {
 		j.err, j.made, j.fresh = nil, false, nil
-		if j.find == nil {
-			taken = append(taken, j)
-			continue
-		}
-		j.row, err = j.find(c.conn)
 		switch {
-		case errors.Is(err, ErrNotFound) && j.create != nil && created[j.row.key]:
+		case j.exec != nil:
+		case j.create != nil && named[j.key]:
+			j.taken = true
 			held = append(held, j)
 			continue
-		case errors.Is(err, ErrNotFound) && j.create != nil:
-			created[j.row.key] = true
-		case errors.Is(err, ErrNotFound):
-			j.err = refused{ErrNotFound}
-		case err != nil:
-			return batch, nil, err
-		case seen[j.row.seq]:
-			held = append(held, j)
-			continue
+		case j.create != nil && !j.taken:
+			named[j.key] = true
+			j.row = row{}
 		default:
-			seen[j.row.seq] = true
+			j.row, err = c.find(w, j)
+			switch {
+			case errors.Is(err, ErrNotFound) && j.create != nil: // who was to make it was refused
+				named[j.key], j.taken = true, false
+				j.row = row{}
+			case errors.Is(err, ErrNotFound):
+				j.err = refused{ErrNotFound}
+			case err != nil:
+				return batch, nil, err
+			case seen[j.row.seq]:
+				held = append(held, j)
+				continue
+			default:
+				seen[j.row.seq] = true
+			}
 		}
 		taken = append(taken, j)
 	}
+	var changed []*job
 	for _, j := range taken {
-		if j.err == nil && j.find != nil {
-			j.err = c.decide(j, now)
-		}
-	}
-	for _, j := range taken {
-		if j.err != nil {
+		if j.err != nil || j.exec != nil {
 			continue
 		}
-		if j.exec != nil {
-			err = j.exec(c.conn, now)
-		} else if !j.change.Empty() {
-			err = c.store.writeChange(c.conn, j)
-		}
-		var r refused
-		switch {
-		case errors.As(err, &r):
-			j.err = err
-		case err != nil:
-			return append(taken, held...), nil, err
+		if j.err = c.decide(j, now); j.err == nil && !j.change.Empty() {
+			changed = append(changed, j)
 		}
 	}
-	return taken, held, nil
+	again, err := c.store.writeChanges(w, changed)
+	if err != nil {
+		return batch, nil, err
+	}
+	for _, j := range taken {
+		if j.exec == nil {
+			continue
+		}
+		err := j.exec(w, now)
+		var r refused
+		if errors.As(err, &r) {
+			j.err = err
+		} else if err != nil {
+			return batch, nil, err
+		}
+	}
+	return taken, append(held, again...), nil
+}
+
+// find is the payment that a job is about.
+func (c *committer) find(w writing, j *job) (row, error) {
+	if j.create != nil {
+		return c.store.load(w, paymentByName, j.key.shop, j.key.id)
+	}
+	if r, ok := c.store.cache.byID(j.id); ok {
+		return r, nil
+	}
+	return c.store.load(w, paymentByID, j.id[:])
 }
 
 // decide runs the caller's closure and checks what it decided. Whatever goes wrong is the job's own.
@@ -322,10 +400,10 @@ func (c *committer) decide(j *job, now time.Time) (err error) {
 			err = refused{fmt.Errorf("a decision panicked: %v", p)}
 		}
 	}()
-	if j.row.seq == 0 {
+	if j.create != nil && !j.taken {
 		seq := c.store.nextSeq()
 		j.change = j.create(c.store.numberOf(seq), now)
-		j.row.seq, j.made = seq, true
+		j.row, j.made = row{seq: seq}, true
 		if err := j.change.Check(nil); err != nil {
 			return refused{err}
 		}
@@ -350,16 +428,14 @@ func (c *committer) decide(j *job, now time.Time) (err error) {
 
 // Stats is what the shared commit has done since the store was opened.
 type Stats struct {
-	Commits uint64 // transactions made durable
+	Commits uint64 // transactions
 	Jobs    uint64 // requests answered by them: Jobs / Commits share one
+	Syncs   uint64 // times the disk was asked to make transactions durable
 	Waiting int    // requests handed in and not yet taken up
 }
 
 // Stats counts the work of the shared commit.
 func (s *Store) Stats() Stats {
 	c := s.committer
-	return Stats{Commits: c.commits.Load(), Jobs: c.jobs.Load(), Waiting: len(c.queue)}
+	return Stats{Commits: c.commits.Load(), Jobs: c.jobs.Load(), Syncs: c.syncs.Load(), Waiting: len(c.queue)}
 }
-
-// script1 runs one prepared statement without arguments.
-func script1(conn *sqlite.Conn, sql string) error { return query(conn, sql, nil, nil) }

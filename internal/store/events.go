@@ -2,10 +2,8 @@ package store
 
 import (
 	"context"
-	"errors"
+	"slices"
 	"time"
-
-	"zombiezen.com/go/sqlite"
 
 	"holdfast/internal/money"
 	"holdfast/internal/payment"
@@ -67,20 +65,27 @@ func (s *Store) Fresh(lease time.Duration) <-chan Delivery {
 	return s.fresh
 }
 
-// writeEvent puts an event into the outbox: claimed for who takes fresh ones, if it is its turn, and
+var insertEvent = &statement{
+	sql: `INSERT INTO events (payment, n, shop, status, at, captured, fee, refunded, endpoint, next_at, lease_until, attempts, accepted, outcome,
+			last_at, took, http_status, note)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0, ?13, 0, 0, 0, '')`,
+	kinds: "bigint bigint bigint text bigint bigint bigint bigint text bigint bigint bigint text",
+}
+
+// eventRow puts an event into the outbox: claimed for who takes fresh ones, if it is its turn, and
 // else due at once.
-func (s *Store) writeEvent(conn *sqlite.Conn, j *job, e *payment.Event) error {
+func (s *Store) eventRow(w writing, j *job, e *payment.Event) ([]any, error) {
 	p := &j.change.Payment
-	var nextAt any = micros(e.At)
-	leaseUntil, attempts, outcome := int64(0), 0, ""
+	nextAt := any(micros(e.At))
+	leaseUntil, attempts, outcome := int64(0), int64(0), ""
 	to := endpoint(p.Terms.NotifyURL)
 	switch lease := time.Duration(s.lease.Load()); {
 	case p.Terms.NotifyURL == "":
 		nextAt, outcome = nil, outcomeNowhere
 	case lease > 0 && len(s.fresh) < freshRoom-maxBatch:
-		waits, err := earlierWaits(conn, j.row.seq, e)
+		waits, err := earlierWaits(w, j.row, e)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if waits {
 			break
@@ -91,21 +96,19 @@ func (s *Store) writeEvent(conn *sqlite.Conn, j *job, e *payment.Event) error {
 			Key: EventKey{j.row.seq, e.N}, Payment: p.ID, Shop: p.Shop, Event: *e, Endpoint: to, Attempt: 1,
 		})
 	}
-	return query(conn, `INSERT INTO events (payment, n, shop, status, at, captured, fee, refunded, endpoint, next_at, lease_until, attempts, accepted, outcome,
-			last_at, took, http_status, note)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0, ?13, 0, 0, 0, '')`,
-		[]any{j.row.seq, e.N, p.Shop, string(e.Status), micros(e.At), e.Sums.Captured.Minor, e.Sums.Fee.Minor, e.Sums.Refunded.Minor,
-			to, nextAt, leaseUntil, attempts, outcome}, nil)
+	return []any{j.row.seq, int64(e.N), p.Shop, string(e.Status), micros(e.At), e.Sums.Captured.Minor, e.Sums.Fee.Minor, e.Sums.Refunded.Minor,
+		to, nextAt, leaseUntil, attempts, outcome}, nil
 }
 
 // earlierWaits reports whether an earlier event of the payment waits to be told (again). One that is
-// being told right now does not: who takes fresh events keeps their order.
-func earlierWaits(conn *sqlite.Conn, seq int64, e *payment.Event) (waits bool, err error) {
-	if e.N == 1 {
+// being told right now does not: who takes fresh events keeps their order. Neither does one that the merchant has
+// taken, and that is repeated only until he decides.
+func earlierWaits(q querier, r row, e *payment.Event) (waits bool, err error) {
+	if e.N == r.told+1 {
 		return false, nil
 	}
-	err = query(conn, `SELECT 1 FROM events WHERE payment = ?1 AND n < ?2 AND next_at IS NOT NULL AND lease_until <= ?3 LIMIT 1`,
-		[]any{seq, e.N, micros(e.At)}, func(*sqlite.Stmt) error {
+	err = q.query(`SELECT 1 FROM events WHERE payment = ?1 AND n < ?2 AND next_at IS NOT NULL AND lease_until <= ?3 AND accepted = 0 LIMIT 1`,
+		[]any{r.seq, e.N, micros(e.At)}, func(record) error {
 			waits = true
 			return nil
 		})
@@ -114,10 +117,10 @@ func earlierWaits(conn *sqlite.Conn, seq int64, e *payment.Event) (waits bool, e
 
 // PutBack gives up claims on events that were not sent; they are due again at the time given.
 func (s *Store) PutBack(ctx context.Context, deliveries []Delivery, until time.Time) error {
-	return s.committer.do(ctx, &job{exec: func(conn *sqlite.Conn, now time.Time) error {
+	return s.committer.do(ctx, &job{exec: func(w writing, now time.Time) error {
 		for _, d := range deliveries {
-			err := query(conn, `UPDATE events SET next_at = ?3, lease_until = 0, attempts = attempts - 1 WHERE payment = ?1 AND n = ?2`,
-				[]any{d.Key.seq, d.Key.n, micros(until)}, nil)
+			_, err := w.exec(`UPDATE events SET next_at = ?3, lease_until = 0, attempts = attempts - 1 WHERE payment = ?1 AND n = ?2`,
+				[]any{d.Key.seq, d.Key.n, micros(until)})
 			if err != nil {
 				return err
 			}
@@ -133,27 +136,30 @@ const candidates = 512
 // caller has room for one more to an endpoint; an event without room is put off by a second, so that
 // it does not stand in the way of others.
 func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit func(endpoint string) bool) (claimed []Delivery, err error) {
-	err = s.committer.do(ctx, &job{exec: func(conn *sqlite.Conn, now time.Time) error {
+	// When nothing is due a look is all it costs.
+	at, waits, err := s.NextEvent(ctx)
+	if err != nil || !waits || at.After(s.Now()) {
+		return nil, err
+	}
+	err = s.committer.do(ctx, &job{exec: func(w writing, now time.Time) error {
 		claimed = claimed[:0]
 		type candidate struct {
 			Delivery
 			accepted bool
 		}
 		var due []candidate
-		err := query(conn, `SELECT e.payment, e.n, e.shop, e.status, e.at, e.captured, e.fee, e.refunded, e.endpoint, e.attempts, e.accepted, p.id, p.currency
-			FROM events e JOIN payments p ON p.seq = e.payment WHERE e.next_at <= ?1 ORDER BY e.next_at LIMIT ?2`,
-			[]any{micros(now), candidates}, func(row *sqlite.Stmt) error {
-				sum := func(column int) money.Amount {
-					return money.New(row.ColumnInt64(column), money.Currency(row.ColumnText(12)))
-				}
+		err := w.query(`SELECT e.payment, e.n, e.shop, e.status, e.at, e.captured, e.fee, e.refunded, e.endpoint, e.attempts, e.accepted, t.id, t.currency
+			FROM events e JOIN terms t ON t.payment = e.payment WHERE e.next_at <= ?1 ORDER BY e.next_at LIMIT ?2`,
+			[]any{micros(now), candidates}, func(r record) error {
+				sum := func(column int) money.Amount { return money.New(r.int(column), money.Currency(r.text(12))) }
 				due = append(due, candidate{Delivery{
-					Key: EventKey{row.ColumnInt64(0), row.ColumnInt(1)}, Payment: payment.ID(blob(row, 11)), Shop: row.ColumnInt64(2),
+					Key: EventKey{r.int(0), int(r.int(1))}, Payment: payment.ID(r.blob(11)), Shop: r.int(2),
 					Event: payment.Event{
-						N: row.ColumnInt(1), Status: payment.Status(row.ColumnText(3)), At: timeAt(row.ColumnInt64(4)),
+						N: int(r.int(1)), Status: payment.Status(r.text(3)), At: timeAt(r.int(4)),
 						Sums: payment.Sums{Captured: sum(5), Fee: sum(6), Refunded: sum(7)},
 					},
-					Endpoint: row.ColumnText(8), Attempt: row.ColumnInt(9) + 1,
-				}, row.ColumnInt(10) != 0})
+					Endpoint: r.text(8), Attempt: int(r.int(9)) + 1,
+				}, r.int(10) != 0})
 				return nil
 			})
 		if err != nil {
@@ -163,26 +169,28 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 			if len(claimed) == limit {
 				break
 			}
-			wait, overtaken, oldNews, err := inOrder(conn, d.Key, now)
+			wait, overtaken, oldNews, err := inOrder(w, d.Key, now)
 			if err != nil {
 				return err
 			}
 			switch {
 			case oldNews:
 				// A later one was taken while this one was on its way; see Record.
-				err = closeEvent(conn, d.Key, outcomeSuperseded)
+				err = closeEvent(w, d.Key, outcomeSuperseded)
 			case overtaken && d.accepted:
 				// The merchant took the request to decide, and has decided since.
-				err = closeEvent(conn, d.Key, outcomeDecided)
+				err = closeEvent(w, d.Key, outcomeDecided)
 			case !wait.IsZero():
-				err = putOff(conn, d.Key, wait)
+				err = putOff(w, d.Key, wait)
 			case !admit(d.Endpoint):
-				err = putOff(conn, d.Key, now.Add(time.Second))
+				err = putOff(w, d.Key, now.Add(time.Second))
 			default:
-				until := micros(now.Add(lease))
-				err = query(conn, `UPDATE events SET attempts = ?3, next_at = ?4, lease_until = ?4 WHERE payment = ?1 AND n = ?2`,
-					[]any{d.Key.seq, d.Key.n, d.Attempt, until}, nil)
-				claimed = append(claimed, d.Delivery)
+				var mine int
+				mine, err = w.exec(`UPDATE events SET attempts = ?3, next_at = ?4, lease_until = ?4 WHERE payment = ?1 AND n = ?2 AND attempts = ?3 - 1`,
+					[]any{d.Key.seq, d.Key.n, d.Attempt, micros(now.Add(lease))})
+				if mine == 1 { // else another process has it
+					claimed = append(claimed, d.Delivery)
+				}
 			}
 			if err != nil {
 				return err
@@ -195,15 +203,15 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 
 // inOrder says until when an event must wait for an earlier one of its payment, whether a later
 // one exists already, and whether the merchant took a later one.
-func inOrder(conn *sqlite.Conn, key EventKey, now time.Time) (wait time.Time, overtaken, oldNews bool, err error) {
-	err = query(conn, `SELECT n, next_at, lease_until, attempts, accepted FROM events WHERE payment = ?1 AND (n > ?2 OR n < ?2 AND next_at IS NOT NULL)`,
-		[]any{key.seq, key.n}, func(row *sqlite.Stmt) error {
-			if row.ColumnInt(0) > key.n {
+func inOrder(q querier, key EventKey, now time.Time) (wait time.Time, overtaken, oldNews bool, err error) {
+	err = q.query(`SELECT n, next_at, lease_until, attempts, accepted FROM events WHERE payment = ?1 AND (n > ?2 OR n < ?2 AND next_at IS NOT NULL)`,
+		[]any{key.seq, key.n}, func(r record) error {
+			if int(r.int(0)) > key.n {
 				overtaken = true
-				oldNews = oldNews || row.ColumnInt(4) != 0
+				oldNews = oldNews || r.int(4) != 0
 				return nil
 			}
-			next, lease, attempts, accepted := timeAt(row.ColumnInt64(1)), timeAt(row.ColumnInt64(2)), row.ColumnInt(3), row.ColumnInt(4) != 0
+			next, lease, attempts, accepted := timeAt(r.int(1)), timeAt(r.int(2)), r.int(3), r.int(4) != 0
 			until := next
 			switch {
 			case lease.After(now):
@@ -221,77 +229,95 @@ func inOrder(conn *sqlite.Conn, key EventKey, now time.Time) (wait time.Time, ov
 	return wait, overtaken, oldNews, err
 }
 
-func closeEvent(conn *sqlite.Conn, key EventKey, outcome string) error {
-	return query(conn, `UPDATE events SET next_at = NULL, lease_until = 0, outcome = ?3 WHERE payment = ?1 AND n = ?2`,
-		[]any{key.seq, key.n, outcome}, nil)
+func closeEvent(w writing, key EventKey, outcome string) error {
+	_, err := w.exec(`UPDATE events SET next_at = NULL, lease_until = 0, outcome = ?3 WHERE payment = ?1 AND n = ?2`,
+		[]any{key.seq, key.n, outcome})
+	return err
 }
 
-func putOff(conn *sqlite.Conn, key EventKey, until time.Time) error {
-	return query(conn, `UPDATE events SET next_at = ?3 WHERE payment = ?1 AND n = ?2`, []any{key.seq, key.n, micros(until)}, nil)
+func putOff(w writing, key EventKey, until time.Time) error {
+	_, err := w.exec(`UPDATE events SET next_at = ?3 WHERE payment = ?1 AND n = ?2`, []any{key.seq, key.n, micros(until)})
+	return err
 }
+
+// What a result writes.
+var (
+	recordResult = &statement{
+		sql: `UPDATE events AS t SET next_at = ?3, lease_until = 0, accepted = CASE WHEN t.accepted > ?4 THEN t.accepted ELSE ?4 END, outcome = ?5,
+			last_at = ?6, took = ?7, http_status = ?8, note = ?9 WHERE t.payment = ?1 AND t.n = ?2`,
+		kinds: "bigint bigint bigint bigint text bigint bigint bigint text",
+	}
+	insertDelivery = &statement{
+		sql: `INSERT INTO deliveries (payment, event, attempt, at, took, status, note) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+			ON CONFLICT (payment, event, attempt) DO UPDATE SET at = excluded.at, took = excluded.took, status = excluded.status, note = excluded.note`,
+		kinds: "bigint bigint bigint bigint bigint bigint text",
+	}
+	// Told now, an earlier event would turn the merchant's state back.
+	supersede = &statement{
+		sql: `UPDATE events AS t SET next_at = NULL, lease_until = 0, outcome = ?3
+			WHERE t.payment = ?1 AND t.n < ?2 AND t.next_at IS NOT NULL AND t.lease_until <= ?4`,
+		kinds: "bigint bigint text bigint",
+	}
+	// The event after it has waited for it.
+	wakeNext = &statement{
+		sql:   `UPDATE events AS t SET next_at = ?3 WHERE t.payment = ?1 AND t.n = ?2 AND t.next_at > ?3 AND t.attempts = 0`,
+		kinds: "bigint bigint bigint", key: "payment, n",
+	}
+)
 
 // Record stores what became of deliveries, many in one commit.
 func (s *Store) Record(ctx context.Context, results []Result) error {
 	more := false
-	err := s.committer.do(ctx, &job{exec: func(conn *sqlite.Conn, now time.Time) error {
+	err := s.committer.do(ctx, &job{exec: func(w writing, now time.Time) error {
 		more = false
+		var records, deliveries, older, next [][]any
 		for _, r := range results {
-			err := query(conn, `UPDATE events SET next_at = ?3, lease_until = 0, accepted = max(accepted, ?4), outcome = ?5,
-					last_at = ?6, took = ?7, http_status = ?8, note = ?9 WHERE payment = ?1 AND n = ?2`,
-				[]any{r.Key.seq, r.Key.n, orNull(r.NextAt), r.Accepted, r.Outcome, micros(r.At), r.Took.Microseconds(), r.Status, r.Note}, nil)
-			if err != nil {
-				return err
-			}
+			n := int64(r.Key.n)
+			records = append(records, []any{r.Key.seq, n, orNull(r.NextAt), asInt(r.Accepted), r.Outcome, micros(r.At), r.Took.Microseconds(), int64(r.Status), r.Note})
 			if !r.NextAt.IsZero() {
-				err = query(conn, `INSERT OR REPLACE INTO deliveries (payment, event, attempt, at, took, status, note) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)`,
-					[]any{r.Key.seq, r.Key.n, r.Attempt, micros(r.At), r.Took.Microseconds(), r.Status, r.Note}, nil)
-				if err != nil {
-					return err
-				}
+				deliveries = append(deliveries, []any{r.Key.seq, n, int64(r.Attempt), micros(r.At), r.Took.Microseconds(), int64(r.Status), r.Note})
 			}
-			woke, err := neighbours(conn, r, now)
-			if err != nil {
+			first, last := s.cache.neighbours(r.Key)
+			if r.Accepted && !first {
+				older = append(older, []any{r.Key.seq, n, outcomeSuperseded, micros(now)})
+			}
+			if !last {
+				next = append(next, []any{r.Key.seq, n + 1, micros(now)})
+			}
+		}
+		for _, rows := range []struct {
+			statement *statement
+			rows      [][]any
+		}{{recordResult, records}, {insertDelivery, deliveries}, {supersede, older}} {
+			if err := w.put(rows.statement, rows.rows); err != nil {
 				return err
 			}
-			more = more || woke
 		}
-		return nil
+		woke, err := w.claim(wakeNext, next)
+		more = slices.Contains(woke, true)
+		return err
 	}})
+	if err == nil {
+		s.cache.closed(results)
+	}
 	if more {
 		wake(s.events)
 	}
 	return err
 }
 
-// neighbours does to the payment's other events what a result means for them: those before it are no
-// news any more once it was taken, and told now they would turn the merchant's state back; the one
-// after it has waited for it.
-func neighbours(conn *sqlite.Conn, r Result, now time.Time) (woke bool, err error) {
-	var old, next []EventKey
-	err = query(conn, `SELECT n, next_at, lease_until, attempts FROM events WHERE payment = ?1 AND n <> ?2 AND next_at IS NOT NULL`,
-		[]any{r.Key.seq, r.Key.n}, func(row *sqlite.Stmt) error {
-			switch n := row.ColumnInt(0); {
-			case n < r.Key.n && r.Accepted && row.ColumnInt64(2) <= micros(now):
-				old = append(old, EventKey{r.Key.seq, n})
-			case n == r.Key.n+1 && row.ColumnInt(3) == 0 && row.ColumnInt64(1) > micros(now):
-				next = append(next, EventKey{r.Key.seq, n})
-			}
-			return nil
-		})
-	for _, key := range old {
-		err = errors.Join(err, closeEvent(conn, key, outcomeSuperseded))
+func asInt(b bool) int64 {
+	if b {
+		return 1
 	}
-	for _, key := range next {
-		err = errors.Join(err, putOff(conn, key, now))
-	}
-	return len(next) > 0, err
+	return 0
 }
 
 // NextEvent is when the next event is due; false: none waits.
 func (s *Store) NextEvent(ctx context.Context) (at time.Time, waits bool, err error) {
-	err = s.read(ctx, func(conn *sqlite.Conn) error {
-		return query(conn, `SELECT next_at FROM events WHERE next_at IS NOT NULL ORDER BY next_at LIMIT 1`, nil, func(row *sqlite.Stmt) error {
-			at, waits = timeAt(row.ColumnInt64(0)), true
+	err = s.engine.read(ctx, func(q querier) error {
+		return q.query(`SELECT next_at FROM events WHERE next_at IS NOT NULL ORDER BY next_at LIMIT 1`, nil, func(r record) error {
+			at, waits = timeAt(r.int(0)), true
 			return nil
 		})
 	})
@@ -301,29 +327,30 @@ func (s *Store) NextEvent(ctx context.Context) (at time.Time, waits bool, err er
 // ReleaseLeases makes what a process that died was sending due again. Only the
 // process that serves may call it.
 func (s *Store) ReleaseLeases(ctx context.Context) error {
-	return s.committer.do(ctx, &job{exec: func(conn *sqlite.Conn, now time.Time) error {
-		return query(conn, `UPDATE events SET next_at = ?1, lease_until = 0 WHERE next_at IS NOT NULL AND lease_until > 0`, []any{micros(now)}, nil)
+	return s.committer.do(ctx, &job{exec: func(w writing, now time.Time) error {
+		_, err := w.exec(`UPDATE events SET next_at = ?1, lease_until = 0 WHERE next_at IS NOT NULL AND lease_until > 0`, []any{micros(now)})
+		return err
 	}})
 }
 
-func eventRecords(conn *sqlite.Conn, r row) (events []EventRecord, err error) {
+func eventRecords(q querier, r row) (events []EventRecord, err error) {
 	currency := r.payment.Terms.Amount.Currency
 	last := make(map[int]DeliveryRecord)
-	err = query(conn, `SELECT n, status, at, captured, fee, refunded, next_at, attempts, outcome, last_at, took, http_status, note
+	err = q.query(`SELECT n, status, at, captured, fee, refunded, next_at, attempts, outcome, last_at, took, http_status, note
 		FROM events WHERE payment = ?1 ORDER BY n`,
-		[]any{r.seq}, func(row *sqlite.Stmt) error {
-			sum := func(column int) money.Amount { return money.New(row.ColumnInt64(column), currency) }
+		[]any{r.seq}, func(rec record) error {
+			sum := func(column int) money.Amount { return money.New(rec.int(column), currency) }
 			e := EventRecord{Event: payment.Event{
-				N: row.ColumnInt(0), Status: payment.Status(row.ColumnText(1)), At: timeAt(row.ColumnInt64(2)),
+				N: int(rec.int(0)), Status: payment.Status(rec.text(1)), At: timeAt(rec.int(2)),
 				Sums: payment.Sums{Captured: sum(3), Fee: sum(4), Refunded: sum(5)},
-			}, Attempts: row.ColumnInt(7), Outcome: row.ColumnText(8)}
-			if !row.ColumnIsNull(6) {
-				e.NextAt = timeAt(row.ColumnInt64(6))
+			}, Attempts: int(rec.int(7)), Outcome: rec.text(8)}
+			if !rec.null(6) {
+				e.NextAt = timeAt(rec.int(6))
 			}
-			if row.ColumnInt64(9) > 0 && row.ColumnIsNull(6) {
+			if rec.int(9) > 0 && rec.null(6) {
 				last[e.N] = DeliveryRecord{
-					Attempt: e.Attempts, At: timeAt(row.ColumnInt64(9)), Took: time.Duration(row.ColumnInt64(10)) * time.Microsecond,
-					Status: row.ColumnInt(11), Note: row.ColumnText(12),
+					Attempt: e.Attempts, At: timeAt(rec.int(9)), Took: time.Duration(rec.int(10)) * time.Microsecond,
+					Status: int(rec.int(11)), Note: rec.text(12),
 				}
 			}
 			events = append(events, e)
@@ -332,13 +359,13 @@ func eventRecords(conn *sqlite.Conn, r row) (events []EventRecord, err error) {
 	if err != nil {
 		return nil, err
 	}
-	err = query(conn, `SELECT event, attempt, at, took, status, note FROM deliveries WHERE payment = ?1 ORDER BY event, attempt`,
-		[]any{r.seq}, func(row *sqlite.Stmt) error {
+	err = q.query(`SELECT event, attempt, at, took, status, note FROM deliveries WHERE payment = ?1 ORDER BY event, attempt`,
+		[]any{r.seq}, func(rec record) error {
 			for i := range events {
-				if events[i].N == row.ColumnInt(0) {
+				if events[i].N == int(rec.int(0)) {
 					events[i].Deliveries = append(events[i].Deliveries, DeliveryRecord{
-						Attempt: row.ColumnInt(1), At: timeAt(row.ColumnInt64(2)),
-						Took: time.Duration(row.ColumnInt64(3)) * time.Microsecond, Status: row.ColumnInt(4), Note: row.ColumnText(5),
+						Attempt: int(rec.int(1)), At: timeAt(rec.int(2)),
+						Took: time.Duration(rec.int(3)) * time.Microsecond, Status: int(rec.int(4)), Note: rec.text(5),
 					})
 				}
 			}

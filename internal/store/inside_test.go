@@ -22,12 +22,18 @@ func TestFailureOfTheDiskEndsEverything(t *testing.T) {
 			t.Error(err)
 		}
 	}()
+	note := func(name string) *job {
+		return &job{exec: func(w writing, _ time.Time) error {
+			_, err := w.exec(`INSERT INTO meta (name, value) VALUES (?1, '1')`, []any{name})
+			return err
+		}}
+	}
 	inside, let := make(chan struct{}), make(chan struct{})
 	jobs := []*job{
-		{exec: func(*sqlite.Conn, time.Time) error { close(inside); <-let; return nil }}, // while it runs, the others gather
-		{exec: func(conn *sqlite.Conn, _ time.Time) error { return setMeta(conn, "before", "1") }},
-		{exec: func(*sqlite.Conn, time.Time) error { return sqlite.ResultIOErrWrite.ToError() }},
-		{exec: func(conn *sqlite.Conn, _ time.Time) error { return setMeta(conn, "after", "1") }},
+		{exec: func(writing, time.Time) error { close(inside); <-let; return nil }}, // while it runs, the others gather
+		note("before"),
+		{exec: func(writing, time.Time) error { return sqlite.ResultIOErrWrite.ToError() }},
+		note("after"),
 	}
 	results := make([]chan error, len(jobs))
 	for i, j := range jobs {
@@ -52,7 +58,7 @@ func TestFailureOfTheDiskEndsEverything(t *testing.T) {
 			t.Errorf("job %d of the batch that failed is told %v", i+1, err)
 		}
 	}
-	if err := s.committer.do(context.Background(), &job{exec: func(*sqlite.Conn, time.Time) error {
+	if err := s.committer.do(context.Background(), &job{exec: func(writing, time.Time) error {
 		t.Error("something is still tried")
 		return nil
 	}}); !errors.Is(err, ErrBroken) {
@@ -61,13 +67,11 @@ func TestFailureOfTheDiskEndsEverything(t *testing.T) {
 	if err := s.Err(); !errors.Is(err, ErrBroken) || sqlite.ErrCode(err) != sqlite.ResultIOErrWrite {
 		t.Errorf("the store says %v", err)
 	}
-	err = s.read(t.Context(), func(conn *sqlite.Conn) error {
-		for _, name := range []string{"before", "after"} {
-			if value, err := meta(conn, name); value != "" || err != nil {
-				t.Errorf("%s is stored although nobody was told so: %q, %v", name, value, err)
-			}
-		}
-		return nil
+	err = s.engine.read(t.Context(), func(q querier) error {
+		return q.query(`SELECT name FROM meta WHERE name IN ('before', 'after')`, nil, func(r record) error {
+			t.Errorf("%s is stored although nobody was told so", r.text(0))
+			return nil
+		})
 	})
 	if err != nil {
 		t.Error(err)

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
-	"zombiezen.com/go/sqlite"
 
 	"holdfast/internal/ledger"
 	"holdfast/internal/money"
@@ -17,9 +16,10 @@ import (
 
 // row is a payment where it is kept.
 type row struct {
-	seq     int64 // 0 where there is none yet
-	key     shopKey
+	seq     int64
 	due     time.Time // due_at as stored
+	batch   uint64    // the commit that wrote it, in this process
+	told    int       // as far as this process knows: events up to this one are told or closed
 	payment payment.Payment
 }
 
@@ -34,15 +34,10 @@ type shopKey struct {
 //
 // Only a store opened with Config.Serve creates payments.
 func (s *Store) Create(ctx context.Context, shop int64, shopPaymentID string, create func(number int64, now time.Time) payment.Change) (p payment.Payment, created bool, err error) {
-	if s.lock == nil {
+	if !s.cfg.Serve {
 		return p, false, errors.New("this process does not serve: it cannot create payments")
 	}
-	key := shopKey{shop, shopPaymentID}
-	j := &job{create: create, find: func(conn *sqlite.Conn) (row, error) {
-		r, err := s.load(conn, paymentByShop, shop, shopPaymentID)
-		r.key = key
-		return r, err
-	}}
+	j := &job{create: create, key: shopKey{shop, shopPaymentID}}
 	if err := s.committer.do(ctx, j); err != nil {
 		return payment.Payment{}, false, err
 	}
@@ -52,12 +47,7 @@ func (s *Store) Create(ctx context.Context, shop int64, shopPaymentID string, cr
 // Update lets decide look at the payment and stores what it decided, durably, before it returns.
 // The Change is as stored. decide's own error is returned as it is, and then nothing was written.
 func (s *Store) Update(ctx context.Context, id payment.ID, decide Decide) (payment.Change, error) {
-	j := &job{decide: decide, find: func(conn *sqlite.Conn) (row, error) {
-		if r, ok := s.cache.byID(id); ok {
-			return r, nil
-		}
-		return s.load(conn, paymentByID, id[:])
-	}}
+	j := &job{decide: decide, id: id}
 	if err := s.committer.do(ctx, j); err != nil {
 		return payment.Change{}, err // what was decided is not stored
 	}
@@ -67,7 +57,7 @@ func (s *Store) Update(ctx context.Context, id payment.ID, decide Decide) (payme
 // Payment finds a payment by its id.
 func (s *Store) Payment(ctx context.Context, id payment.ID) (payment.Payment, error) {
 	if r, ok := s.cache.byID(id); ok {
-		return r.payment, nil
+		return r.payment, s.committer.await(r.batch)
 	}
 	return s.find(ctx, paymentByID, id[:])
 }
@@ -79,40 +69,45 @@ func (s *Store) PaymentByNumber(ctx context.Context, number int64) (payment.Paym
 		return payment.Payment{}, ErrNotFound
 	}
 	if r, ok := s.cache.bySeqOf(seq); ok {
-		return r.payment, nil
+		return r.payment, s.committer.await(r.batch)
 	}
 	return s.find(ctx, paymentBySeq, seq)
 }
 
 // PaymentByShop finds a payment by the shop's own id of it.
 func (s *Store) PaymentByShop(ctx context.Context, shop int64, shopPaymentID string) (payment.Payment, error) {
-	return s.find(ctx, paymentByShop, shop, shopPaymentID)
+	return s.find(ctx, paymentByName, shop, shopPaymentID)
 }
 
 func (s *Store) find(ctx context.Context, sql string, args ...any) (payment.Payment, error) {
 	var r row
-	err := s.read(ctx, func(conn *sqlite.Conn) (err error) {
-		r, err = s.load(conn, sql, args...)
+	err := s.engine.read(ctx, func(q querier) (err error) {
+		r, err = s.load(q, sql, args...)
 		return err
 	})
+	if err == nil {
+		err = s.committer.await(s.committer.latest.Load())
+	}
 	return r.payment, err
 }
 
 // Due lists payments that want attention at now, the longest due first.
 func (s *Store) Due(ctx context.Context, now time.Time, limit int) ([]payment.ID, error) {
-	return s.ids(ctx, `SELECT id FROM payments WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2`, micros(now), limit)
+	return s.ids(ctx, `SELECT t.id FROM payments p JOIN terms t ON t.payment = p.seq WHERE p.due_at <= ?1 ORDER BY p.due_at LIMIT ?2`, micros(now), limit)
 }
 
 // Open lists payments with a question whose answer is missing, oldest first, after the payment
-// that after names (the zero ID: from the start).
+// that after names (the zero ID: from the start). Such a payment is always due one day, so only the index of
+// what is due is read.
 func (s *Store) Open(ctx context.Context, after payment.ID, limit int) ([]payment.ID, error) {
-	return s.ids(ctx, `SELECT id FROM payments WHERE open <> '' AND id > ?1 ORDER BY id LIMIT ?2`, after[:], limit)
+	return s.ids(ctx, `SELECT t.id FROM payments p JOIN terms t ON t.payment = p.seq
+		WHERE p.due_at > 0 AND p.open <> '' AND p.seq + 0 > coalesce((SELECT payment FROM terms WHERE id = ?1), 0) ORDER BY p.seq + 0 LIMIT ?2`, after[:], limit)
 }
 
 func (s *Store) ids(ctx context.Context, sql string, args ...any) (ids []payment.ID, err error) {
-	err = s.read(ctx, func(conn *sqlite.Conn) error {
-		return query(conn, sql, args, func(row *sqlite.Stmt) error {
-			ids = append(ids, payment.ID(blob(row, 0)))
+	err = s.engine.read(ctx, func(q querier) error {
+		return q.query(sql, args, func(r record) error {
+			ids = append(ids, payment.ID(r.blob(0)))
 			return nil
 		})
 	})
@@ -121,8 +116,8 @@ func (s *Store) ids(ctx context.Context, sql string, args ...any) (ids []payment
 
 // Claimed reports whether a payment owns the hold that the processor calls claim.
 func (s *Store) Claimed(ctx context.Context, processor, claim string) (owned bool, err error) {
-	err = s.read(ctx, func(conn *sqlite.Conn) error {
-		return query(conn, `SELECT 1 FROM claims WHERE processor = ?1 AND claim = ?2`, []any{processor, claim}, func(*sqlite.Stmt) error {
+	err = s.engine.read(ctx, func(q querier) error {
+		return q.query(`SELECT 1 FROM claims WHERE processor = ?1 AND claim = ?2`, []any{processor, claim}, func(record) error {
 			owned = true
 			return nil
 		})
@@ -148,17 +143,17 @@ func (s *Store) List(ctx context.Context, f Filter) (list []payment.Payment, err
 		state = f.State.String()
 	}
 	before := int64(1<<63 - 1)
-	err = s.read(ctx, func(conn *sqlite.Conn) error {
+	err = s.engine.read(ctx, func(q querier) error {
 		if f.Before != (payment.ID{}) {
-			r, err := s.load(conn, paymentByID, f.Before[:])
+			r, err := s.load(q, paymentByID, f.Before[:])
 			if err != nil {
 				return err
 			}
 			before = r.seq
 		}
-		return query(conn, selectPayment+` WHERE seq < ?1 AND (?2 = 0 OR shop = ?2) AND (?3 = '' OR state = ?3) ORDER BY seq DESC LIMIT ?4`,
-			[]any{before, f.Shop, state, min(f.Limit, 1000)}, func(stmt *sqlite.Stmt) error {
-				r, err := s.scan(stmt)
+		return q.query(selectPayment+` WHERE p.seq < ?1 AND (?2 = 0 OR t.shop = ?2) AND (?3 = '' OR p.state = ?3) ORDER BY p.seq DESC LIMIT ?4`,
+			[]any{before, f.Shop, state, min(f.Limit, 1000)}, func(rec record) error {
+				r, err := s.scan(rec)
 				list = append(list, r.payment)
 				return err
 			})
@@ -166,18 +161,18 @@ func (s *Store) List(ctx context.Context, f Filter) (list []payment.Payment, err
 	return list, err
 }
 
-const selectPayment = `SELECT seq, id, shop, shop_payment_id, version, state, created_at, updated_at,
-	currency, amount, held, captured, released, refunded, fee, terms, progress, due_at, open FROM payments`
+const selectPayment = `SELECT p.seq, t.id, t.shop, p.version, p.state, t.created_at, p.updated_at, t.currency,
+	p.held, p.captured, p.released, p.refunded, p.fee, t.terms, p.progress, p.due_at, p.open FROM payments p JOIN terms t ON t.payment = p.seq`
 
 const (
-	paymentByID   = selectPayment + ` WHERE id = ?1`
-	paymentBySeq  = selectPayment + ` WHERE seq = ?1`
-	paymentByShop = selectPayment + ` WHERE shop = ?1 AND shop_payment_id = ?2`
+	paymentByID   = selectPayment + ` WHERE t.id = ?1`
+	paymentBySeq  = selectPayment + ` WHERE p.seq = ?1`
+	paymentByName = selectPayment + ` JOIN names n ON n.payment = p.seq WHERE n.shop = ?1 AND n.shop_payment_id = ?2`
 )
 
-func (s *Store) load(conn *sqlite.Conn, sql string, args ...any) (r row, err error) {
-	err = query(conn, sql, args, func(stmt *sqlite.Stmt) (err error) {
-		r, err = s.scan(stmt)
+func (s *Store) load(q querier, sql string, args ...any) (r row, err error) {
+	err = q.query(sql, args, func(rec record) (err error) {
+		r, err = s.scan(rec)
 		return err
 	})
 	if err == nil && r.seq == 0 {
@@ -186,123 +181,267 @@ func (s *Store) load(conn *sqlite.Conn, sql string, args ...any) (r row, err err
 	return r, err
 }
 
-func (s *Store) scan(stmt *sqlite.Stmt) (row, error) {
-	r := row{seq: stmt.ColumnInt64(0)}
+func (s *Store) scan(rec record) (row, error) {
+	r := row{seq: rec.int(0)}
 	p := &r.payment
-	stmt.ColumnBytes(1, p.ID[:])
+	p.ID = payment.ID(rec.blob(1))
 	p.Number = s.numberOf(r.seq)
-	p.Shop = stmt.ColumnInt64(2)
-	p.Version = stmt.ColumnInt64(4)
-	state, err := payment.ParseState(stmt.ColumnText(5))
+	p.Shop = rec.int(2)
+	p.Version = rec.int(3)
+	state, err := payment.ParseState(rec.text(4))
 	if err != nil {
 		return r, err
 	}
 	p.State = state
-	p.CreatedAt, p.UpdatedAt = timeAt(stmt.ColumnInt64(6)), timeAt(stmt.ColumnInt64(7))
-	currency := money.Currency(stmt.ColumnText(8))
-	sum := func(column int) money.Amount { return money.New(stmt.ColumnInt64(column), currency) }
-	p.Sums = payment.Sums{Held: sum(10), Captured: sum(11), Released: sum(12), Refunded: sum(13), Fee: sum(14)}
-	if err := json.Unmarshal(blob(stmt, 15), &p.Terms); err != nil {
+	p.CreatedAt, p.UpdatedAt = timeAt(rec.int(5)), timeAt(rec.int(6))
+	currency := money.Currency(rec.text(7))
+	sum := func(column int) money.Amount { return money.New(rec.int(column), currency) }
+	p.Sums = payment.Sums{Held: sum(8), Captured: sum(9), Released: sum(10), Refunded: sum(11), Fee: sum(12)}
+	if err := json.Unmarshal(rec.blob(13), &p.Terms); err != nil {
 		return r, fmt.Errorf("payment %s: its terms cannot be read: %w", p.ID, err)
 	}
-	if err := json.Unmarshal(blob(stmt, 16), &p.Progress); err != nil {
+	if err := json.Unmarshal(rec.blob(14), &p.Progress); err != nil {
 		return r, fmt.Errorf("payment %s: its progress cannot be read: %w", p.ID, err)
 	}
-	if !stmt.ColumnIsNull(17) {
-		r.due = timeAt(stmt.ColumnInt64(17))
+	if !rec.null(15) {
+		r.due = timeAt(rec.int(15))
 	}
 	return r, nil
 }
 
-const updatePayment = `version = ?3, state = ?4, updated_at = ?5, open = ?6,
-	held = ?7, captured = ?8, released = ?9, refunded = ?10, fee = ?11, progress = ?12`
+// never is when a question that waits for a person is due: later than any time there is.
+var never = time.UnixMicro(1<<63 - 1).UTC()
 
 // dueAt is what due_at says of a payment from now on. A question that is being asked has an answer
 // soon, or a process that died and is recovered: so due_at, which is indexed, is then left as it is.
 func dueAt(p *payment.Payment, stored time.Time) time.Time {
-	if p.Open != nil && p.Open.Outcome == "" && !stored.IsZero() {
+	switch {
+	case p.Open != nil && p.Open.Outcome == "" && !stored.IsZero():
 		return stored
+	case p.Open != nil && p.Open.NextAt.IsZero():
+		return never
 	}
 	return p.Due()
 }
 
-// writeChange stores what was decided. What can refuse comes first: the claim, then the version.
-func (s *Store) writeChange(conn *sqlite.Conn, j *job) error {
-	c := &j.change
-	p := &c.Payment
-	if c.Claim != "" {
-		err := query(conn, `INSERT OR IGNORE INTO claims (processor, claim, payment) VALUES (?1, ?2, ?3)`,
-			[]any{p.Attempt.Processor, c.Claim, j.row.seq}, nil)
-		if err != nil {
-			return err
-		}
-		if conn.Changes() == 0 {
-			return refused{ErrClaimed}
-		}
+// What a change writes.
+var (
+	claimName = &statement{
+		sql:   `INSERT INTO names (shop, shop_payment_id, payment) VALUES (?1, ?2, ?3) ON CONFLICT (shop, shop_payment_id) DO NOTHING`,
+		kinds: "bigint text bigint", key: "shop, shop_payment_id",
 	}
-	progress, err := json.Marshal(&p.Progress)
+	claimHold = &statement{
+		sql:   `INSERT INTO claims (processor, claim, payment) VALUES (?1, ?2, ?3) ON CONFLICT (processor, claim) DO NOTHING`,
+		kinds: "text text bigint", key: "processor, claim",
+	}
+	updatePayment = &statement{
+		sql: `UPDATE payments AS t SET version = ?3, state = ?4, updated_at = ?5, open = ?6, held = ?7, captured = ?8, released = ?9, refunded = ?10, fee = ?11,
+			progress = ?12 WHERE t.seq = ?1 AND t.version = ?2`,
+		kinds: "bigint bigint bigint text bigint text bigint bigint bigint bigint bigint text", key: "seq",
+	}
+	// updateDue is apart, for the index of due_at is written anew wherever due_at is set.
+	updateDue = &statement{
+		sql: `UPDATE payments AS t SET version = ?3, state = ?4, updated_at = ?5, open = ?6, held = ?7, captured = ?8, released = ?9, refunded = ?10, fee = ?11,
+			progress = ?12, due_at = ?13 WHERE t.seq = ?1 AND t.version = ?2`,
+		kinds: "bigint bigint bigint text bigint text bigint bigint bigint bigint bigint text bigint", key: "seq",
+	}
+	insertPayment = &statement{
+		sql: `INSERT INTO payments (seq, version, state, updated_at, due_at, open, held, captured, released, refunded, fee, progress)
+			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)`,
+		kinds: "bigint bigint text bigint bigint text bigint bigint bigint bigint bigint text",
+	}
+	insertTerms = &statement{
+		sql:   `INSERT INTO terms (payment, id, shop, shop_payment_id, created_at, currency, amount, terms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)`,
+		kinds: "bigint bytea bigint text bigint text bigint text",
+	}
+	insertOperation = &statement{
+		sql:   `INSERT INTO operations (payment, n, record) VALUES (?1, ?2, ?3)`,
+		kinds: "bigint bigint text",
+	}
+	insertEntry = &statement{
+		sql:   `INSERT INTO entries (payment, n, operation, kind, at, currency, lines) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)`,
+		kinds: "bigint bigint text text bigint text text",
+	}
+)
+
+// writeChanges stores what was decided. What can refuse comes first. again are the jobs for which
+// nothing was written because another process was faster: they must be decided anew.
+func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error) {
+	if changed, again, err = s.claimNames(w, changed); err != nil {
+		return nil, err
+	}
+	if changed, err = s.claimHolds(w, changed); err != nil {
+		return nil, err
+	}
+	changed, stale, err := s.updatePayments(w, changed)
 	if err != nil {
-		return fmt.Errorf("payment %s: its progress cannot be written: %w", p.ID, err)
+		return nil, err
 	}
-	p.Version++
-	due := dueAt(p, j.row.due)
-	if j.made {
-		terms, err := json.Marshal(&p.Terms)
-		if err != nil {
-			return fmt.Errorf("payment %s: its terms cannot be written: %w", p.ID, err)
+	var payments, terms, operations, entries, events [][]any
+	for _, j := range changed {
+		c := &j.change
+		p := &c.Payment
+		if j.made {
+			text, err := json.Marshal(&p.Terms)
+			if err != nil {
+				return nil, fmt.Errorf("payment %s: its terms cannot be written: %w", p.ID, err)
+			}
+			progress, err := progressText(p)
+			if err != nil {
+				return nil, err
+			}
+			p.Version = 1
+			j.row.due = dueAt(p, time.Time{})
+			payments = append(payments, []any{j.row.seq, p.Version, p.State.String(), micros(p.UpdatedAt), orNull(j.row.due), openKind(p),
+				p.Held.Minor, p.Captured.Minor, p.Released.Minor, p.Refunded.Minor, p.Fee.Minor, progress})
+			terms = append(terms, []any{j.row.seq, p.ID[:], p.Shop, p.Terms.ShopPaymentID, micros(p.CreatedAt),
+				string(p.Terms.Amount.Currency), p.Terms.Amount.Minor, string(text)})
 		}
-		err = query(conn, `INSERT INTO payments (seq, id, shop, shop_payment_id, version, state, created_at, updated_at, due_at, open,
-				currency, amount, held, captured, released, refunded, fee, terms, progress)
-			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)`,
-			[]any{j.row.seq, p.ID[:], p.Shop, p.Terms.ShopPaymentID, p.Version, p.State.String(), micros(p.CreatedAt), micros(p.UpdatedAt),
-				orNull(due), openKind(p), string(p.Terms.Amount.Currency), p.Terms.Amount.Minor, p.Held.Minor, p.Captured.Minor,
-				p.Released.Minor, p.Refunded.Minor, p.Fee.Minor, string(terms), string(progress)}, nil)
-		if err != nil {
-			return err
+		for i := range c.Closed {
+			record, err := c.Closed[i].AppendJSON(make([]byte, 0, recordBytes))
+			if err != nil {
+				return nil, fmt.Errorf("operation %s cannot be written: %w", c.Closed[i].Ref, err)
+			}
+			operations = append(operations, []any{j.row.seq, int64(c.Closed[i].N), string(record)})
 		}
-	} else {
-		args := []any{j.row.seq, p.Version - 1, p.Version, p.State.String(), micros(p.UpdatedAt), openKind(p),
-			p.Held.Minor, p.Captured.Minor, p.Released.Minor, p.Refunded.Minor, p.Fee.Minor, string(progress)}
-		if due.Equal(j.row.due) {
-			err = query(conn, `UPDATE payments SET `+updatePayment+` WHERE seq = ?1 AND version = ?2`, args, nil)
+		for i, e := range c.Entries {
+			n := p.LastEntry - len(c.Entries) + 1 + i
+			entries = append(entries, []any{j.row.seq, int64(n), e.Operation, string(e.Kind), micros(p.UpdatedAt),
+				string(p.Terms.Amount.Currency), string(e.AppendLines(nil))})
+		}
+		for i := range c.Events {
+			row, err := s.eventRow(w, j, &c.Events[i])
+			if err != nil {
+				return nil, err
+			}
+			events = append(events, row)
+		}
+		j.row.payment = *p
+	}
+	for _, rows := range []struct {
+		statement *statement
+		rows      [][]any
+	}{{insertPayment, payments}, {insertTerms, terms}, {insertOperation, operations}, {insertEntry, entries}, {insertEvent, events}} {
+		if err := w.put(rows.statement, rows.rows); err != nil {
+			return nil, err
+		}
+	}
+	return append(again, stale...), nil
+}
+
+// claimNames takes the names of new payments. Those whose name is taken are told which payment has it.
+func (s *Store) claimNames(w writing, changed []*job) (left, again []*job, err error) {
+	var made []*job
+	var rows [][]any
+	for _, j := range changed {
+		if !j.made {
+			left = append(left, j)
+			continue
+		}
+		made = append(made, j)
+		rows = append(rows, []any{j.key.shop, j.key.id, j.row.seq})
+	}
+	hit, err := w.claim(claimName, rows)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, j := range made {
+		if hit[i] {
+			left = append(left, j)
 		} else {
-			err = query(conn, `UPDATE payments SET `+updatePayment+`, due_at = ?13 WHERE seq = ?1 AND version = ?2`, append(args, orNull(due)), nil)
-		}
-		if err != nil {
-			return err
-		}
-		if conn.Changes() != 1 {
-			return fmt.Errorf("payment %s is no longer at version %d", p.ID, p.Version-1)
+			j.taken = true
+			again = append(again, j)
 		}
 	}
-	j.row.due = due
-	for i := range c.Closed {
-		op := &c.Closed[i]
-		record, err := json.Marshal(op)
-		if err != nil {
-			return fmt.Errorf("operation %s cannot be written: %w", op.Ref, err)
+	return left, again, nil
+}
+
+// claimHolds takes holds that carry no reference of ours. Whose hold is another payment's is refused.
+func (s *Store) claimHolds(w writing, changed []*job) (left []*job, err error) {
+	var claiming []*job
+	var rows [][]any
+	for _, j := range changed {
+		if j.change.Claim == "" {
+			left = append(left, j)
+			continue
 		}
-		err = query(conn, `INSERT INTO operations (payment, n, ref, kind, amount, outcome, answered_at, record)
-			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)`,
-			[]any{j.row.seq, op.N, op.Ref, string(op.Kind), op.Amount.Minor, string(op.Outcome), micros(op.AnsweredAt), string(record)}, nil)
-		if err != nil {
-			return err
+		claiming = append(claiming, j)
+		rows = append(rows, []any{j.change.Payment.Attempt.Processor, j.change.Claim, j.row.seq})
+	}
+	hit, err := w.claim(claimHold, rows)
+	if err != nil {
+		return nil, err
+	}
+	for i, j := range claiming {
+		if hit[i] {
+			left = append(left, j)
+		} else {
+			j.err = refused{ErrClaimed}
 		}
 	}
-	for i, e := range c.Entries {
-		n := p.LastEntry - len(c.Entries) + 1 + i
-		err := query(conn, `INSERT INTO entries (payment, n, operation, kind, at, currency, lines) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)`,
-			[]any{j.row.seq, n, e.Operation, string(e.Kind), micros(p.UpdatedAt), string(p.Terms.Amount.Currency), string(e.AppendLines(nil))}, nil)
+	return left, nil
+}
+
+// updatePayments writes the payments that are there already, each if it is as it was decided on.
+func (s *Store) updatePayments(w writing, changed []*job) (left, stale []*job, err error) {
+	var jobs [2][]*job // those whose due_at stays, and those whose does not
+	var rows [2][][]any
+	for _, j := range changed {
+		if j.made {
+			left = append(left, j)
+			continue
+		}
+		p := &j.change.Payment
+		progress, err := progressText(p)
 		if err != nil {
-			return err
+			return nil, nil, err
+		}
+		args := []any{j.row.seq, p.Version, p.Version + 1, p.State.String(), micros(p.UpdatedAt), openKind(p),
+			p.Held.Minor, p.Captured.Minor, p.Released.Minor, p.Refunded.Minor, p.Fee.Minor, progress}
+		i := 0
+		if due := dueAt(p, j.row.due); !due.Equal(j.row.due) {
+			j.row.due = due
+			args, i = append(args, orNull(due)), 1
+		}
+		jobs[i] = append(jobs[i], j)
+		rows[i] = append(rows[i], args)
+	}
+	for i, statement := range []*statement{updatePayment, updateDue} {
+		hit, err := w.claim(statement, rows[i])
+		if err != nil {
+			return nil, nil, err
+		}
+		for k, j := range jobs[i] {
+			if hit[k] {
+				j.change.Payment.Version++
+				left = append(left, j)
+				continue
+			}
+			s.cache.forget(j.row.seq)
+			if j.stale++; j.stale > mostStale {
+				return nil, nil, fmt.Errorf("payment %s is never as it was read: others change it all the time", j.change.Payment.ID)
+			}
+			if j.change.Claim != "" {
+				_, err := w.exec(`DELETE FROM claims WHERE processor = ?1 AND claim = ?2`, []any{j.change.Payment.Attempt.Processor, j.change.Claim})
+				if err != nil {
+					return nil, nil, err
+				}
+			}
+			stale = append(stale, j)
 		}
 	}
-	for i := range c.Events {
-		if err := s.writeEvent(conn, j, &c.Events[i]); err != nil {
-			return err
-		}
+	return left, stale, nil
+}
+
+// Most are shorter.
+const progressBytes, recordBytes = 1536, 640
+
+func progressText(p *payment.Payment) (string, error) {
+	text, err := p.Progress.AppendJSON(make([]byte, 0, progressBytes))
+	if err != nil {
+		return "", fmt.Errorf("payment %s: its progress cannot be written: %w", p.ID, err)
 	}
-	return nil
+	return string(text), nil
 }
 
 func openKind(p *payment.Payment) string {
@@ -322,9 +461,9 @@ func endpoint(notifyURL string) string {
 }
 
 func (s *Store) findLastSeq() error {
-	return s.read(context.Background(), func(conn *sqlite.Conn) error {
-		return query(conn, `SELECT coalesce(max(seq), 0) FROM payments`, nil, func(row *sqlite.Stmt) error {
-			s.lastSeq.Store(row.ColumnInt64(0))
+	return s.engine.read(context.Background(), func(q querier) error {
+		return q.query(`SELECT coalesce(max(seq), 0) FROM payments`, nil, func(r record) error {
+			s.lastSeq.Store(r.int(0))
 			return nil
 		})
 	})
@@ -368,45 +507,41 @@ type DeliveryRecord struct {
 
 // Timeline reads everything known of a payment, in one snapshot.
 func (s *Store) Timeline(ctx context.Context, id payment.ID) (t Timeline, err error) {
-	err = s.read(ctx, func(conn *sqlite.Conn) (err error) {
-		defer func() { err = errors.Join(err, script1(conn, "COMMIT")) }()
-		if err := script1(conn, "BEGIN"); err != nil {
-			return err
-		}
-		r, err := s.load(conn, paymentByID, id[:])
+	err = s.engine.snapshot(ctx, func(q querier) error {
+		r, err := s.load(q, paymentByID, id[:])
 		if err != nil {
 			return err
 		}
-		t, err = timeline(conn, r)
+		t, err = timeline(q, r)
 		return err
 	})
 	return t, err
 }
 
-func timeline(conn *sqlite.Conn, r row) (Timeline, error) {
+func timeline(q querier, r row) (Timeline, error) {
 	t := Timeline{Payment: r.payment}
 	currency := r.payment.Terms.Amount.Currency
-	err := query(conn, `SELECT record FROM operations WHERE payment = ?1 ORDER BY n`, []any{r.seq}, func(stmt *sqlite.Stmt) error {
+	err := q.query(`SELECT record FROM operations WHERE payment = ?1 ORDER BY n`, []any{r.seq}, func(rec record) error {
 		var op payment.Operation
-		err := json.Unmarshal(blob(stmt, 0), &op)
+		err := json.Unmarshal(rec.blob(0), &op)
 		t.Operations = append(t.Operations, op)
 		return err
 	})
 	if err != nil {
 		return t, err
 	}
-	err = query(conn, `SELECT n, operation, kind, at, lines FROM entries WHERE payment = ?1 ORDER BY n`, []any{r.seq}, func(stmt *sqlite.Stmt) error {
-		lines, err := ledger.ParseLines(stmt.ColumnText(4), currency)
+	err = q.query(`SELECT n, operation, kind, at, lines FROM entries WHERE payment = ?1 ORDER BY n`, []any{r.seq}, func(rec record) error {
+		lines, err := ledger.ParseLines(rec.text(4), currency)
 		t.Entries = append(t.Entries, Entry{
-			N: stmt.ColumnInt(0), At: timeAt(stmt.ColumnInt64(3)),
-			Entry: ledger.Entry{Operation: stmt.ColumnText(1), Kind: ledger.Kind(stmt.ColumnText(2)), Lines: lines},
+			N: int(rec.int(0)), At: timeAt(rec.int(3)),
+			Entry: ledger.Entry{Operation: rec.text(1), Kind: ledger.Kind(rec.text(2)), Lines: lines},
 		})
 		return err
 	})
 	if err != nil {
 		return t, err
 	}
-	t.Events, err = eventRecords(conn, r)
+	t.Events, err = eventRecords(q, r)
 	return t, err
 }
 
@@ -414,14 +549,10 @@ func timeline(conn *sqlite.Conn, r row) (Timeline, error) {
 func (s *Store) Each(ctx context.Context, f func(*Timeline) error) error {
 	for from := int64(0); ; {
 		var chunk []Timeline
-		err := s.read(ctx, func(conn *sqlite.Conn) (err error) {
-			if err := script1(conn, "BEGIN"); err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, script1(conn, "COMMIT")) }()
+		err := s.engine.snapshot(ctx, func(q querier) error {
 			var rows []row
-			err = query(conn, selectPayment+` WHERE seq > ?1 ORDER BY seq LIMIT ?2`, []any{from, auditChunk}, func(stmt *sqlite.Stmt) error {
-				r, err := s.scan(stmt)
+			err := q.query(selectPayment+` WHERE p.seq > ?1 ORDER BY p.seq LIMIT ?2`, []any{from, auditChunk}, func(rec record) error {
+				r, err := s.scan(rec)
 				rows = append(rows, r)
 				return err
 			})
@@ -429,7 +560,7 @@ func (s *Store) Each(ctx context.Context, f func(*Timeline) error) error {
 				return err
 			}
 			for _, r := range rows {
-				t, err := timeline(conn, r)
+				t, err := timeline(q, r)
 				if err != nil {
 					return err
 				}

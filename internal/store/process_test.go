@@ -347,7 +347,7 @@ func TestDamagedStoreIsRefusedWithASentence(t *testing.T) {
 		{"a directory", func(path string) error { return os.Mkdir(path, 0o700) }, "cannot be opened"},
 		{"written by a newer holdfast", func(path string) error {
 			return errors.Join(os.WriteFile(path, whole, 0o600), sql(`UPDATE meta SET value = '999' WHERE name = 'schema'`)(path))
-		}, "written by a newer holdfast (schema 999, this program knows 1)"},
+		}, "written by a newer holdfast (schema 999, this program knows 2)"},
 		{"of another program, which calls its schema otherwise", func(path string) error {
 			return sql(`CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT); INSERT INTO meta VALUES ('schema', 'v2-beta')`)(path)
 		}, "not a store of holdfast"},

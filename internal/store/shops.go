@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
-	"zombiezen.com/go/sqlite"
 
 	"holdfast/internal/merchant"
 )
@@ -19,12 +18,12 @@ func (s *Store) CreateShop(ctx context.Context, shop merchant.Shop) (merchant.Sh
 	if err != nil {
 		return shop, fmt.Errorf("the shop's settings cannot be written: %w", err)
 	}
-	err = s.committer.do(ctx, &job{exec: func(conn *sqlite.Conn, now time.Time) error {
+	err = s.committer.do(ctx, &job{exec: func(w writing, now time.Time) error {
 		shop.CreatedAt = now
-		return query(conn, `INSERT INTO shops (id, name, secret_hash, unique_key, created_at, settings)
+		return w.query(`INSERT INTO shops (id, name, secret_hash, unique_key, created_at, settings)
 			VALUES ((SELECT coalesce(max(id), 0) + 1 FROM shops), ?1, ?2, ?3, ?4, ?5) RETURNING id`,
-			[]any{shop.Name, shop.SecretHash[:], shop.UniqueKey, micros(now), string(settings)}, func(row *sqlite.Stmt) error {
-				shop.ID = row.ColumnInt64(0)
+			[]any{shop.Name, shop.SecretHash[:], shop.UniqueKey, micros(now), string(settings)}, func(r record) error {
+				shop.ID = r.int(0)
 				return nil
 			})
 	}})
@@ -34,8 +33,8 @@ func (s *Store) CreateShop(ctx context.Context, shop merchant.Shop) (merchant.Sh
 
 // UpdateShop lets change edit a shop as it is stored, and stores it.
 func (s *Store) UpdateShop(ctx context.Context, id int64, change func(*merchant.Shop) error) (shop merchant.Shop, err error) {
-	err = s.committer.do(ctx, &job{exec: func(conn *sqlite.Conn, now time.Time) error {
-		shop, err = shopByID(conn, id)
+	err = s.committer.do(ctx, &job{exec: func(w writing, now time.Time) error {
+		shop, err = shopByID(w, id)
 		if err != nil {
 			return refused{err}
 		}
@@ -46,8 +45,9 @@ func (s *Store) UpdateShop(ctx context.Context, id int64, change func(*merchant.
 		if err != nil {
 			return refused{fmt.Errorf("the shop's settings cannot be written: %w", err)}
 		}
-		return query(conn, `UPDATE shops SET name = ?2, secret_hash = ?3, unique_key = ?4, settings = ?5 WHERE id = ?1`,
-			[]any{id, shop.Name, shop.SecretHash[:], shop.UniqueKey, string(settings)}, nil)
+		_, err = w.exec(`UPDATE shops SET name = ?2, secret_hash = ?3, unique_key = ?4, settings = ?5 WHERE id = ?1`,
+			[]any{id, shop.Name, shop.SecretHash[:], shop.UniqueKey, string(settings)})
+		return err
 	}})
 	s.shops.forget(id)
 	return shop, err
@@ -83,8 +83,8 @@ func (s *Store) Shop(ctx context.Context, id int64) (merchant.Shop, error) {
 		return c.shop, c.err
 	}
 	c = cachedShop{at: now}
-	err := s.read(ctx, func(conn *sqlite.Conn) error {
-		c.shop, c.err = shopByID(conn, id)
+	err := s.engine.read(ctx, func(q querier) error {
+		c.shop, c.err = shopByID(q, id)
 		return nil
 	})
 	if err != nil || c.err != nil && !errors.Is(c.err, ErrNotFound) {
@@ -108,9 +108,9 @@ func (c *shopCache) forget(id int64) {
 
 // Shops lists all shops by id.
 func (s *Store) Shops(ctx context.Context) (shops []merchant.Shop, err error) {
-	err = s.read(ctx, func(conn *sqlite.Conn) error {
-		return query(conn, selectShop+` ORDER BY id`, nil, func(row *sqlite.Stmt) error {
-			shop, err := scanShop(row)
+	err = s.engine.read(ctx, func(q querier) error {
+		return q.query(selectShop+` ORDER BY id`, nil, func(r record) error {
+			shop, err := scanShop(r)
 			shops = append(shops, shop)
 			return err
 		})
@@ -120,9 +120,9 @@ func (s *Store) Shops(ctx context.Context) (shops []merchant.Shop, err error) {
 
 const selectShop = `SELECT id, name, secret_hash, unique_key, created_at, settings FROM shops`
 
-func shopByID(conn *sqlite.Conn, id int64) (shop merchant.Shop, err error) {
-	err = query(conn, selectShop+` WHERE id = ?1`, []any{id}, func(row *sqlite.Stmt) (err error) {
-		shop, err = scanShop(row)
+func shopByID(q querier, id int64) (shop merchant.Shop, err error) {
+	err = q.query(selectShop+` WHERE id = ?1`, []any{id}, func(r record) (err error) {
+		shop, err = scanShop(r)
 		return err
 	})
 	if err == nil && shop.ID == 0 {
@@ -131,10 +131,10 @@ func shopByID(conn *sqlite.Conn, id int64) (shop merchant.Shop, err error) {
 	return shop, err
 }
 
-func scanShop(row *sqlite.Stmt) (merchant.Shop, error) {
-	shop := merchant.Shop{ID: row.ColumnInt64(0), Name: row.ColumnText(1), UniqueKey: blob(row, 3), CreatedAt: timeAt(row.ColumnInt64(4))}
-	row.ColumnBytes(2, shop.SecretHash[:])
-	if err := json.Unmarshal(blob(row, 5), &shop.Settings); err != nil {
+func scanShop(r record) (merchant.Shop, error) {
+	shop := merchant.Shop{ID: r.int(0), Name: r.text(1), UniqueKey: r.blob(3), CreatedAt: timeAt(r.int(4))}
+	copy(shop.SecretHash[:], r.blob(2))
+	if err := json.Unmarshal(r.blob(5), &shop.Settings); err != nil {
 		return shop, fmt.Errorf("the settings of shop %d cannot be read: %w", shop.ID, err)
 	}
 	return shop, nil

@@ -11,26 +11,67 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 )
 
+// sqliteEngine is a file of SQLite: a connection that writes, a few that read, and one that moves the log into the file.
+type sqliteEngine struct {
+	path    string
+	writer  *sqlite.Conn
+	readers *sqlitex.Pool
+	changed func()                // another process has written
+	version int64                 // SQLite's count of other connections' writes, as last seen
+	gate    sync.Mutex            // held while a batch is committed, and while the log is cut: SQLite's own lock is never free under load
+	texts   map[*statement]string // under the gate
+	log     *os.File              // the log, for sync; opened at the first
+	stop    context.CancelFunc
+	loops   sync.WaitGroup
+}
+
 // busyTimeout is how long a writer waits for another process (a command line beside the server).
 const busyTimeout = 10 * time.Second
 
 const readerCount = 4
+
+// foreignEvery bounds how long another process's write (an operator's command) may go unnoticed by
+// readers. Writers notice it before they decide.
+const foreignEvery = 500 * time.Millisecond
+
+// openSQLite opens the file, makes it where there is none and brings its schema up to date. changed is
+// called when another process has written.
+func openSQLite(path string, changed func(), log *slog.Logger) (e *sqliteEngine, numberKey []byte, err error) {
+	e = &sqliteEngine{path: path, changed: changed, texts: make(map[*statement]string)}
+	if e.writer, err = openWriter(path); err != nil {
+		return nil, nil, err
+	}
+	if numberKey, err = migrate(e.writer, path); err != nil {
+		return nil, nil, errors.Join(err, e.writer.Close())
+	}
+	if e.readers, err = openReaders(path); err != nil {
+		return nil, nil, errors.Join(err, e.writer.Close())
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	e.stop = stop
+	e.loops.Go(func() { e.checkpoint(ctx, log) })
+	e.loops.Go(func() { e.watch(ctx, log) })
+	return e, numberKey, nil
+}
 
 func openWriter(path string) (*sqlite.Conn, error) {
 	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate|sqlite.OpenWAL)
 	if err != nil {
 		return nil, explain(err, path)
 	}
-	// Money is acknowledged only when it is on the disk: every commit is synced. Checkpoints are
-	// made by a connection of their own, so that no caller waits for one.
-	if err := set(conn, "synchronous = FULL", "wal_autocheckpoint = 0", "cache_size = -65536", "temp_store = MEMORY"); err != nil {
+	// Money is acknowledged only when it is on the disk, and sync sees to that: not SQLite within COMMIT,
+	// where it would keep the next batch waiting. Checkpoints are made by a connection of their own, so that
+	// no caller waits for one.
+	if err := set(conn, "synchronous = OFF", "wal_autocheckpoint = 0", "cache_size = -16384", "temp_store = MEMORY"); err != nil {
 		return nil, errors.Join(explain(err, path), conn.Close())
 	}
 	conn.SetBusyTimeout(busyTimeout)
@@ -53,6 +94,200 @@ func openReaders(path string) (*sqlitex.Pool, error) {
 		return nil, explain(err, path)
 	}
 	return pool, nil
+}
+
+func (e *sqliteEngine) close() error {
+	e.stop()
+	e.loops.Wait()
+	var logErr error
+	if e.log != nil {
+		logErr = e.log.Close()
+	}
+	// The writer goes last: SQLite then moves all of its log into the file, which readers may not.
+	return errors.Join(logErr, e.readers.Close(), set(e.writer, "synchronous = FULL"), e.writer.Close())
+}
+
+// sync writes the log to the disk. Transactions stand in it one behind the other, each with a checksum
+// over all before it in the log: after a loss of power those that were synced are there, and of the others
+// none without those before it. (SQLite does the same within COMMIT under synchronous = FULL.)
+func (e *sqliteEngine) sync() (err error) {
+	if e.log == nil {
+		if e.log, err = os.OpenFile(e.path+"-wal", os.O_RDWR, 0); err != nil {
+			return uncommitted{err}
+		}
+	}
+	if err := syscall.Fdatasync(int(e.log.Fd())); err != nil {
+		return uncommitted{fmt.Errorf("sync: %w", err)}
+	}
+	return nil
+}
+
+func (e *sqliteEngine) explain(err error) error { return explain(err, e.path) }
+
+func (e *sqliteEngine) failure(err error) failure {
+	switch sqlite.ErrCode(err).ToPrimary() {
+	case sqlite.ResultIOErr, sqlite.ResultCorrupt, sqlite.ResultNotADB, sqlite.ResultReadOnly, sqlite.ResultFull:
+		return disk
+	case sqlite.ResultBusy:
+		return others
+	}
+	var unsure uncommitted
+	if errors.As(err, &unsure) {
+		return disk
+	}
+	return jobs
+}
+
+// uncommitted is a commit, or its undoing, that failed: what is stored nobody knows.
+type uncommitted struct{ error }
+
+func (u uncommitted) Unwrap() error { return u.error }
+
+// watch looks now and then whether another process has written.
+func (e *sqliteEngine) watch(ctx context.Context, log *slog.Logger) {
+	tick := time.NewTicker(foreignEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		e.gate.Lock()
+		err := e.lookForeign()
+		e.gate.Unlock()
+		if err != nil {
+			log.Warn("the store cannot tell whether another process wrote", "error", err)
+		}
+	}
+}
+
+func (e *sqliteEngine) lookForeign() error {
+	return query(e.writer, "PRAGMA data_version", nil, func(row record) error {
+		if version := row.int(0); version != e.version {
+			e.version = version
+			e.changed()
+		}
+		return nil
+	})
+}
+
+func (e *sqliteEngine) read(ctx context.Context, f func(querier) error) (err error) {
+	conn, err := e.readers.Take(ctx)
+	if err != nil {
+		return err
+	}
+	defer e.readers.Put(conn)
+	return f(sqliteConn{conn})
+}
+
+func (e *sqliteEngine) snapshot(ctx context.Context, f func(querier) error) error {
+	return e.read(ctx, func(q querier) (err error) {
+		if err := q.query("BEGIN", nil, nil); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, q.query("COMMIT", nil, nil)) }()
+		return f(q)
+	})
+}
+
+func (e *sqliteEngine) begin() (writing, error) {
+	e.gate.Lock()
+	err := query(e.writer, "BEGIN IMMEDIATE", nil, nil)
+	if err == nil {
+		if err = e.lookForeign(); err == nil {
+			return &sqliteWriting{sqliteConn{e.writer}, e}, nil
+		}
+		err = errors.Join(err, query(e.writer, "ROLLBACK", nil, nil))
+	}
+	e.gate.Unlock()
+	return nil, err
+}
+
+// sqliteConn is one connection.
+type sqliteConn struct{ conn *sqlite.Conn }
+
+func (c sqliteConn) query(sql string, args []any, row func(record) error) error {
+	return query(c.conn, sql, args, row)
+}
+
+// sqliteWriting is a transaction of the writer. It holds the gate until its end.
+type sqliteWriting struct {
+	sqliteConn
+	engine *sqliteEngine
+}
+
+func (w *sqliteWriting) exec(sql string, args []any) (int, error) {
+	if err := query(w.conn, sql, args, nil); err != nil {
+		return 0, err
+	}
+	return w.conn.Changes(), nil
+}
+
+func (w *sqliteWriting) put(s *statement, rows [][]any) error {
+	sql := w.engine.text(s)
+	for _, args := range rows {
+		if err := query(w.conn, sql, args, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// text is a statement in SQLite's words. A row that cannot be written ends the whole transaction: then
+// SQLite need not be able to undo a single statement, and keeps no journal of each.
+func (e *sqliteEngine) text(s *statement) string {
+	text, ok := e.texts[s]
+	if !ok {
+		verb, rest, _ := strings.Cut(s.sql, " ")
+		text = verb + " OR ROLLBACK " + rest
+		e.texts[s] = text
+	}
+	return text
+}
+
+func (w *sqliteWriting) claim(s *statement, rows [][]any) ([]bool, error) {
+	hit := make([]bool, len(rows))
+	sql := w.engine.text(s)
+	for i, args := range rows {
+		changed, err := w.exec(sql, args)
+		if err != nil {
+			return nil, err
+		}
+		hit[i] = changed > 0
+	}
+	return hit, nil
+}
+
+func (w *sqliteWriting) commit() error {
+	if err := query(w.conn, "COMMIT", nil, nil); err != nil {
+		return uncommitted{err}
+	}
+	w.engine.gate.Unlock()
+	return nil
+}
+
+func (w *sqliteWriting) rollback() error {
+	defer w.engine.gate.Unlock()
+	if w.conn.AutocommitEnabled() {
+		return nil
+	}
+	if err := query(w.conn, "ROLLBACK", nil, nil); err != nil {
+		return uncommitted{err}
+	}
+	return nil
+}
+
+// sqliteRecord is a row of a result.
+type sqliteRecord struct{ *sqlite.Stmt }
+
+func (r sqliteRecord) int(column int) int64   { return r.ColumnInt64(column) }
+func (r sqliteRecord) text(column int) string { return r.ColumnText(column) }
+func (r sqliteRecord) null(column int) bool   { return r.ColumnIsNull(column) }
+func (r sqliteRecord) blob(column int) []byte {
+	b := make([]byte, r.ColumnLen(column))
+	r.ColumnBytes(column, b)
+	return b
 }
 
 // set changes settings of a connection.
@@ -91,7 +326,16 @@ func explain(err error, path string) error {
 var schemas embed.FS
 
 // schemaVersion is what this program reads and writes: the number of the last file in schema/.
-const schemaVersion = 1
+const schemaVersion = 2
+
+// migrations lead from each version, 0 being an empty store, to a later one.
+var migrations = map[int]struct {
+	to   int
+	file string
+}{
+	0: {2, "2.sql"},
+	1: {2, "2-from-1.sql"},
+}
 
 // migrate brings the schema up to date, one transaction a step, and returns the key that
 // permutes payment numbers.
@@ -124,42 +368,46 @@ func migrate(conn *sqlite.Conn, path string) (numberKey []byte, err error) {
 			}
 			return key, nil
 		}
-		if err := migrateTo(conn, at+1); err != nil {
+		if err := migrateFrom(conn, at); err != nil {
 			return nil, explain(err, path)
 		}
 	}
 }
 
-func migrateTo(conn *sqlite.Conn, version int) (err error) {
+func migrateFrom(conn *sqlite.Conn, version int) (err error) {
 	end, err := sqlitex.ImmediateTransaction(conn)
 	if err != nil {
 		return err
 	}
 	defer end(&err)
 	// Another process may have been faster.
-	if now, err := meta(conn, "schema"); err != nil || now == strconv.Itoa(version) {
+	if now, err := meta(conn, "schema"); err != nil || now != "" && now != strconv.Itoa(version) {
 		return err
 	}
-	sql, err := fs.ReadFile(schemas, "schema/"+strconv.Itoa(version)+".sql")
+	step, ok := migrations[version]
+	if !ok {
+		return fmt.Errorf("there is no way from schema %d to %d", version, schemaVersion)
+	}
+	sql, err := fs.ReadFile(schemas, "schema/"+step.file)
 	if err != nil {
 		return err
 	}
 	if err := script(conn, string(sql)); err != nil {
 		return err
 	}
-	if version == 1 {
+	if version == 0 {
 		key := make([]byte, 16)
 		rand.Read(key)
 		if err := setMeta(conn, "number_key", hex.EncodeToString(key)); err != nil {
 			return err
 		}
 	}
-	return setMeta(conn, "schema", strconv.Itoa(version))
+	return setMeta(conn, "schema", strconv.Itoa(step.to))
 }
 
 func meta(conn *sqlite.Conn, name string) (value string, err error) {
-	err = query(conn, `SELECT value FROM meta WHERE name = ?1`, []any{name}, func(row *sqlite.Stmt) error {
-		value = row.ColumnText(0)
+	err = query(conn, `SELECT value FROM meta WHERE name = ?1`, []any{name}, func(row record) error {
+		value = row.text(0)
 		return nil
 	})
 	return value, err
@@ -171,28 +419,23 @@ func setMeta(conn *sqlite.Conn, name, value string) error {
 
 const (
 	checkpointEvery = 200 * time.Millisecond
-	cutTimeout      = 50 * time.Millisecond // how long commits wait at most for readers of a log that is to be cut
+	restartTimeout  = 50 * time.Millisecond // how long commits wait at most for readers of a log that is to be begun anew
 )
 
-// walCap is the bytes past which the log is cut. Only a test changes it.
+// walCap is the bytes past which the log is begun anew. Only a test changes it.
 var walCap int64 = 64 << 20
 
 // checkpoint moves committed pages from the log into the file, in the background, until ctx ends.
-// Under load it never catches up, and the log grows; past walCap it cuts the log, and then holds gate, so
-// that nobody commits meanwhile. What it must move then is only what came in since the last look.
-func checkpoint(ctx context.Context, path string, gate sync.Locker, log *slog.Logger) {
-	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenWAL)
+// Under load it never catches up, and the log grows; past walCap the writer begins it anew, and nobody
+// commits meanwhile. What it must move then is only what came in since the last look. The log's file keeps
+// its size: writing where there is something already spares the disk the bookkeeping of a file that grows.
+func (e *sqliteEngine) checkpoint(ctx context.Context, log *slog.Logger) {
+	conn, err := sqlite.OpenConn(e.path, sqlite.OpenReadWrite|sqlite.OpenWAL)
 	if err != nil {
 		log.Error("the store's log cannot be moved into its file; it will grow", "error", err)
 		return
 	}
 	defer conn.Close()
-	conn.SetBusyTimeout(cutTimeout)
-	move := func(mode string) {
-		if err := set(conn, "wal_checkpoint("+mode+")"); err != nil && sqlite.ErrCode(err).ToPrimary() != sqlite.ResultBusy {
-			log.Warn("checkpoint", "error", err)
-		}
-	}
 	tick := time.NewTicker(checkpointEvery)
 	defer tick.Stop()
 	var seen int64
@@ -202,26 +445,48 @@ func checkpoint(ctx context.Context, path string, gate sync.Locker, log *slog.Lo
 			return
 		case <-tick.C:
 		}
-		info, err := os.Stat(path + "-wal")
-		if err != nil || info.Size() == 0 {
-			continue
-		}
-		tooLong := info.Size() > walCap
-		if !tooLong && info.ModTime().UnixNano() == seen {
+		info, err := os.Stat(e.path + "-wal")
+		if err != nil || info.Size() == 0 || info.ModTime().UnixNano() == seen {
 			continue // nothing was written since
 		}
 		seen = info.ModTime().UnixNano()
-		move("PASSIVE")
-		if tooLong {
-			gate.Lock()
-			move("TRUNCATE")
-			gate.Unlock()
+		length, err := moveLog(conn, "PASSIVE")
+		if err == nil && length > walCap {
+			err = e.restartLog()
+		}
+		if err != nil && sqlite.ErrCode(err).ToPrimary() != sqlite.ResultBusy {
+			log.Warn("checkpoint", "error", err)
 		}
 	}
 }
 
+// restartLog is the writer's own, for then it knows that what it remembers of the file still holds.
+func (e *sqliteEngine) restartLog() error {
+	e.gate.Lock()
+	defer e.gate.Unlock()
+	e.writer.SetBusyTimeout(restartTimeout)
+	defer e.writer.SetBusyTimeout(busyTimeout)
+	// Here SQLite itself must sync: the log before its pages go into the file, and the file before the log
+	// is written over.
+	if err := set(e.writer, "synchronous = FULL"); err != nil {
+		return err
+	}
+	_, err := moveLog(e.writer, "RESTART")
+	return errors.Join(err, set(e.writer, "synchronous = OFF"))
+}
+
+// moveLog moves pages from the log into the file and returns the log's length in bytes.
+func moveLog(conn *sqlite.Conn, mode string) (length int64, err error) {
+	const pageBytes = 4096
+	err = query(conn, "PRAGMA wal_checkpoint("+mode+")", nil, func(row record) error {
+		length = row.int(1) * pageBytes
+		return nil
+	})
+	return length, err
+}
+
 // query runs one statement, prepared once per connection, and calls row for each row of its result.
-func query(conn *sqlite.Conn, sql string, args []any, row func(*sqlite.Stmt) error) (err error) {
+func query(conn *sqlite.Conn, sql string, args []any, row func(record) error) (err error) {
 	stmt, err := conn.Prepare(sql)
 	if err != nil {
 		return err
@@ -240,8 +505,6 @@ func query(conn *sqlite.Conn, sql string, args []any, row func(*sqlite.Stmt) err
 			stmt.BindText(i+1, v)
 		case []byte:
 			stmt.BindBytes(i+1, v)
-		case bool:
-			stmt.BindBool(i+1, v)
 		case nil:
 			stmt.BindNull(i + 1)
 		default:
@@ -257,27 +520,11 @@ func query(conn *sqlite.Conn, sql string, args []any, row func(*sqlite.Stmt) err
 			return nil
 		}
 		if row != nil {
-			if err := row(stmt); err != nil {
+			if err := row(sqliteRecord{stmt}); err != nil {
 				return err
 			}
 		}
 	}
-}
-
-// read runs f on a reader's connection, in one snapshot.
-func (s *Store) read(ctx context.Context, f func(conn *sqlite.Conn) error) (err error) {
-	conn, err := s.readers.Take(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.readers.Put(conn)
-	return f(conn)
-}
-
-func blob(row *sqlite.Stmt, column int) []byte {
-	b := make([]byte, row.ColumnLen(column))
-	row.ColumnBytes(column, b)
-	return b
 }
 
 func micros(t time.Time) int64 { return t.UnixMicro() }

@@ -6,11 +6,10 @@
 // never wait for it.
 //
 // Order to read: commit.go (the shared commit), payments.go, events.go (the outbox), shops.go,
-// audit.go (the invariants, checked on the stored rows), sqlite.go (the engine).
+// audit.go (the invariants, checked on the stored rows), engine.go (the seam to the database), sqlite.go.
 package store
 
 import (
-	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/binary"
@@ -22,8 +21,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"zombiezen.com/go/sqlite/sqlitex"
 )
 
 // Errors that callers tell apart.
@@ -48,16 +45,14 @@ const File = "holdfast.db"
 // Store is open until Close. It is safe for concurrent use.
 type Store struct {
 	cfg       Config
+	engine    engine
 	committer *committer
-	readers   *sqlitex.Pool
 	shops     shopCache
 	cache     *cache       // nil unless serving
 	numbers   cipher.Block // permutes payment numbers
 	lastSeq   atomic.Int64 // of the payments, as far as this process knows
 	lock      *os.File     // held while serving
 	closing   sync.Once
-	stop      context.CancelFunc
-	done      chan struct{}
 	fresh     chan Delivery // events claimed as they are made
 	lease     atomic.Int64  // of fresh events, in nanoseconds; 0: nobody takes them
 	events    chan struct{} // holds a token when a commit made something to tell
@@ -76,7 +71,7 @@ func Open(cfg Config) (*Store, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the data directory cannot be made: %w", err)
 	}
-	s := &Store{cfg: cfg, done: make(chan struct{}), events: make(chan struct{}, 1), due: make(chan struct{}, 1),
+	s := &Store{cfg: cfg, events: make(chan struct{}, 1), due: make(chan struct{}, 1),
 		fresh: make(chan Delivery, freshRoom)}
 	if cfg.Serve {
 		held, err := lock(cfg.Dir)
@@ -94,31 +89,19 @@ func Open(cfg Config) (*Store, error) {
 
 func (s *Store) open() error {
 	path := filepath.Join(s.cfg.Dir, File)
-	writer, err := openWriter(path)
+	engine, numberKey, err := openSQLite(path, s.cache.clear, s.cfg.Log)
 	if err != nil {
 		return err
 	}
-	numberKey, err := migrate(writer, path)
-	if err != nil {
-		return errors.Join(err, writer.Close())
-	}
+	s.engine = engine
 	if s.numbers, err = aes.NewCipher(numberKey); err != nil {
-		return errors.Join(fmt.Errorf("the store %s has no usable number key: %w", path, err), writer.Close())
-	}
-	if s.readers, err = openReaders(path); err != nil {
-		return errors.Join(err, writer.Close())
+		return errors.Join(fmt.Errorf("the store %s has no usable number key: %w", path, err), engine.close())
 	}
 	if err := s.findLastSeq(); err != nil {
-		return errors.Join(explain(err, path), writer.Close(), s.readers.Close())
+		return errors.Join(engine.explain(err), engine.close())
 	}
-	s.committer = newCommitter(writer, s)
+	s.committer = newCommitter(s)
 	go s.committer.run()
-	ctx, stop := context.WithCancel(context.Background())
-	s.stop = stop
-	go func() {
-		defer close(s.done)
-		checkpoint(ctx, path, &s.committer.gate, s.cfg.Log)
-	}()
 	return nil
 }
 
@@ -126,10 +109,7 @@ func (s *Store) open() error {
 func (s *Store) Close() (err error) {
 	s.closing.Do(func() {
 		s.committer.close()
-		s.stop()
-		<-s.done
-		// The writer goes last: SQLite then moves all of its log into the file, which readers may not.
-		err = errors.Join(s.readers.Close(), s.committer.conn.Close(), s.unlock())
+		err = errors.Join(s.engine.close(), s.unlock())
 	})
 	return err
 }

@@ -1,5 +1,7 @@
--- Times are microseconds since 1970 (UTC), sums are minor units, ids are made by the gateway.
--- seq is the order in which payments came: rows that live together lie together.
+-- Times are microseconds since 1970 (UTC), sums are minor units, keys are made by the gateway.
+--
+-- A payment's row number, seq, says in which order payments came: rows that live together lie together.
+-- It is the distribution column of a database that spreads over machines; other tables call it payment.
 
 CREATE TABLE shops (
   id          INTEGER PRIMARY KEY,
@@ -10,42 +12,52 @@ CREATE TABLE shops (
   settings    TEXT    NOT NULL
 );
 
+-- What changes at each step. The rows are narrow, for they are written again and again.
 CREATE TABLE payments (
-  seq             INTEGER PRIMARY KEY,
-  id              BLOB    NOT NULL UNIQUE,
-  shop            INTEGER NOT NULL,
-  shop_payment_id TEXT    NOT NULL,
-  version         INTEGER NOT NULL,
-  state           TEXT    NOT NULL,
-  created_at      INTEGER NOT NULL,
-  updated_at      INTEGER NOT NULL,
-  due_at          INTEGER,             -- when the payment wants attention, or earlier; null: never
-  open            TEXT    NOT NULL,    -- the kind of the open question, or ''
-  currency        TEXT    NOT NULL,
-  amount          INTEGER NOT NULL,
-  held            INTEGER NOT NULL,
-  captured        INTEGER NOT NULL,
-  released        INTEGER NOT NULL,
-  refunded        INTEGER NOT NULL,
-  fee             INTEGER NOT NULL,
-  terms           TEXT    NOT NULL,
-  progress        TEXT    NOT NULL
+  seq        INTEGER PRIMARY KEY,
+  version    INTEGER NOT NULL,
+  state      TEXT    NOT NULL,
+  updated_at INTEGER NOT NULL,
+  due_at     INTEGER,             -- when the payment wants attention, or earlier; null: never
+  open       TEXT    NOT NULL,    -- the kind of the open question, or ''
+  held       INTEGER NOT NULL,
+  captured   INTEGER NOT NULL,
+  released   INTEGER NOT NULL,
+  refunded   INTEGER NOT NULL,
+  fee        INTEGER NOT NULL,
+  progress   TEXT    NOT NULL
 );
-CREATE UNIQUE INDEX payments_by_shop ON payments (shop, shop_payment_id);
 CREATE INDEX payments_due ON payments (due_at) WHERE due_at IS NOT NULL;
 
--- Answered questions; the open one is in payments.progress.
-CREATE TABLE operations (
-  payment     INTEGER NOT NULL,
-  n           INTEGER NOT NULL,
-  ref         TEXT    NOT NULL,
-  kind        TEXT    NOT NULL,
-  amount      INTEGER NOT NULL,
-  outcome     TEXT    NOT NULL,
-  answered_at INTEGER NOT NULL,
-  record      TEXT    NOT NULL,
-  PRIMARY KEY (payment, n)
+-- What never changes.
+CREATE TABLE terms (
+  payment         INTEGER PRIMARY KEY,
+  id              BLOB    NOT NULL,
+  shop            INTEGER NOT NULL,
+  shop_payment_id TEXT    NOT NULL,
+  created_at      INTEGER NOT NULL,
+  currency        TEXT    NOT NULL,
+  amount          INTEGER NOT NULL,
+  terms           TEXT    NOT NULL
+);
+CREATE UNIQUE INDEX terms_by_id ON terms (id);
+
+-- Who has a name has the payment: of many callers at once one puts it here.
+CREATE TABLE names (
+  shop            INTEGER NOT NULL,
+  shop_payment_id TEXT    NOT NULL,
+  payment         INTEGER NOT NULL,
+  PRIMARY KEY (shop, shop_payment_id)
 ) WITHOUT ROWID;
+
+-- Answered questions; the open one is in payments.progress. Facts lie in the order in which they came,
+-- so that each commit adds to few pages, and are found by their payments.
+CREATE TABLE operations (
+  payment INTEGER NOT NULL,
+  n       INTEGER NOT NULL,
+  record  TEXT    NOT NULL
+);
+CREATE UNIQUE INDEX operations_by_payment ON operations (payment, n);
 
 -- The ledger: lines is "account sum;account sum", adding up to zero.
 CREATE TABLE entries (
@@ -55,9 +67,9 @@ CREATE TABLE entries (
   kind      TEXT    NOT NULL,
   at        INTEGER NOT NULL,
   currency  TEXT    NOT NULL,
-  lines     TEXT    NOT NULL,
-  PRIMARY KEY (payment, n)
-) WITHOUT ROWID;
+  lines     TEXT    NOT NULL
+);
+CREATE UNIQUE INDEX entries_by_payment ON entries (payment, n);
 
 -- What merchants shall be told. next_at is null when nothing is to be sent any more; outcome says why.
 CREATE TABLE events (

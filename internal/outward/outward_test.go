@@ -1,0 +1,340 @@
+package outward_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"holdfast/internal/outward"
+)
+
+// counted is a server that counts its connections.
+func counted(t *testing.T, h http.HandlerFunc) (*httptest.Server, *atomic.Int64) {
+	t.Helper()
+	var made atomic.Int64
+	s := httptest.NewUnstartedServer(h)
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			made.Add(1)
+		}
+	}
+	s.Start()
+	t.Cleanup(s.Close)
+	return s, &made
+}
+
+func call(t testing.TB, tr *outward.Transport, url, body string) (status int, answer string, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := tr.RoundTrip(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	return res.StatusCode, string(b), err
+}
+
+func echo(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Seen", r.Method+" "+r.Host+" "+r.URL.RequestURI()+" "+r.Header.Get("Content-Type"))
+	body, _ := io.ReadAll(r.Body)
+	if r.URL.Query().Has("chunked") {
+		w.(http.Flusher).Flush()
+	}
+	w.Write(body)
+}
+
+func TestCallsShareAConnection(t *testing.T) {
+	s, made := counted(t, echo)
+	tr := new(outward.Transport)
+	defer tr.CloseIdleConnections()
+	for i, query := range []string{"", "?chunked", "?a=%20b", ""} {
+		body := strings.Repeat("x", 5000*i) // from nothing to more than any buffer
+		status, answer, err := call(t, tr, s.URL+"/path"+query, body)
+		if err != nil || status != 200 || answer != body {
+			t.Fatalf("call %d: %d, %d bytes, %v", i, status, len(answer), err)
+		}
+	}
+	if made.Load() != 1 {
+		t.Errorf("%d connections", made.Load())
+	}
+}
+
+func TestWhatTheServerSees(t *testing.T) {
+	s, _ := counted(t, echo)
+	tr := new(outward.Transport)
+	defer tr.CloseIdleConnections()
+	req, err := http.NewRequest(http.MethodPost, s.URL+"/a%2Fb?x=1&y", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = "other.example"
+	req.Header.Set("Content-Type", "text/plain")
+	res, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if got := res.Header.Get("X-Seen"); got != "POST other.example /a%2Fb?x=1&y text/plain" {
+		t.Errorf("it saw %q", got)
+	}
+}
+
+func TestManyAtOnce(t *testing.T) {
+	s, made := counted(t, echo)
+	tr := &outward.Transport{MostIdle: 4}
+	defer tr.CloseIdleConnections()
+	var group sync.WaitGroup
+	for range 16 {
+		group.Go(func() {
+			for range 50 {
+				if status, answer, err := call(t, tr, s.URL, "hello"); status != 200 || answer != "hello" || err != nil {
+					t.Errorf("%d %q %v", status, answer, err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if made.Load() < 1 || made.Load() > 16*50/2 {
+		t.Errorf("%d connections for 800 calls", made.Load())
+	}
+}
+
+// A server that has closed a connection meanwhile costs no call.
+func TestConnectionClosedWhileIdle(t *testing.T) {
+	s, made := counted(t, echo)
+	tr := new(outward.Transport)
+	defer tr.CloseIdleConnections()
+	for i := range 5 {
+		if _, _, err := call(t, tr, s.URL, "x"); err != nil {
+			t.Fatalf("call %d: %v", i, err)
+		}
+		s.CloseClientConnections()
+	}
+	if made.Load() != 5 {
+		t.Errorf("%d connections", made.Load())
+	}
+}
+
+// A request is sent once, also when the connection breaks before the answer.
+func TestNothingIsSentTwice(t *testing.T) {
+	var seen atomic.Int64
+	s, _ := counted(t, func(w http.ResponseWriter, r *http.Request) {
+		if seen.Add(1); r.URL.Path == "/break" {
+			panic(http.ErrAbortHandler)
+		}
+		echo(w, r)
+	})
+	tr := new(outward.Transport)
+	defer tr.CloseIdleConnections()
+	if _, _, err := call(t, tr, s.URL, "x"); err != nil { // a connection that is kept
+		t.Fatal(err)
+	}
+	_, _, err := call(t, tr, s.URL+"/break", "x")
+	var op *net.OpError
+	if err == nil || errors.As(err, &op) && op.Op == "dial" {
+		t.Errorf("it says %v", err)
+	}
+	if seen.Load() != 2 {
+		t.Errorf("the server saw %d requests, want 2", seen.Load())
+	}
+}
+
+func TestNobodyThere(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	_, _, err = call(t, new(outward.Transport), "http://"+l.Addr().String(), "x")
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Op != "dial" {
+		t.Errorf("it says %v, want an error of dialling", err)
+	}
+}
+
+func TestTimeLimit(t *testing.T) {
+	let := make(chan struct{})
+	s, _ := counted(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/body" {
+			w.(http.Flusher).Flush()
+		}
+		<-let
+	})
+	defer close(let)
+	tr := new(outward.Transport)
+	for _, path := range []string{"/header", "/body"} {
+		for name, context := range map[string]func() (context.Context, context.CancelFunc){
+			"deadline": func() (context.Context, context.CancelFunc) {
+				return context.WithTimeout(context.Background(), 50*time.Millisecond)
+			},
+			"cancelled": func() (context.Context, context.CancelFunc) {
+				ctx, cancel := context.WithCancel(context.Background())
+				time.AfterFunc(50*time.Millisecond, cancel)
+				return ctx, cancel
+			},
+		} {
+			ctx, cancel := context()
+			req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+path, strings.NewReader("x"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := tr.RoundTrip(req)
+			if err == nil {
+				_, err = io.ReadAll(res.Body)
+				res.Body.Close()
+			}
+			<-ctx.Done() // the socket's clock may be a moment faster
+			if !errors.Is(err, ctx.Err()) {
+				t.Errorf("%s, %s: %v, context %v", path, name, err, ctx.Err())
+			}
+			cancel()
+		}
+	}
+}
+
+// answering is a server that says a fixed text to whatever it is asked, and then closes.
+func answering(t *testing.T, text string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				req, err := http.ReadRequest(bufio.NewReader(c))
+				if err != nil {
+					return
+				}
+				io.Copy(io.Discard, req.Body)
+				io.WriteString(c, text)
+			}()
+		}
+	}()
+	return "http://" + l.Addr().String()
+}
+
+func TestOddAnswers(t *testing.T) {
+	for name, c := range map[string]struct {
+		text, want string
+		fails      bool
+	}{
+		"until the connection ends": {"HTTP/1.1 200 OK\r\n\r\nhello", "hello", false},
+		"interim answers":           {"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok", false},
+		"only interim answers":      {strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 20), "", true},
+		"cut short":                 {"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", "hello", true},
+		"cut short in chunks":       {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "hello", true},
+		"no HTTP":                   {"SSH-2.0-OpenSSH\r\n", "", true},
+		"nothing":                   {"", "", true},
+		"an endless header":         {"HTTP/1.1 200 OK\r\n" + strings.Repeat("X-A: "+strings.Repeat("a", 1000)+"\r\n", 100), "", true},
+		"two lengths":               {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc", "", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, answer, err := call(t, new(outward.Transport), answering(t, c.text), "x")
+			if answer != c.want || (err != nil) != c.fails {
+				t.Errorf("%q, %v", answer, err)
+			}
+		})
+	}
+}
+
+// What a server says beyond its answer is nobody's next answer.
+func TestSmuggledAnswer(t *testing.T) {
+	tr := new(outward.Transport)
+	url := answering(t, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+	for range 2 {
+		if _, answer, err := call(t, tr, url, "x"); answer != "ok" || err != nil {
+			t.Errorf("%q, %v", answer, err)
+		}
+	}
+}
+
+func TestTLS(t *testing.T) {
+	s := httptest.NewTLSServer(http.HandlerFunc(echo))
+	defer s.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	tr := &outward.Transport{TLS: &tls.Config{RootCAs: roots}}
+	defer tr.CloseIdleConnections()
+	for range 3 {
+		if status, answer, err := call(t, tr, s.URL, "sealed"); status != 200 || answer != "sealed" || err != nil {
+			t.Fatalf("%d %q %v", status, answer, err)
+		}
+	}
+	// A stranger's certificate is as if nobody were there: nothing was sent.
+	_, _, err := call(t, new(outward.Transport), s.URL, "x")
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Op != "dial" {
+		t.Errorf("it says %v", err)
+	}
+}
+
+func TestHeadersCannotBeForged(t *testing.T) {
+	s, _ := counted(t, echo)
+	req, err := http.NewRequest(http.MethodPost, s.URL, strings.NewReader("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Note", "a\r\nX-Admin: yes")
+	if _, err := new(outward.Transport).RoundTrip(req); err == nil {
+		t.Error("it was sent")
+	}
+}
+
+// BenchmarkCall is a small call over a kept connection, beside net/http's own client:
+//
+//	go test -run '^$' -bench Call ./internal/outward
+func BenchmarkCall(b *testing.B) {
+	s := httptest.NewServer(http.HandlerFunc(echo))
+	defer s.Close()
+	for name, tripper := range map[string]http.RoundTripper{"outward": new(outward.Transport), "net/http": new(http.Transport)} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				one := func() {
+					ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+					defer cancel()
+					req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL, strings.NewReader(`{"a":1}`))
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					res, err := tripper.RoundTrip(req)
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					io.Copy(io.Discard, res.Body)
+					res.Body.Close()
+				}
+				for pb.Next() {
+					one()
+				}
+			})
+		})
+	}
+}
