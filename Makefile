@@ -68,6 +68,26 @@ FROM ?= 1
 world: ## play SEEDS worlds (default 1000000) on all cores, from seed FROM on (default 1), until one fails
 	$(GO) test -count 1 -timeout 0 -run '^TestWorld$$' -v ./internal/world -seeds $(SEEDS) -from $(FROM)
 
+STORM ?= 50
+.PHONY: storm
+storm: ## play the storms of decisions, the histories and the edge of the deadline STORM times (default 50)
+	STORM=$(STORM) $(GO) test -count 1 -timeout 120m -run 'TestStorm|TestHistories|TestEdgeOfTheDeadline' -v ./internal/gateway ./internal/web/api
+
+OVERLOAD ?= 60s
+.PHONY: overload
+overload: ## ask the gateway for more than it can do for OVERLOAD (default 60s); captures and deadlines must go on
+	OVERLOAD=$(OVERLOAD) $(GO) test -count 1 -timeout 60m -run 'TestOverload|TestStop$$' -v ./cmd/holdfast
+
+GUESSES ?= 1000000
+.PHONY: guesses
+guesses: ## guess codes and ids GUESSES times (default 1000000) from many addresses
+	GUESSES=$(GUESSES) $(GO) test -count 1 -timeout 120m -run TestGuesses -v ./internal/web/api
+
+CANARIES ?= 1000
+.PHONY: canary
+canary: ## play CANARIES payments (default 1000) with kills, and look for secrets on the disk and in the log
+	CANARIES=$(CANARIES) $(GO) test -count 1 -timeout 120m -run TestCanaries -v ./cmd/holdfast
+
 FUZZTIME ?= 1m
 .PHONY: fuzz
 fuzz: ## fuzz every parser for FUZZTIME each (default 1m)

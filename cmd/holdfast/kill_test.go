@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -56,10 +57,14 @@ type stage struct {
 	kills   int
 	env     []string      // for the program
 	within  time.Duration // in place of readyWithin
+	level   string        // of the log
+	log     io.Writer     // where the log goes beside the test's own eyes; nil: nowhere
 }
 
-func newStage(t *testing.T) *stage {
-	s := &stage{t: t, dir: t.TempDir(), sim: httptest.NewServer(sim.New(sim.Config{}).Handler()), listen: "127.0.0.1:0"}
+func newStage(t *testing.T) *stage { return newStageLogging(t, "error", nil) }
+
+func newStageLogging(t *testing.T, level string, log io.Writer) *stage {
+	s := &stage{t: t, dir: t.TempDir(), sim: httptest.NewServer(sim.New(sim.Config{}).Handler()), listen: "127.0.0.1:0", level: level, log: log}
 	t.Cleanup(s.sim.Close)
 	err := onServingStore(s.dir, func(st *store.Store, v *vault.Vault) (err error) {
 		s.shop, err = createShop(t.Context(), st, v, "Kill", &settingFlags{Fee: []string{"2%"}})
@@ -77,10 +82,13 @@ func newStage(t *testing.T) *stage {
 func (s *stage) start() {
 	s.t.Helper()
 	began := time.Now()
-	cmd := exec.Command(os.Args[0], "serve", "--data", s.dir, "--listen", s.listen, "--sim", s.sim.URL, "--doubt", "2s", "--log-level", "error", "--json")
+	cmd := exec.Command(os.Args[0], "serve", "--data", s.dir, "--listen", s.listen, "--sim", s.sim.URL, "--doubt", "2s", "--log-level", s.level, "--json")
 	cmd.Env = append(append(os.Environ(), s.env...), asProgram+"=1")
 	var complaints bytes.Buffer
 	cmd.Stderr = &complaints
+	if s.log != nil {
+		cmd.Stderr = s.log
+	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		s.t.Fatal(err)

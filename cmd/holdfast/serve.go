@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	_ "net/http/pprof" // on --debug-listen, and nowhere else
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -39,6 +40,7 @@ type serveCmd struct {
 	PayURL      string        `name:"pay-url" help:"Where payers reach the pages; default: the address served on." placeholder:"URL"`
 	TLSCert     string        `name:"tls-cert" help:"Certificate for HTTPS (PEM)." type:"existingfile" placeholder:"FILE"`
 	TLSKey      string        `name:"tls-key" help:"Its private key (PEM)." type:"existingfile" placeholder:"FILE"`
+	Proxy       []string      `help:"Address or network of a reverse proxy whose X-Forwarded-For is believed; those on this machine are. Repeatable." placeholder:"NETWORK"`
 	Sim         string        `help:"A simulator (holdfast sim): for test payments, and for all where no real centre is set." placeholder:"URL"`
 	HoldTimeout time.Duration `help:"How long a hold waits for a decision where the shop sets nothing." default:"30m"`
 	Doubt       time.Duration `help:"How long after an operation a centre's \"not found\" proves nothing." default:"2m"`
@@ -139,13 +141,17 @@ func (c *serveCmd) start(log *slog.Logger) (*running, error) {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return nil, errors.New("--tls-cert and --tls-key belong together: give both or none")
 	}
+	proxies, err := networks(c.Proxy)
+	if err != nil {
+		return nil, err
+	}
 	collectLess()
 	s, err := store.Open(store.Config{Dir: c.Data, Serve: true, Log: log})
 	if err != nil {
 		return nil, err
 	}
 	g := &running{store: s, failed: make(chan error, 1)}
-	if err := g.serve(c, log); err != nil {
+	if err := g.serve(c, proxies, log); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return g, nil
@@ -166,7 +172,7 @@ func collectLess() {
 	}
 }
 
-func (g *running) serve(c *serveCmd, log *slog.Logger) (err error) {
+func (g *running) serve(c *serveCmd, proxies []netip.Prefix, log *slog.Logger) (err error) {
 	if g.vault, err = openVault(c.Data); err != nil {
 		return err
 	}
@@ -187,7 +193,7 @@ func (g *running) serve(c *serveCmd, log *slog.Logger) (err error) {
 	if err := warnOfRoutes(g.store, centres.live, log); err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	g.gateway = gateway.New(gateway.Config{Store: g.store, Live: centres.live, Test: centres.test, HoldFor: c.HoldTimeout, Log: log})
+	g.gateway = gateway.New(gateway.Config{Store: g.store, Live: centres.live, Test: centres.test, HoldFor: c.HoldTimeout, WrongCodes: gateway.WrongCodes, Log: log})
 	g.notifier = notify.New(notify.Config{
 		Store: g.store, Decide: g.gateway.Decide, AllowPrivate: centres.simulated, Log: log,
 		UniqueKey: rememberKeys(g.vault),
@@ -221,8 +227,9 @@ func (g *running) serve(c *serveCmd, log *slog.Logger) (err error) {
 		Others: map[string]http.Handler{
 			callbackElement: acquirerCallback(g.gateway, g.store, centres.callbackKeys, log),
 		},
-		Ready: func() error { return cmp.Or(g.store.Err(), g.gateway.Ready()) },
-		Log:   log,
+		Proxies: proxies,
+		Ready:   func() error { return cmp.Or(g.store.Err(), g.gateway.Ready()) },
+		Log:     log,
 	}
 	g.server = web.Server(site.Handler(), log)
 	go func() {
@@ -252,17 +259,48 @@ func warnOfRoutes(s *store.Store, live gateway.Centres, log *slog.Logger) error 
 	return err
 }
 
-// stopWithin is how long requests under way may take to end when the gateway is stopped; what a
-// centre has not answered by then is taken up at the next start.
-const stopWithin = 20 * time.Second
+// networks reads --proxy: networks, or single addresses.
+func networks(texts []string) (list []netip.Prefix, err error) {
+	for _, text := range texts {
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			address, err := netip.ParseAddr(text)
+			if err != nil {
+				return nil, fmt.Errorf("--proxy %q is neither an address such as 10.0.0.7 nor a network such as 10.0.0.0/8", text)
+			}
+			network = netip.PrefixFrom(address, address.BitLen())
+		}
+		list = append(list, network)
+	}
+	return list, nil
+}
+
+// How long requests under way may take to end when the gateway is stopped, and how long then what it does
+// by itself: what a centre or a shop has not answered by then is taken up at the next start.
+const (
+	stopWithin  = 20 * time.Second
+	loopsWithin = 10 * time.Second
+)
 
 // stop ends what is under way and closes the store.
 func (g *running) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
 	defer cancel()
 	err := g.server.Shutdown(ctx)
+	if err != nil {
+		err = fmt.Errorf("requests under way did not end within %s, and are taken up at the next start: %w", stopWithin, errors.Join(err, g.server.Close()))
+	}
 	g.endLoops()
-	g.loops.Wait()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		g.loops.Wait()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(loopsWithin):
+		err = errors.Join(err, fmt.Errorf("questions or notifications under way did not end within %s, and are taken up at the next start", loopsWithin))
+	}
 	return errors.Join(err, g.store.Close())
 }
 
@@ -323,7 +361,7 @@ func listenAndServe(address string, h http.Handler, log *slog.Logger) (baseURL s
 	if err != nil {
 		return "", nil, fmt.Errorf("cannot listen on %s: %w", address, err)
 	}
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	go func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("a server ended", "address", address, "error", err)

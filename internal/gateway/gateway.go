@@ -34,6 +34,9 @@ type Config struct {
 	// AtOnce is how many payments Step and Recover take up at the same time; default 32.
 	AtOnce int
 	Log    *slog.Logger
+	// WrongCodes is how many wrong codes are taken for one card within an hour, over all its real payments;
+	// 0: no limit but each payment's own.
+	WrongCodes int
 	// At, which may be nil, is called at each named point between two steps of a question, for tests
 	// that end the process there.
 	At func(point Point, id payment.ID)
@@ -58,6 +61,7 @@ type Gateway struct {
 	restored    time.Time   // of the backup that the store began as; zero: it did not
 	quiet       time.Time   // by then no call of the gateway that was lost with it is under way any more
 	reconciling atomic.Bool // see Ready
+	wrongCodes  wrongCodes
 
 	mu     sync.Mutex
 	asking map[payment.ID]chan struct{} // closed when the question of this process is answered
@@ -82,7 +86,7 @@ func New(cfg Config) *Gateway {
 	if cfg.At == nil {
 		cfg.At = func(Point, payment.ID) {}
 	}
-	g := &Gateway{cfg: cfg, asking: make(map[payment.ID]chan struct{})}
+	g := &Gateway{cfg: cfg, wrongCodes: wrongCodes{most: cfg.WrongCodes}, asking: make(map[payment.ID]chan struct{})}
 	restored := cfg.Store.Restored()
 	g.restored, g.quiet = restored.At, restored.At.Add(cfg.longestCall())
 	g.reconciling.Store(!restored.At.IsZero() && !restored.Reconciled)
@@ -129,6 +133,11 @@ func (g *Gateway) Pay(ctx context.Context, shop merchant.Shop, id payment.ID, ca
 	if err != nil {
 		return p, err
 	}
+	if !p.Terms.Test {
+		if err := g.wrongCodes.check(card.Facts(cards.CardTable), g.cfg.Store.Now()); err != nil {
+			return p, err
+		}
+	}
 	attempt := g.attempt(shop, card.Method, centre)
 	attempt.Card, attempt.Email, attempt.Input = card.Facts(cards.CardTable), card.Email, card.Input
 	return g.do(ctx, id, payment.Pay{Attempt: attempt, VerifyID: newVerifyID()}, secrets{card: card.Card})
@@ -157,7 +166,21 @@ func (g *Gateway) Resend(ctx context.Context, id payment.ID, card payment.Card) 
 
 // SubmitCode hands in the payer's code (seed: check_sms_key).
 func (g *Gateway) SubmitCode(ctx context.Context, id payment.ID, verifyID int64, code payment.OTP) (payment.Payment, error) {
-	return g.do(ctx, id, payment.SubmitCode{VerifyID: verifyID}, secrets{code: code})
+	before, err := g.cfg.Store.Payment(ctx, id)
+	if err != nil {
+		return before, err
+	}
+	counted := before.Attempt != nil && before.Attempt.Challenge != nil && before.Attempt.Challenge.VerifyID == verifyID && !before.Terms.Test
+	if counted && before.State == payment.Challenged {
+		if err := g.wrongCodes.check(before.Attempt.Card, g.cfg.Store.Now()); err != nil {
+			return before, err
+		}
+	}
+	p, err := g.do(ctx, id, payment.SubmitCode{VerifyID: verifyID}, secrets{code: code})
+	if err == nil && counted && p.WrongCodes > before.WrongCodes {
+		g.wrongCodes.count(before.Attempt.Card, g.cfg.Store.Now())
+	}
+	return p, err
 }
 
 // Proceed goes on after the payer's browser came back from a step of 3-D Secure.

@@ -4,12 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/anishathalye/porcupine"
 	"github.com/google/go-cmp/cmp"
 
 	"holdfast/internal/money"
@@ -28,127 +26,138 @@ func TestStormOfDecisions(t *testing.T) {
 		{payment.Capture, 0, payment.ByMerchant}, {payment.Capture, total, payment.ByNotification}, {payment.Capture, 60_000, payment.ByCallback},
 		{payment.Capture, 1, payment.ByOperator}, {payment.Cancel, 0, payment.ByMerchant}, {payment.Capture, total + 1, payment.ByMerchant},
 	}
-	for _, beforeDeadline := range []time.Duration{time.Minute, time.Microsecond, 0} {
-		rounds := 3
-		if underRace {
-			rounds = 1
-		}
-		for round := range rounds {
-			t.Run(fmt.Sprintf("%s before the deadline, round %d", beforeDeadline, round), func(t *testing.T) {
-				w := newWorld(t)
-				p := w.paid(w.goodCard(0))
-				w.set(p.HoldDeadline.Add(-beforeDeadline))
-				const callers = 100
-				answers := make([]payment.Payment, callers)
-				errs := make([]error, callers)
-				of := func(i int) request { return requests[(i+round)%len(requests)] }
-				together(callers+2, func(i int) {
-					switch i {
-					case callers:
-						w.later(time.Microsecond)
-					case callers + 1:
-						if _, err := w.gateway.Step(t.Context()); err != nil {
-							t.Error(err)
+	onEachEngine(t, func(t *testing.T, newWorld func() *world) {
+		for _, beforeDeadline := range []time.Duration{time.Minute, time.Microsecond, 0} {
+			rounds := stormRounds(t, 3)
+			if underRace {
+				rounds = stormRounds(t, 1)
+			}
+			for round := range rounds {
+				t.Run(fmt.Sprintf("%s before the deadline, round %d", beforeDeadline, round), func(t *testing.T) {
+					w := newWorld()
+					p := w.paid(w.goodCard(0))
+					w.set(p.HoldDeadline.Add(-beforeDeadline))
+					const callers = 100
+					answers := make([]payment.Payment, callers)
+					errs := make([]error, callers)
+					of := func(i int) request { return requests[(i+round)%len(requests)] }
+					together(callers+2, func(i int) {
+						switch i {
+						case callers:
+							w.later(time.Microsecond)
+						case callers + 1:
+							for i := range len(w.others) + 1 {
+								if _, err := w.door(i).Step(t.Context()); err != nil {
+									t.Error(err)
+								}
+							}
+						default:
+							r := of(i)
+							amount := money.Amount{}
+							if r.sum > 0 {
+								amount = uzs(r.sum)
+							}
+							answers[i], errs[i] = w.door(i).Decide(t.Context(), p.ID, r.accept, amount, r.by)
 						}
-					default:
+					})
+					w.step()
+					p = w.read(p.ID)
+					d := p.Decision
+					if d == nil || p.Open != nil || !p.State.Terminal() {
+						t.Fatalf("it is %s, open %v, decided %v", p.State, p.Open, d)
+					}
+					won, late, named := 0, 0, 0
+					for i := range callers {
 						r := of(i)
-						amount := money.Amount{}
-						if r.sum > 0 {
-							amount = uzs(r.sum)
+						sum := r.sum
+						if r.accept == payment.Capture && sum == 0 {
+							sum = total
 						}
-						answers[i], errs[i] = w.gateway.Decide(t.Context(), p.ID, r.accept, amount, r.by)
+						same := d.Accept == r.accept && d.Amount == uzs(sum)
+						var refused *payment.Error
+						switch {
+						case errs[i] == nil:
+							won++
+							if !same {
+								t.Errorf("%+v was taken, the decision is %+v", r, d)
+							}
+							if diff := cmp.Diff(p, answers[i]); diff != "" {
+								t.Errorf("an answer is not what is stored:\n%s", diff)
+							}
+						case errors.As(errs[i], &refused) && refused.Reason == payment.DecisionStands:
+							named++
+							if same {
+								t.Errorf("%+v is the decision, and is refused: %v", r, errs[i])
+							}
+							if refused.Decision == nil || *refused.Decision != *d {
+								t.Errorf("told of the decision %+v, it is %+v", refused.Decision, d)
+							}
+						case errors.As(errs[i], &refused) && refused.Reason == payment.DeadlinePassed:
+							late++
+						case errors.As(errs[i], &refused) && refused.Reason == payment.AmountAboveHold && r.sum > total:
+						default:
+							t.Errorf("%+v: %v", r, errs[i])
+						}
 					}
+					if d.By == payment.ByDeadline && d.At.Before(p.HoldDeadline) || d.By != payment.ByDeadline && !d.At.Before(p.HoldDeadline) {
+						t.Errorf("%s decided at %s, the deadline is %s", d.By, d.At, p.HoldDeadline)
+					}
+					if beforeDeadline == time.Minute && (won == 0 || late > 0) || beforeDeadline == 0 && d.By != payment.ByDeadline {
+						t.Errorf("%d got what they asked for, %d came too late, %d were told of %s", won, late, named, d.By)
+					}
+					if made := w.made(); made["capture"]+made["void"] != 1 {
+						t.Errorf("the centre did %v", made)
+					}
+					w.clean()
 				})
-				w.step()
-				p = w.read(p.ID)
-				d := p.Decision
-				if d == nil || p.Open != nil || !p.State.Terminal() {
-					t.Fatalf("it is %s, open %v, decided %v", p.State, p.Open, d)
-				}
-				won, late, named := 0, 0, 0
-				for i := range callers {
-					r := of(i)
-					sum := r.sum
-					if r.accept == payment.Capture && sum == 0 {
-						sum = total
-					}
-					same := d.Accept == r.accept && d.Amount == uzs(sum)
-					var refused *payment.Error
-					switch {
-					case errs[i] == nil:
-						won++
-						if !same {
-							t.Errorf("%+v was taken, the decision is %+v", r, d)
-						}
-						if diff := cmp.Diff(p, answers[i]); diff != "" {
-							t.Errorf("an answer is not what is stored:\n%s", diff)
-						}
-					case errors.As(errs[i], &refused) && refused.Reason == payment.DecisionStands:
-						named++
-						if same {
-							t.Errorf("%+v is the decision, and is refused: %v", r, errs[i])
-						}
-						if refused.Decision == nil || *refused.Decision != *d {
-							t.Errorf("told of the decision %+v, it is %+v", refused.Decision, d)
-						}
-					case errors.As(errs[i], &refused) && refused.Reason == payment.DeadlinePassed:
-						late++
-					case errors.As(errs[i], &refused) && refused.Reason == payment.AmountAboveHold && r.sum > total:
-					default:
-						t.Errorf("%+v: %v", r, errs[i])
-					}
-				}
-				if d.By == payment.ByDeadline && d.At.Before(p.HoldDeadline) || d.By != payment.ByDeadline && !d.At.Before(p.HoldDeadline) {
-					t.Errorf("%s decided at %s, the deadline is %s", d.By, d.At, p.HoldDeadline)
-				}
-				if beforeDeadline == time.Minute && (won == 0 || late > 0) || beforeDeadline == 0 && d.By != payment.ByDeadline {
-					t.Errorf("%d got what they asked for, %d came too late, %d were told of %s", won, late, named, d.By)
-				}
-				if made := w.made(); made["capture"]+made["void"] != 1 {
-					t.Errorf("the centre did %v", made)
-				}
-				w.clean()
-			})
+			}
 		}
-	}
+	})
 }
 
 // From 50 ms before to 50 ms after the deadline, in steps of 1 ms: a capture and the deadline meet,
 // and a late capture is never accepted.
 func TestEdgeOfTheDeadline(t *testing.T) {
-	w := newWorld(t)
-	const first, last = -50, 50
-	var payments []payment.Payment
-	for range last - first + 1 {
-		w.later(time.Second) // so that no two deadlines are near each other
-		payments = append(payments, w.paid(w.goodCard(0)))
-	}
-	for i, p := range payments {
-		off := time.Duration(first+i) * time.Millisecond
-		w.set(p.HoldDeadline.Add(off))
-		var answer payment.Payment
-		var err error
-		together(2, func(who int) {
-			if who == 0 {
-				answer, err = w.decide(p.ID, payment.Capture, 60_000)
-			} else if _, err := w.gateway.Step(t.Context()); err != nil {
-				t.Error(err)
-			}
-		})
-		w.step()
-		p = w.read(p.ID)
-		switch {
-		case off < 0 && (err != nil || p.State != payment.Captured || p.Captured != uzs(60_000) || p.Decision.By != payment.ByMerchant):
-			t.Errorf("%s: %s, %v", off, p.State, err)
-		case off < 0 && !cmp.Equal(p, answer):
-			t.Errorf("%s: the answer is not what is stored:\n%s", off, cmp.Diff(p, answer))
-		case off >= 0 && (p.State != payment.Voided || p.Decision.By != payment.ByDeadline):
-			t.Errorf("%s: %s, decided %+v", off, p.State, p.Decision)
-		case off >= 0 && reason(err) != payment.DeadlinePassed && reason(err) != payment.DecisionStands:
-			t.Errorf("%s: the late capture got %v", off, err)
+	onEachEngine(t, func(t *testing.T, newWorld func() *world) {
+		w := newWorld()
+		const first, last = -50, 50
+		var payments []payment.Payment
+		for range last - first + 1 {
+			w.later(time.Second) // so that no two deadlines are near each other
+			payments = append(payments, w.paid(w.goodCard(0)))
 		}
-	}
-	w.clean()
+		for i, p := range payments {
+			off := time.Duration(first+i) * time.Millisecond
+			w.set(p.HoldDeadline.Add(off))
+			var answer payment.Payment
+			var err error
+			together(2, func(who int) {
+				// With two gateways the capture comes to one and the deadline is kept by the other, in turn.
+				if who == 0 {
+					answer, err = w.door(i).Decide(t.Context(), p.ID, payment.Capture, uzs(60_000), payment.ByMerchant)
+				} else if _, err := w.door(i + 1).Step(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+			w.step()
+			p = w.read(p.ID)
+			switch {
+			case off < 0 && (err != nil || p.State != payment.Captured || p.Captured != uzs(60_000) || p.Decision.By != payment.ByMerchant):
+				t.Errorf("%s: %s, %v", off, p.State, err)
+			case off < 0 && !cmp.Equal(p, answer):
+				t.Errorf("%s: the answer is not what is stored:\n%s", off, cmp.Diff(p, answer))
+			case off >= 0 && (p.State != payment.Voided || p.Decision.By != payment.ByDeadline):
+				t.Errorf("%s: %s, decided %+v", off, p.State, p.Decision)
+			case off >= 0 && reason(err) != payment.DeadlinePassed && reason(err) != payment.DecisionStands:
+				t.Errorf("%s: the late capture got %v", off, err)
+			}
+		}
+		if made := w.made(); made["capture"] != -first || made["void"] != last+1 {
+			t.Errorf("the centre did %v", made)
+		}
+		t.Logf("%d deadlines: %d captured before, %d let go, 0 late captures accepted", len(payments), -first, last+1)
+		w.clean()
+	})
 }
 
 // A double click is one attempt: one code, one verification, and with the code one hold.
@@ -245,109 +254,6 @@ func TestCrowd(t *testing.T) {
 	want := map[string]int{"charge": 16, "hold": 48, "void": 16, "capture": 32}
 	if diff := cmp.Diff(want, w.made()); diff != "" {
 		t.Errorf("the centre did (-want +got):\n%s", diff)
-	}
-	w.clean()
-}
-
-// What concurrent callers of prepare and decide see is explained by some order of the calls, one
-// after another (linearizability, checked by porcupine against a payment of four lines).
-func TestHistoryOfPrepareAndDecide(t *testing.T) {
-	type input struct {
-		op   string // prepare, capture, cancel
-		name string
-		sum  int64
-	}
-	type output struct {
-		created bool
-		refused string // the decision that stands, in words
-		state   payment.State
-		taken   int64
-	}
-	// A payment as the model has it: undecided, or the words of its decision.
-	type state struct {
-		there    bool
-		decision string
-	}
-	words := func(accept payment.Accept, sum int64) string { return fmt.Sprintf("%s %d", accept, sum) }
-	model := porcupine.Model{
-		Partition: func(history []porcupine.Operation) (parts [][]porcupine.Operation) {
-			by := make(map[string][]porcupine.Operation)
-			for _, o := range history {
-				name := o.Input.(input).name
-				by[name] = append(by[name], o)
-			}
-			for _, part := range by {
-				parts = append(parts, part)
-			}
-			return parts
-		},
-		Init: func() any { return state{there: true} }, // paid already; see below
-		Step: func(s, in, out any) (bool, any) {
-			was, i, o := s.(state), in.(input), out.(output)
-			if i.op == "prepare" {
-				return !o.created && was.there, was
-			}
-			accept := payment.Accept(i.op)
-			mine := words(accept, i.sum)
-			if was.decision == "" {
-				was.decision = mine
-			}
-			if was.decision != mine {
-				return o.refused == was.decision, was
-			}
-			wantState, wantTaken := payment.Captured, i.sum
-			if accept == payment.Cancel {
-				wantState = payment.Voided
-			}
-			return o.refused == "" && o.state == wantState && o.taken == wantTaken, was
-		},
-	}
-	w := newWorld(t)
-	card := w.goodCard(0)
-	const payments, callers = 12, 8
-	paid := make([]payment.Payment, payments)
-	for i := range paid {
-		paid[i] = w.paid(card)
-	}
-	var mu sync.Mutex
-	var history []porcupine.Operation
-	begun := time.Now()
-	together(callers, func(client int) {
-		for round := range payments {
-			p := paid[round]
-			in := input{[]string{"capture", "prepare", "cancel", "capture"}[(client+round)%4], p.Terms.ShopPaymentID, 0}
-			if in.op == "capture" {
-				in.sum = int64(1000 * (1 + client%3))
-			}
-			var out output
-			called := time.Since(begun)
-			var got payment.Payment
-			var err error
-			if in.op == "prepare" {
-				got, out.created, err = w.gateway.Prepare(t.Context(), w.shop, p.Terms, ttl)
-			} else {
-				got, err = w.decide(p.ID, payment.Accept(in.op), in.sum)
-			}
-			returned := time.Since(begun)
-			var refused *payment.Error
-			switch {
-			case err == nil:
-				out.state, out.taken = got.State, got.Captured.Minor
-			case errors.As(err, &refused) && refused.Decision != nil:
-				out.refused = words(refused.Decision.Accept, refused.Decision.Amount.Minor)
-			default:
-				t.Error(err)
-			}
-			mu.Lock()
-			history = append(history, porcupine.Operation{ClientId: client, Input: in, Call: int64(called), Output: out, Return: int64(returned)})
-			mu.Unlock()
-		}
-	})
-	if result := porcupine.CheckOperationsTimeout(model, history, 20*time.Second); result != porcupine.Ok {
-		t.Errorf("no order of the calls explains what they returned: %s", result)
-		for _, o := range history {
-			t.Logf("%d: %+v -> %+v [%d, %d]", o.ClientId, o.Input, o.Output, o.Call, o.Return)
-		}
 	}
 	w.clean()
 }

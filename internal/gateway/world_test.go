@@ -53,6 +53,8 @@ type world struct {
 	centre  *svgate.Connector
 	gateway *gateway.Gateway
 	store   *store.Store
+	open    opener  // of the stores; see regimes_test.go
+	others  []other // further gateways on the same database
 	shop    merchant.Shop
 
 	mu   sync.Mutex
@@ -65,7 +67,12 @@ type world struct {
 // newWorld makes a world; answer is how long the centre may take (real time), default 10 s.
 func newWorld(t testing.TB, answer ...time.Duration) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), now: t0, shop: merchant.Shop{ID: 1, Settings: merchant.Settings{
+	return newWorldOn(t, engines[0], answer...)
+}
+
+func newWorldOn(t testing.TB, e engine, answer ...time.Duration) *world {
+	t.Helper()
+	w := &world{t: t, dir: t.TempDir(), now: t0, open: e.open, others: make([]other, e.gateways-1), shop: merchant.Shop{ID: 1, Settings: merchant.Settings{
 		Tariff: merchant.Tariff{ID: 3, Fee: merchant.Fee{Rate: 20_000}},
 	}}}
 	w.sim = sim.New(sim.Config{Now: w.clock, Seed: 7, SlowAnswer: 2 * time.Second})
@@ -85,7 +92,7 @@ func newWorld(t testing.TB, answer ...time.Duration) *world {
 	}
 	w.start()
 	t.Cleanup(func() {
-		if err := w.store.Close(); err != nil {
+		if err := w.close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
 		transport.CloseIdleConnections()
@@ -97,21 +104,38 @@ func newWorld(t testing.TB, answer ...time.Duration) *world {
 // start opens the store and makes a gateway on it.
 func (w *world) start() {
 	w.t.Helper()
-	var err error
-	w.store, err = store.Open(store.Config{Dir: w.dir, Serve: true, Now: w.clock, Log: slog.New(slog.DiscardHandler)})
+	w.store, w.gateway = w.serveFrom(nil)
+	for i := range w.others {
+		w.others[i].store, w.others[i].gateway = w.serveFrom(w.store)
+	}
+}
+
+func (w *world) serveFrom(first *store.Store) (*store.Store, *gateway.Gateway) {
+	w.t.Helper()
+	s, err := w.open(store.Config{Dir: w.dir, Serve: true, Now: w.clock, Log: slog.New(slog.DiscardHandler)}, first)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.gateway = gateway.New(gateway.Config{
-		Store: w.store, HoldFor: holdFor, Log: slog.New(slog.DiscardHandler), At: w.reached,
+	return s, gateway.New(gateway.Config{
+		Store: s, HoldFor: holdFor, Log: slog.New(slog.DiscardHandler), At: w.reached,
 		Live: gateway.Centres{{Processor: w.centre, Method: payment.Uzcard}},
 	})
+}
+
+// close closes the stores.
+func (w *world) close() error {
+	for _, o := range w.others {
+		if err := o.store.Close(); err != nil {
+			return err
+		}
+	}
+	return w.store.Close()
 }
 
 // restart drops the gateway as it is and starts a new one, which takes up what was left open.
 func (w *world) restart() {
 	w.t.Helper()
-	if err := w.store.Close(); err != nil {
+	if err := w.close(); err != nil {
 		w.t.Fatal(err)
 	}
 	w.start()

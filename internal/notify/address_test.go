@@ -145,7 +145,13 @@ func TestNoPrivateConnections(t *testing.T) {
 			hosts = append(hosts, host[:at]+":"+port+host[at:])
 		}
 	}
-	try := func(client *outward.Transport) (opened int64, failures map[string]error) {
+	loopback := len(hosts)
+	for _, address := range []string{"127.0.0.1", "10.0.0.1", "10.255.255.254", "172.16.0.1", "192.168.1.1", "169.254.169.254", "169.254.170.2", "100.100.100.200", "192.0.0.192", "0.0.0.0"} {
+		for _, host := range spellings(netip.MustParseAddr(address).As4()) {
+			hosts = append(hosts, host+":"+port)
+		}
+	}
+	try := func(client *outward.Transport, hosts []string) (opened int64, failures map[string]error) {
 		before := connections.Load()
 		failures = make(map[string]error)
 		var mu sync.Mutex
@@ -169,7 +175,7 @@ func TestNoPrivateConnections(t *testing.T) {
 		group.Wait()
 		return connections.Load() - before, failures
 	}
-	opened, failures := try(newTransport(false))
+	opened, failures := try(newTransport(false), hosts)
 	if opened != 0 {
 		t.Errorf("%d connections were opened", opened)
 	}
@@ -183,12 +189,31 @@ func TestNoPrivateConnections(t *testing.T) {
 		}
 	}
 	// The others are names that do not resolve here, or no URLs.
-	if refused < 10 {
-		t.Errorf("only %d of %d were refused by the check: %v", refused, len(hosts), failures)
+	if refused < 100 || len(failures) < 200 {
+		t.Errorf("only %d of %d were refused by the check: %v", refused, len(failures), failures)
 	}
-	if opened, _ := try(newTransport(true)); opened < 5 {
+	t.Logf("%d spellings of private addresses: %d refused by the check, the others no addresses here; 0 connections", len(failures), refused)
+	if opened, _ := try(newTransport(true), hosts[:loopback]); opened < 5 {
 		t.Errorf("with private addresses allowed only %d connections were opened: this test shows nothing", opened)
 	}
+}
+
+// spellings are ways to write an IPv4 address as the host of a URL, some of which only some programs read.
+func spellings(b [4]byte) (all []string) {
+	number := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
+	low := number & 0xffffff
+	dotted := fmt.Sprintf("%d.%d.%d.%d", b[0], b[1], b[2], b[3])
+	all = []string{
+		dotted, dotted + ".", "user@" + dotted, "8.8.8.8@" + dotted, "user:8.8.8.8@" + dotted, strings.ReplaceAll(dotted, ".", "%2e"), strings.ReplaceAll(dotted, ".", "。"),
+		fmt.Sprint(number), fmt.Sprintf("0x%x", number), fmt.Sprintf("0X%X", number), fmt.Sprintf("0%o", number), fmt.Sprintf("00000%o", number),
+		fmt.Sprintf("%d.%d", b[0], low), fmt.Sprintf("0x%x.0x%x", b[0], low), fmt.Sprintf("%d.%d.%d", b[0], b[1], number&0xffff),
+		fmt.Sprintf("0x%x.0x%x.0x%x.0x%x", b[0], b[1], b[2], b[3]), fmt.Sprintf("0%o.0%o.0%o.0%o", b[0], b[1], b[2], b[3]), fmt.Sprintf("%03d.%03d.%03d.%03d", b[0], b[1], b[2], b[3]),
+		fmt.Sprintf("%d.0x%x.0%o.%d", b[0], b[1], b[2], b[3]), fmt.Sprintf("[::ffff:%s%%25lo]", dotted), fmt.Sprintf("[0000:0000:0000:0000:0000:FFFF:%02X%02X:%02X%02X]", b[0], b[1], b[2], b[3]),
+	}
+	for _, wrap := range embedded {
+		all = append(all, "["+wrap(b)+"]")
+	}
+	return all
 }
 
 // A name that led to a public address when somebody looked, and leads to this machine when it is dialled, is

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -453,6 +455,51 @@ func TestRedirect(t *testing.T) {
 	if n := len(elsewhere.all()); n != 0 {
 		t.Errorf("%d redirects were followed", n)
 	}
+}
+
+// Nobody but the merchant's own server, asked about a hold, decides; and it decides about that payment alone.
+func TestForgedAnswers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	capture := `{"accept_status":"capture"}`
+	impostor := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, capture) }))
+	impostor.Config.ErrorLog = log.New(io.Discard, "", 0) // it complains that its certificate is not believed
+	impostor.StartTLS()
+	defer impostor.Close()
+	other := w.hold(w.prepare(w.newShopServer(nil).url, false))
+	for what, server := range map[string]*shopServer{
+		"a server whose certificate nobody has signed": {url: impostor.URL},
+		"a redirect that says capture":                 w.newShopServer(always(302, capture)),
+		"an error that says capture":                   w.newShopServer(always(500, capture)),
+		"two words in one answer":                      w.newShopServer(always(200, `{"accept_status":"wait_user_action","accept_status":"capture"}`)),
+		"a word in another field":                      w.newShopServer(always(200, `{"status":"capture","data":{"accept_status":"capture"}}`)),
+		"a word in another case":                       w.newShopServer(always(200, `{"Accept_Status":"capture"}`)),
+		"a list of words":                              w.newShopServer(always(200, `{"accept_status":["capture"]}`)),
+		"more than is held":                            w.newShopServer(always(200, `{"accept_status":"capture","final_amount":1000.01}`)),
+		"less than nothing":                            w.newShopServer(always(200, `{"accept_status":"capture","final_amount":-1}`)),
+		"a sum that is none":                           w.newShopServer(always(200, `{"accept_status":"capture","final_amount":"1e3x"}`)),
+		"words after the answer":                       w.newShopServer(always(200, `{}`+capture)),
+		"the answer to another question": w.newShopServer(func(n told) (int, string) {
+			if n.Status == "waiting_for_capture" {
+				return 200, "{}"
+			}
+			return 200, capture
+		}),
+	} {
+		p := w.hold(w.prepare(server.url, false))
+		w.deliver()
+		if p = w.payment(p.ID); p.State != payment.Held || p.Decision != nil || p.Open != nil {
+			t.Errorf("%s: it is %s, decided %+v", what, p.State, p.Decision)
+		}
+	}
+	// An answer that names another payment decides about the one that was asked about.
+	named := w.newShopServer(always(200, `{"accept_status":"cancel","octo_payment_UUID":"`+other.ID.String()+`","shop_transaction_id":"order-1"}`))
+	p := w.hold(w.prepare(named.url, false))
+	w.deliver()
+	if p = w.payment(p.ID); p.State != payment.Voided || w.payment(other.ID).Decision != nil {
+		t.Errorf("it is %s; the other one was decided: %+v", p.State, w.payment(other.ID).Decision)
+	}
+	w.audit()
 }
 
 // An answer of 10 MB is not read to its end. It was taken all the same, and decides nothing.

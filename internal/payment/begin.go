@@ -52,8 +52,7 @@ func (c Pay) begin(p Payment, now time.Time) (Change, error) {
 	if err := p.payable(now); err != nil {
 		return Change{}, err
 	}
-	same := p.Attempt != nil && p.Attempt.Method == c.Attempt.Method &&
-		p.Attempt.Card.First6 == c.Attempt.Card.First6 && p.Attempt.Card.Last4 == c.Attempt.Card.Last4
+	same := p.Attempt != nil && p.Attempt.Method == c.Attempt.Method && p.Attempt.Card.Same(c.Attempt.Card)
 	switch {
 	case p.Open.waitsForPayer() && same:
 		return unchanged(p), nil // on with the bank's page
@@ -111,7 +110,7 @@ func (c Resend) begin(p Payment, now time.Time) (Change, error) {
 		return Change{}, p.busy()
 	case p.State != Challenged || p.Attempt.ThreeDS:
 		return Change{}, refuse(NoChallenge)
-	case p.Attempt.Card.First6 != c.Card.First6 || p.Attempt.Card.Last4 != c.Card.Last4:
+	case !p.Attempt.Card.Same(c.Card):
 		return Change{}, &Error{Reason: CardUnknown, Detail: "this is not the card that is being tried; use pay for another card"}
 	case p.Attempt.Challenge.Resends >= MaxResends:
 		return Change{}, refuse(ResendsUsedUp)

@@ -60,6 +60,11 @@ func (c Card) Facts(table CardTable) CardFacts {
 	return f
 }
 
+// Same reports whether both are facts of the same card, as far as what is kept of it can tell.
+func (f CardFacts) Same(other CardFacts) bool {
+	return f.First6 == other.First6 && f.Last4 == other.Last4
+}
+
 // Masked is the number as notifications show it: "427831** **** 3011" (contract §6).
 func (f CardFacts) Masked() string {
 	if len(f.First6) != 6 {

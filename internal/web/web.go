@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -29,19 +30,16 @@ const (
 	readWithin       = 10 * time.Second
 	writeWithin      = 60 * time.Second // more than the slowest processing centre takes
 	idleFor          = 2 * time.Minute
-
-	// AtOnce is how many requests are served at once; further ones are shed. New payments are shed
-	// earlier, so that those under way can be brought to their end.
-	AtOnce    = 1024
-	newAtOnce = 768
 )
 
 // Server makes an http.Server with limits on everything a client can draw out.
 func Server(handler http.Handler, log *slog.Logger) *http.Server {
-	return &http.Server{
+	s := &http.Server{
 		Handler: handler, ReadHeaderTimeout: readHeaderWithin, ReadTimeout: readWithin, WriteTimeout: writeWithin,
 		IdleTimeout: idleFor, MaxHeaderBytes: headerBytes, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+	(&conns{most: Connections}).limit(s)
+	return s
 }
 
 // Site routes requests to what answers them.
@@ -52,8 +50,11 @@ type Site struct {
 	Paths []string     // the first path elements that are the pages'; of /pay they have GET
 	// Others answer what comes under other first path elements: news from processing centres.
 	Others map[string]http.Handler
-	Ready  func() error // why the gateway cannot take payments now; nil: it can
-	Log    *slog.Logger
+	// Proxies are those beside this machine itself whose X-Forwarded-For is believed.
+	Proxies []netip.Prefix
+	Ready   func() error // why the gateway cannot take payments now; nil: it can
+	Log     *slog.Logger
+	places  int // 0: AtOnce; fewer in tests
 }
 
 // Handler is the whole site.
@@ -65,7 +66,7 @@ func (s Site) Handler() http.Handler {
 	for _, p := range s.Paths {
 		paths[p] = true
 	}
-	underWay := make(chan struct{}, AtOnce)
+	doors := newDoors(s)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		r.URL.Path = tidy(r.URL.Path)
@@ -82,18 +83,11 @@ func (s Site) Handler() http.Handler {
 			s.ready(o)
 			return
 		}
-		select {
-		case underWay <- struct{}{}:
-			defer func() { <-underWay }()
-		default:
-			Shed(o)
+		leave, ok := doors.admit(o, r, call)
+		if !ok {
 			return
 		}
-		if len(underWay) > newAtOnce && (call == "prepare_payment" || call == "pay") {
-			Shed(o)
-			return
-		}
-		r.Body = http.MaxBytesReader(o, r.Body, BodyBytes)
+		defer leave()
 		looks := r.Method == http.MethodGet || r.Method == http.MethodHead
 		lost := looks && strings.Contains(r.Header.Get("Accept"), "text/html") // a person, and not a shop's program
 		switch {
@@ -191,9 +185,12 @@ type observed struct {
 	status  int
 	code    int
 	payment string
+	missed  bool   // see Miss
+	answers func() // gives the request's place back; nil: it has none
 }
 
 func (o *observed) WriteHeader(status int) {
+	o.answered()
 	if o.status == 0 {
 		o.status = status
 	}
@@ -201,6 +198,7 @@ func (o *observed) WriteHeader(status int) {
 }
 
 func (o *observed) Write(b []byte) (int, error) {
+	o.answered()
 	if o.status == 0 {
 		o.status = http.StatusOK
 	}

@@ -91,6 +91,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	answer, err := do(a, w, r, body)
 	if err != nil {
+		if guessed(err) {
+			web.Miss(w)
+		}
 		status, failure := a.failure(err)
 		web.Fail(w, status, failure)
 		return

@@ -117,6 +117,13 @@ func toPayer(language string, err error) error {
 	return &failure{code: f.code, message: text.For(language).Reason(f.reason), developer: english + ". " + sentence(info.Next)}
 }
 
+// guessed reports that a call named a payment, a code's id or a card that there is not. A code that the
+// centre found wrong is none of them: its tries are counted with the payment.
+func guessed(err error) bool {
+	var refused *payment.Error
+	return errors.Is(err, store.ErrNotFound) || errors.As(err, &refused) && (refused.Reason == payment.WrongCode || refused.Reason == payment.CardUnknown)
+}
+
 // failure turns whatever went wrong into what is answered.
 func (a *API) failure(err error) (httpStatus int, _ holdfast.Failure) {
 	var f *failure

@@ -184,7 +184,7 @@ func (a *API) checkSMSKey(w http.ResponseWriter, r *http.Request, body []byte) (
 func (a *API) byNumber(ctx context.Context, number int64) (payment.Payment, error) {
 	p, err := a.cfg.Store.PaymentByNumber(ctx, number)
 	if errors.Is(err, store.ErrNotFound) {
-		return p, refusal(payment.WrongCode, "")
+		return p, &payment.Error{Reason: payment.WrongCode}
 	}
 	return p, err
 }
@@ -198,24 +198,26 @@ func (a *API) checkPan(w http.ResponseWriter, r *http.Request, body []byte) (_ a
 	if request.PaymentID <= 0 {
 		return nil, bad("paymentId", "required: the id that pay answered")
 	}
-	ctx := r.Context()
-	p, err := a.cfg.Store.PaymentByNumber(ctx, int64(request.PaymentID))
-	if errors.Is(err, store.ErrNotFound) || err == nil && p.Attempt == nil {
-		return nil, refusal(payment.CardUnknown, "pan: not the card of this payment")
-	} else if err != nil {
-		return nil, err
-	}
-	web.Note(w, p.ID.String())
-	defer func(language string) { err = toPayer(language, err) }(p.Terms.Language)
 	number, ok := payment.CleanNumber(string(request.PAN))
 	if !ok {
 		return nil, refusal(payment.CardUnknown, "pan: expected the card's number, digits only")
 	}
-	card := payment.Card{Number: number, Expiry: strings.TrimSpace(request.ExpDate)}
-	cards, err := a.cfg.Store.Cards(ctx)
-	if err != nil {
+	ctx := r.Context()
+	p, err := a.cfg.Store.PaymentByNumber(ctx, int64(request.PaymentID))
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, err
 	}
+	cards, cardsErr := a.cfg.Store.Cards(ctx)
+	if cardsErr != nil {
+		return nil, cardsErr
+	}
+	card := payment.Card{Number: number, Expiry: strings.TrimSpace(request.ExpDate)}
+	// Who does not know the card learns nothing of the payment, not even whether there is one.
+	if err != nil || p.Attempt == nil || !p.Attempt.Card.Same(card.Facts(cards.CardTable)) {
+		return nil, &payment.Error{Reason: payment.CardUnknown, Detail: "pan: not the card that is being tried on this payment; use pay for another card"}
+	}
+	web.Note(w, p.ID.String())
+	defer func(language string) { err = toPayer(language, err) }(p.Terms.Language)
 	if problem := card.Check(cards.CardTable, p.Attempt.Method, a.cfg.Store.Now()); problem != nil && problem.Reason != payment.WrongCVC {
 		field := problem.Field
 		if field == "exp" {

@@ -2,6 +2,9 @@ package api_test
 
 import (
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -124,6 +127,96 @@ func TestStormAccept(t *testing.T) {
 			t.Errorf("the centre did %d captures and voids; the payment is %s with decision %v", effective, p.State, p.Decision)
 		}
 	}
+	w.audit()
+}
+
+// The whole storm on one hold, each through its own door: set_accept and callback with captures of various
+// sums and cancels, a notification whose answer decides, and the deadline. One decision; everybody else is
+// told which, and by whom.
+func TestStormOfAllDoors(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	by := make(map[payment.By]int)
+	for round := range 4 {
+		card := w.cards("ok")[round+1]
+		entered, answer := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		shop := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			text, err := io.ReadAll(r.Body)
+			if err != nil || !strings.Contains(string(text), `"waiting_for_capture"`) {
+				return
+			}
+			once.Do(func() { close(entered) })
+			<-answer
+			fmt.Fprint(rw, `{"accept_status":"capture","final_amount":700}`)
+		}))
+		uuid := w.prepare(fmt.Sprint("doors-", round), fmt.Sprintf(`"auto_capture":false,"notify_url":%q`, shop.URL))
+		w.hold(uuid, card)
+		var notified sync.WaitGroup
+		notified.Go(func() {
+			for range 3 { // the earlier events first
+				if _, err := w.notifier.Step(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		<-entered
+		deadline := w.stored(uuid).HoldDeadline
+		early := round%2 == 0 // else the deadline has come when the storm breaks
+		if !early {
+			w.clock.advance(deadline.Sub(w.clock.Now()))
+		}
+		decisions := []string{
+			`"accept_status":"capture"`, `"accept_status":"capture","final_amount":"600"`, `"accept_status":"capture","final_amount":0.01`, `"accept_status":"cancel"`,
+			`"accept_status":"capture","final_amount":700`,
+		}
+		var timed sync.WaitGroup
+		timed.Go(func() {
+			if _, err := w.gateway.Step(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		close(answer)
+		answers := w.atOnce(func(i int) (string, string) {
+			return []string{"/set_accept", "/set_accept", "/callback"}[i%3], w.accept(uuid, decisions[i%len(decisions)])
+		})
+		timed.Wait()
+		notified.Wait()
+		w.advance(0)
+		p := w.stored(uuid)
+		succeeded, refused := 0, 0
+		for text, n := range answers {
+			switch {
+			case strings.Contains(text, `"error":0`), strings.HasPrefix(text, `{"accept_status"`):
+				succeeded += n
+				if !early && !strings.Contains(text, `"status":"canceled"`) && !strings.Contains(text, `"cancel"`) {
+					t.Errorf("%d times after the deadline: %s", n, text)
+				}
+			case strings.Contains(text, `"error":10,`) && p.Decision != nil && (strings.Contains(text, " by "+string(p.Decision.By)+" at ") || !early && strings.Contains(text, "nobody had confirmed it")):
+				refused += n
+			default:
+				t.Errorf("%d times: %s", n, text)
+			}
+		}
+		if p.Decision == nil || !p.State.Terminal() || p.Open != nil || succeeded+refused != callers {
+			t.Fatalf("%d succeeded, %d were refused; it is %s, decided %+v", succeeded, refused, p.State, p.Decision)
+		}
+		if late := !p.Decision.At.Before(deadline); late != (p.Decision.By == payment.ByDeadline) || late != !early {
+			t.Errorf("decided by %s at %s, the deadline is %s; %d succeeded", p.Decision.By, p.Decision.At, deadline, succeeded)
+		}
+		by[p.Decision.By]++
+		effective := 0
+		for _, op := range w.sim.Books().Operations {
+			if op.PANLast == card.PAN[12:] && (op.Kind == "capture" || op.Kind == "void") {
+				effective++
+			}
+		}
+		if effective != 1 {
+			t.Errorf("the centre did %d captures and voids", effective)
+		}
+		shop.Close()
+	}
+	t.Logf("decided by %v", by)
 	w.audit()
 }
 

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,7 +42,8 @@ type world struct {
 	notifier *notify.Notifier
 	url      string
 	http     *http.Client
-	logs     *logs // everything that any part has logged, at level debug
+	verifies *atomic.Int64 // codes that the centre was asked about
+	logs     *logs         // everything that any part has logged, at level debug
 
 	shop, other merchantShop
 }
@@ -69,10 +71,20 @@ func newWorld(t testing.TB) *world { return newWorldAt(t, morning) }
 
 func newWorldAt(t testing.TB, at time.Time) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), clock: &clock{now: at}, logs: new(logs)}
+	w := &world{t: t, dir: t.TempDir(), clock: &clock{now: at}, logs: new(logs), verifies: new(atomic.Int64)}
 	log := slog.New(slog.NewJSONHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	w.sim = sim.New(sim.Config{Now: w.clock.Now, Seed: 7, Logger: log})
-	centre := httptest.NewServer(w.sim.Handler())
+	centre := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		if bytes.Contains(body, []byte(`"cards.new.verify"`)) {
+			w.verifies.Add(1)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		w.sim.Handler().ServeHTTP(rw, r)
+	}))
 	t.Cleanup(centre.Close)
 	uzcard, err := svgate.New(svgate.Config{
 		Endpoint: centre.URL + "/svgate", Login: "holdfast", Password: "holdfast", MerchantID: "90050017182", TerminalID: "91419475", Port: 16050,

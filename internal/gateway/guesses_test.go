@@ -1,0 +1,56 @@
+package gateway_test
+
+import (
+	"testing"
+	"time"
+
+	"holdfast/internal/gateway"
+	"holdfast/internal/payment"
+)
+
+// Guessing a card's code over payment after payment comes to an end: what is counted by card outlasts the
+// payments, other cards are not concerned, and after two hours the card is as good as any.
+func TestWrongCodesOfOneCard(t *testing.T) {
+	w := newWorld(t)
+	const most = 5 // the centre blocks the card itself after six
+	w.gateway = gateway.New(gateway.Config{
+		Store: w.store, HoldFor: holdFor, WrongCodes: most, At: w.reached, Live: gateway.Centres{{Processor: w.centre, Method: payment.Uzcard}},
+	})
+	card, other := w.goodCard(1), w.goodCard(2)
+	guess := func() (asked int, err error) {
+		p := w.prepare()
+		if p, err = w.pay(p.ID, card); err != nil {
+			return 0, err
+		}
+		for asked = 0; p.State == payment.Challenged; asked++ {
+			right := w.code(card)
+			wrong := "000000"
+			if right == wrong {
+				wrong = "111111"
+			}
+			if p, err = w.submit(p, wrong); err != nil {
+				return asked, err
+			}
+		}
+		return asked, nil
+	}
+	total := 0
+	for range 10 {
+		asked, err := guess()
+		total += asked
+		if err != nil && reason(err) != payment.AttemptsUsedUp {
+			t.Fatal(err)
+		}
+	}
+	if total != most {
+		t.Errorf("%d guesses reached the centre, want %d", total, most)
+	}
+	if _, err := w.pay(w.prepare().ID, card); reason(err) != payment.AttemptsUsedUp {
+		t.Errorf("the card is still taken: %v", err)
+	}
+	w.paid(other)
+	w.later(2 * time.Hour)
+	w.step()
+	w.paid(card)
+	w.clean()
+}

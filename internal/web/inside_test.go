@@ -1,0 +1,292 @@
+package web
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Slow preparing makes the gateway let in fewer at once, down to the least; quick preparing makes them more again.
+func TestPace(t *testing.T) {
+	p := pace{most: newAtOnce}
+	now := time.Unix(1_800_000_000, 0)
+	full := func(took time.Duration) {
+		n := 0
+		for p.begin() {
+			n++
+		}
+		if n != p.most {
+			t.Fatalf("%d were let in, most is %d", n, p.most)
+		}
+		for range n {
+			p.end(took, now)
+		}
+	}
+	full(2 * preparedWithin)
+	if p.most != newAtOnce*3/4 {
+		t.Errorf("after one slow queue %d are let in at once, want a quarter less", p.most)
+	}
+	for range 100 {
+		now = now.Add(2 * preparedWithin)
+		full(2 * preparedWithin)
+	}
+	if p.most != leastPrepared {
+		t.Errorf("after 100 slow queues %d are let in at once, want %d", p.most, leastPrepared)
+	}
+	for range 1000 {
+		full(time.Millisecond)
+	}
+	if p.most != newAtOnce || p.under != 0 {
+		t.Errorf("after quick ones %d are let in at once, want %d; %d are still counted", p.most, newAtOnce, p.under)
+	}
+	p.begin()
+	p.end(time.Millisecond, now) // quick, but nobody waited: it says nothing
+	if p.most != newAtOnce {
+		t.Error("most went above its limit")
+	}
+}
+
+// There are never more connections than the limit. Those that keep us waiting make room for new ones, the
+// longest first: silent ones, ones that send slowly, and ones that are idle after a request. One that we
+// work for is never closed.
+func TestConnections(t *testing.T) {
+	const most = 8
+	working, finish := make(chan struct{}), make(chan struct{})
+	api := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.ReadAll(r.Body)
+		if r.URL.Path == "/set_accept/long" {
+			close(working)
+			<-finish
+		}
+		io.WriteString(w, "served")
+	})
+	site := Site{API: api, Calls: []string{"set_accept"}, Ready: func() error { return nil }, Log: slog.New(slog.DiscardHandler)}
+	server := httptest.NewUnstartedServer(nil)
+	server.Config = Server(site.Handler(), site.Log)
+	all := &conns{most: most}
+	all.limit(server.Config)
+	server.Start()
+	defer server.Close()
+	var dialled []net.Conn
+	dial := func(say string) net.Conn {
+		t.Helper()
+		c, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		dialled = append(dialled, c)
+		if _, err := io.WriteString(c, say); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	answer := func(c net.Conn) string {
+		t.Helper()
+		c.SetReadDeadline(time.Now().Add(20 * time.Second))
+		b := make([]byte, 4096)
+		n, err := c.Read(b)
+		if err != nil {
+			return err.Error()
+		}
+		return string(b[:n])
+	}
+	const request = "POST /set_accept HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"
+	long := dial("POST /set_accept/long HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}")
+	<-working
+	for _, say := range []string{
+		"",                                // silent
+		"POST /set_accept HTTP/1.1\r\nHo", // its headers do not come
+		"POST /set_accept HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{", // its body does not come
+	} {
+		for range 5 * most {
+			dial(say)
+		}
+		if got := answer(dial(request)); !strings.Contains(got, "served") { // and it is idle from now on
+			t.Errorf("beside connections that say %q: %s", say, got)
+		}
+	}
+	all.mu.Lock()
+	if len(all.open) > most {
+		t.Errorf("%d connections are open, the limit is %d", len(all.open), most)
+	}
+	all.mu.Unlock()
+	close(finish)
+	if got := answer(long); !strings.Contains(got, "served") {
+		t.Errorf("the request under way was not answered: %s", got)
+	}
+	for _, c := range dialled {
+		c.Close()
+	}
+	server.Close()
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if len(all.open) != 0 || all.waiting.Len() != 0 {
+		t.Errorf("after the end %d connections are known, %d wait", len(all.open), all.waiting.Len())
+	}
+}
+
+// An address that misses again and again is turned away for a while, with its IPv6 network or from behind
+// a proxy that is known; who claims to be a proxy is not believed.
+func TestGuessers(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	g := guessers{proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+	from := func(remote string, forwarded ...string) netip.Addr {
+		r := httptest.NewRequest("POST", "/pay", nil)
+		r.RemoteAddr = remote
+		r.Header["X-Forwarded-For"] = forwarded
+		return g.address(r)
+	}
+	for _, c := range []struct {
+		remote    string
+		forwarded []string
+		want      string
+	}{
+		{"198.51.100.7:1", nil, "198.51.100.7"},
+		{"198.51.100.7:1", []string{"203.0.113.1"}, "198.51.100.7"},
+		{"10.1.2.3:1", []string{"203.0.113.1"}, "203.0.113.1"},
+		{"10.1.2.3:1", []string{"192.0.2.9, 203.0.113.1"}, "203.0.113.1"},
+		{"10.1.2.3:1", []string{"192.0.2.9", "203.0.113.1, 10.9.9.9"}, "203.0.113.1"},
+		{"127.0.0.1:1", []string{"203.0.113.1"}, "203.0.113.1"},
+		{"10.1.2.3:1", []string{"nonsense"}, "10.1.2.3"},
+		{"[::ffff:198.51.100.7]:1", nil, "198.51.100.7"},
+		{"[2001:db8:1:2:3:4:5:6]:1", nil, "2001:db8:1:2::"},
+		{"[::1]:1", []string{"2001:db8:1:2:9::1"}, "2001:db8:1:2::"},
+	} {
+		if got := from(c.remote, c.forwarded...); got != netip.MustParseAddr(c.want) {
+			t.Errorf("%s, %v: %s, want %s", c.remote, c.forwarded, got, c.want)
+		}
+	}
+	guesser, other := from("[2001:db8:1:2:3:4:5:6]:1"), from("198.51.100.7:1")
+	for i := range Guesses {
+		if !g.may(guesser, now) {
+			t.Fatalf("it is turned away after %d misses", i)
+		}
+		g.missed(guesser, now)
+	}
+	if g.may(from("[2001:db8:1:2:ffff::]:9"), now) || !g.may(other, now) {
+		t.Error("the wrong one is turned away")
+	}
+	if g.may(guesser, now.Add(guessesFor)) || !g.may(guesser, now.Add(2*guessesFor)) {
+		t.Error("it is turned away for another time than said")
+	}
+	for i := range 3 * mostGuessers {
+		g.missed(netip.AddrFrom4([4]byte{byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)}), now)
+	}
+	if len(g.now)+len(g.before) > 2*mostGuessers+2 {
+		t.Errorf("%d addresses are remembered", len(g.now)+len(g.before))
+	}
+}
+
+// Who reads his answer slowly holds no place, and not for ever a connection.
+func TestSlowReaders(t *testing.T) {
+	large := strings.Repeat("x", 8<<20)
+	api := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/set_accept" {
+			io.WriteString(w, "served")
+			return
+		}
+		io.WriteString(w, large)
+	})
+	site := Site{API: api, Calls: []string{"set_accept"}, Ready: func() error { return nil }, Log: slog.New(slog.DiscardHandler), places: 8}
+	server := httptest.NewUnstartedServer(nil)
+	server.Config = Server(site.Handler(), site.Log)
+	server.Start()
+	defer server.Close()
+	defer server.CloseClientConnections()
+	for range 3 * site.places {
+		c, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprint(c, "GET /set_accept/large HTTP/1.1\r\nHost: a\r\n\r\n")
+		if _, err := c.Read(make([]byte, 1)); err != nil { // it has been begun, and the rest is not read
+			t.Fatal(err)
+		}
+	}
+	for range 10 {
+		res, err := http.Get(server.URL + "/set_accept")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if res.StatusCode != http.StatusOK || string(body) != "served" {
+			t.Errorf("beside slow readers: HTTP %d %s", res.StatusCode, body)
+		}
+	}
+}
+
+// A full server sheds new payments first, then everything, and says when to come again; it takes up work
+// as soon as there is room.
+func TestShedding(t *testing.T) {
+	finish := make(chan struct{})
+	entered := make(chan struct{}, AtOnce)
+	api := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Long") != "" {
+			entered <- struct{}{}
+			<-finish
+		}
+		io.WriteString(w, "served")
+	})
+	calls := []string{"prepare_payment", "pay", "set_accept", "refund"}
+	site := Site{API: api, Calls: calls, Ready: func() error { return nil }, Log: slog.New(slog.DiscardHandler)}
+	server := httptest.NewUnstartedServer(nil)
+	server.Config = Server(site.Handler(), site.Log)
+	server.Start()
+	defer server.Close()
+	answered := make(chan error, AtOnce)
+	fill := func(n int) {
+		for range n {
+			go func() {
+				req, _ := http.NewRequest("POST", server.URL+"/set_accept", strings.NewReader("{}"))
+				req.Header.Set("Long", "yes")
+				res, err := http.DefaultClient.Do(req)
+				if err == nil {
+					res.Body.Close()
+					if res.StatusCode != http.StatusOK {
+						err = fmt.Errorf("HTTP %d", res.StatusCode)
+					}
+				}
+				answered <- err
+			}()
+		}
+		for range n {
+			<-entered
+		}
+	}
+	expect := func(status int, calls ...string) {
+		t.Helper()
+		for _, call := range calls {
+			res, err := http.Post(server.URL+"/"+call, "application/json", strings.NewReader("{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			if res.StatusCode != status || status != http.StatusOK && res.Header.Get("Retry-After") == "" {
+				t.Errorf("%s: HTTP %d, Retry-After %q, want %d", call, res.StatusCode, res.Header.Get("Retry-After"), status)
+			}
+		}
+	}
+	expect(200, calls...)
+	fill(newAtOnce)
+	expect(503, "prepare_payment", "pay")
+	expect(200, "set_accept", "refund")
+	fill(AtOnce - newAtOnce)
+	expect(503, calls...)
+	expect(200, "healthz", "readyz")
+	close(finish)
+	for range AtOnce {
+		if err := <-answered; err != nil {
+			t.Error(err)
+		}
+	}
+	expect(200, calls...)
+}

@@ -1,0 +1,370 @@
+package web
+
+import (
+	"bytes"
+	"cmp"
+	"container/list"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"holdfast"
+)
+
+// What one client can take of the server, and what all can take together. A place is what is scarce: a
+// request has one from when the whole of it is here until the first byte of its answer is ready, so a
+// client that sends or reads slowly holds none. A connection on which nothing of ours is under way is
+// the first to be closed when there are too many.
+const (
+	// AtOnce is how many requests are served at once; further ones are shed. New payments are shed
+	// earlier, so that those under way can be brought to their end.
+	AtOnce    = 1024
+	newAtOnce = 768
+
+	// Connections is how many connections may be open.
+	Connections = 4096
+
+	// A prepare_payment that takes longer than this, although it asks nobody outside, shows that the
+	// gateway is behind: fewer of them are then let in at once, down to leastPrepared.
+	preparedWithin = 250 * time.Millisecond
+	leastPrepared  = 16
+
+	answerReadWithin = 10 * time.Second // how long a client may take to read an answer
+
+	// Guesses is how many calls of one address may name payments, codes or cards that do not exist within
+	// guessesFor, before its further calls without credentials are turned away.
+	Guesses      = 60
+	guessesFor   = 10 * time.Minute
+	mostGuessers = 1 << 16
+)
+
+// doors lets requests in.
+type doors struct {
+	places   chan struct{}
+	prepared pace
+	guessers guessers
+	// open are the first path elements of what can be asked without credentials.
+	open map[string]bool
+}
+
+func newDoors(s Site) *doors {
+	d := &doors{
+		places: make(chan struct{}, cmp.Or(s.places, AtOnce)), prepared: pace{most: newAtOnce},
+		guessers: guessers{proxies: s.Proxies}, open: map[string]bool{"pay": true, "verificationInfo": true, "check_sms_key": true, "check_pan": true},
+	}
+	for _, p := range s.Paths {
+		d.open[p] = true
+	}
+	return d
+}
+
+// admit takes a place for a request, once the whole of it is here. false: it has been answered already.
+// leave is to be called when the request has been served.
+func (d *doors) admit(o *observed, r *http.Request, call string) (leave func(), ok bool) {
+	var address netip.Addr
+	open := d.open[call]
+	if open {
+		address = d.guessers.address(r)
+	}
+	if open && !d.guessers.may(address, time.Now()) {
+		o.Header().Set("Retry-After", strconv.Itoa(int(guessesFor/time.Second)))
+		info := holdfast.CodeTooManyRequests.Info()
+		Fail(o, http.StatusTooManyRequests, holdfast.Fail(info.Code, info.Message, "Too many calls from this address named payments, codes or cards that do not exist."))
+		return nil, false
+	}
+	isNew := call == "prepare_payment" || call == "pay"
+	if full := len(d.places); full >= cap(d.places) || isNew && full >= newAtOnce { // before its body is waited for
+		Shed(o)
+		return nil, false
+	}
+	receive(o, r)
+	select {
+	case d.places <- struct{}{}:
+	default:
+		Shed(o)
+		return nil, false
+	}
+	conn, _ := r.Context().Value(connKey{}).(*tracked)
+	conn.works()
+	o.answers = func() {
+		<-d.places
+		conn.waits()
+		// On a connection that cannot have one the server's own, longer limit stands.
+		http.NewResponseController(o.ResponseWriter).SetWriteDeadline(time.Now().Add(answerReadWithin))
+	}
+	began := time.Now()
+	paced := call == "prepare_payment"
+	if isNew && len(d.places) > newAtOnce || paced && !d.prepared.begin() {
+		Shed(o)
+		return nil, false
+	}
+	return func() {
+		if paced {
+			d.prepared.end(time.Since(began), time.Now())
+		}
+		if open && (o.missed || o.status == http.StatusNotFound) {
+			d.guessers.missed(address, time.Now())
+		}
+		o.answered()
+	}, true
+}
+
+// answered gives the request's place back.
+func (o *observed) answered() {
+	if o.answers != nil {
+		o.answers()
+		o.answers = nil
+	}
+}
+
+// Miss notes that a request named a payment, a code or a card that does not exist: many of them from one
+// address are guesses.
+func Miss(w http.ResponseWriter) {
+	if o, ok := w.(*observed); ok {
+		o.missed = true
+	}
+}
+
+// receive reads a request's body before the request takes a place. What is wrong with the body is told
+// to whoever reads it then.
+func receive(w http.ResponseWriter, r *http.Request) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return
+	}
+	// As long as it says, but no more than has come: a promise costs nothing.
+	var b bytes.Buffer
+	b.Grow(int(max(bytes.MinRead, min(r.ContentLength+bytes.MinRead, 4<<10))))
+	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, BodyBytes))
+	if err == nil {
+		err = io.EOF
+	}
+	r.Body = &received{b, err}
+}
+
+// received is a body that is here.
+type received struct {
+	bytes.Buffer
+	end error // what comes after it: io.EOF, or what went wrong
+}
+
+func (b *received) Read(p []byte) (int, error) {
+	n, err := b.Buffer.Read(p)
+	if errors.Is(err, io.EOF) {
+		err = b.end
+	}
+	return n, err
+}
+
+func (b *received) Close() error { return nil }
+
+// pace finds out how many prepare_payment the gateway can serve at once in good time: each that takes too
+// long makes them fewer by a quarter, and each that is quick while all places are taken makes them one more.
+type pace struct {
+	mu          sync.Mutex
+	most, under int
+	cut         time.Time // when they last became fewer
+}
+
+func (p *pace) begin() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.under >= p.most {
+		return false
+	}
+	p.under++
+	return true
+}
+
+func (p *pace) end(took time.Duration, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	full := p.under >= p.most
+	p.under--
+	switch {
+	case took > preparedWithin && now.Sub(p.cut) > preparedWithin: // once for all that waited in the same queue
+		p.most, p.cut = max(p.most*3/4, leastPrepared), now
+	case took < preparedWithin/2 && full:
+		p.most = min(p.most+1, newAtOnce)
+	}
+}
+
+// guessers counts each address's misses, for one to two times guessesFor.
+type guessers struct {
+	proxies     []netip.Prefix
+	mu          sync.Mutex
+	now, before map[netip.Addr]int
+	since       time.Time
+}
+
+// address is where a request comes from; behind a proxy that is known, what the proxy says. Of IPv6 it is
+// the network, for a client has as many addresses in it as it likes.
+func (g *guessers) address(r *http.Request) netip.Addr {
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	address := at.Addr().Unmap()
+	said := r.Header["X-Forwarded-For"]
+	for i := len(said) - 1; i >= 0 && g.isProxy(address); i-- {
+		hops := strings.Split(said[i], ",")
+		for j := len(hops) - 1; j >= 0 && g.isProxy(address); j-- {
+			hop, err := netip.ParseAddr(strings.TrimSpace(hops[j]))
+			if err != nil {
+				return address
+			}
+			address = hop.Unmap().WithZone("")
+		}
+	}
+	if address.Is6() {
+		network, _ := address.Prefix(64)
+		address = network.Addr()
+	}
+	return address
+}
+
+// isProxy: on this machine everybody is believed what he says of others.
+func (g *guessers) isProxy(address netip.Addr) bool {
+	if address.IsLoopback() {
+		return true
+	}
+	for _, p := range g.proxies {
+		if p.Contains(address) {
+			return true
+		}
+	}
+	return false
+}
+
+func (g *guessers) may(address netip.Addr, now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.turn(now)
+	return g.now[address]+g.before[address] < Guesses
+}
+
+func (g *guessers) missed(address netip.Addr, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.turn(now)
+	if g.now[address]++; len(g.now) > mostGuessers {
+		g.before, g.now = g.now, nil
+	}
+}
+
+func (g *guessers) turn(now time.Time) {
+	if age := now.Sub(g.since); age >= guessesFor || g.now == nil {
+		g.before, g.now = g.now, make(map[netip.Addr]int)
+		if age >= 2*guessesFor {
+			g.before = nil
+		}
+		g.since = now
+	}
+}
+
+// conns knows the server's connections, and which of them have been waiting for their client the longest.
+type conns struct {
+	most    int
+	mu      sync.Mutex
+	open    map[net.Conn]*tracked
+	waiting list.List // of *tracked, the longest first
+}
+
+// tracked is one connection.
+type tracked struct {
+	all  *conns
+	conn net.Conn
+	turn *list.Element // in waiting; nil while something of ours is under way
+}
+
+type connKey struct{}
+
+// limit has a server keep to most connections.
+func (c *conns) limit(s *http.Server) {
+	c.open = make(map[net.Conn]*tracked)
+	s.ConnState = func(conn net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			c.came(conn)
+		case http.StateIdle:
+			c.find(conn).waits()
+		case http.StateClosed, http.StateHijacked:
+			c.gone(conn)
+		}
+	}
+	s.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		return context.WithValue(ctx, connKey{}, c.find(conn))
+	}
+}
+
+func (c *conns) find(conn net.Conn) *tracked {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.open[conn]
+	if t == nil {
+		t = &tracked{all: c, conn: conn}
+		t.turn = c.waiting.PushBack(t)
+		c.open[conn] = t
+	}
+	return t
+}
+
+// came makes room for a new connection by closing the one that has kept us waiting the longest; if all
+// have work of ours under way, that is the new one.
+func (c *conns) came(conn net.Conn) {
+	c.find(conn)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.open) <= c.most || c.waiting.Len() == 0 {
+		return
+	}
+	longest := c.waiting.Remove(c.waiting.Front()).(*tracked)
+	longest.turn = nil
+	delete(c.open, longest.conn)
+	go longest.conn.Close() // over TLS it says goodbye first
+}
+
+func (c *conns) gone(conn net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t := c.open[conn]; t != nil {
+		t.leave()
+		delete(c.open, conn)
+	}
+}
+
+// waits: the next word is the client's.
+func (t *tracked) waits() {
+	if t == nil {
+		return // the connection is not the server's: a test calls the handler itself
+	}
+	t.all.mu.Lock()
+	defer t.all.mu.Unlock()
+	t.leave()
+	if t.all.open[t.conn] == t {
+		t.turn = t.all.waiting.PushBack(t)
+	}
+}
+
+// works: the next word is ours.
+func (t *tracked) works() {
+	if t == nil {
+		return
+	}
+	t.all.mu.Lock()
+	defer t.all.mu.Unlock()
+	t.leave()
+}
+
+func (t *tracked) leave() {
+	if t.turn != nil {
+		t.all.waiting.Remove(t.turn)
+		t.turn = nil
+	}
+}
