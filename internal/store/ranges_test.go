@@ -2,15 +2,10 @@ package store_test
 
 import (
 	"errors"
-	"log/slog"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
-
-	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
 
 	"holdfast/internal/payment"
 	"holdfast/internal/store"
@@ -87,36 +82,5 @@ func cardCases() []storeCase {
 				t.Errorf("%+v, %v", cards, err)
 			}
 		}},
-	}
-}
-
-// TestFirstSchemaIsBroughtUpToDate: a store that was made before there were card tables gets them.
-func TestFirstSchemaIsBroughtUpToDate(t *testing.T) {
-	dir := t.TempDir()
-	open := func() *store.Store {
-		t.Helper()
-		s, err := store.Open(store.Config{Dir: dir, Log: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	if err := open().Close(); err != nil {
-		t.Fatal(err)
-	}
-	conn, err := sqlite.OpenConn(filepath.Join(dir, store.File))
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = sqlitex.ExecScript(conn, `DROP TABLE card_tables; UPDATE meta SET value = '1' WHERE name = 'schema';`)
-	if err := errors.Join(err, conn.Close()); err != nil {
-		t.Fatal(err)
-	}
-	s := open()
-	if made, err := s.UpdateCards(t.Context(), func(*payment.CardTable) error { return nil }); err != nil || made.Edition != 1 {
-		t.Errorf("%+v, %v", made, err)
-	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
 	}
 }
