@@ -198,9 +198,9 @@ func (g *running) serve(c *serveCmd, proxies []netip.Prefix, log *slog.Logger) (
 		Store: g.store, Decide: g.gateway.Decide, AllowPrivate: centres.simulated, Log: log,
 		UniqueKey: rememberKeys(g.vault),
 	})
-	// Nobody else serves from this store: what is open was left by a process that is gone.
 	ctx, endLoops := context.WithCancel(context.Background())
 	g.endLoops = endLoops
+	// Where nobody else serves from this store, what is open was left by a process that is gone.
 	if err := g.store.ReleaseLeases(ctx); err != nil {
 		return errors.Join(err, listener.Close())
 	}

@@ -308,6 +308,37 @@ func paymentCases() []storeCase {
 			}
 			w.clean()
 		}},
+		{"update: nobody is told of what is no longer so", func(t *testing.T, w *world) {
+			p := w.asking(terms("order-1"))
+			beside := w.openAgain(false)
+			if _, err := beside.Update(t.Context(), p.ID, answering(payment.Answer{Outcome: payment.Approved, Claim: "1"})); err != nil {
+				t.Fatal(err)
+			}
+			busy := errors.New("its question is being asked")
+			_, err := w.Update(t.Context(), p.ID, func(p payment.Payment, now time.Time) (payment.Change, error) {
+				if p.Open != nil {
+					return payment.Change{}, busy
+				}
+				return payment.Begin(p, payment.Decide{Accept: payment.Capture, By: payment.ByMerchant}, now)
+			})
+			if err != nil {
+				t.Errorf("refused: %v", err)
+			}
+			change, err := beside.Update(t.Context(), p.ID, func(p payment.Payment, now time.Time) (payment.Change, error) {
+				return payment.Settle(p, payment.Answer{Ref: p.Open.Ref, Outcome: payment.Approved, Amount: uzs(total)}, now), nil
+			})
+			if err != nil || change.Payment.State != payment.Captured {
+				t.Fatalf("%s, %v", change.Payment.State, err)
+			}
+			// Nothing changes: what it is told is how it is.
+			change, err = w.Update(t.Context(), p.ID, func(p payment.Payment, now time.Time) (payment.Change, error) {
+				return payment.Change{Payment: p}, nil
+			})
+			if err != nil || change.Payment.State != payment.Captured {
+				t.Errorf("a captured payment is told to be %s, %v", change.Payment.State, err)
+			}
+			w.clean()
+		}},
 		{"a hold belongs to one payment", func(t *testing.T, w *world) {
 			a, b := w.asking(terms("order-1")), w.asking(terms("order-2"))
 			approved := payment.Answer{Outcome: payment.Approved, Claim: "4711", Centre: payment.Centre{Hold: "4711"}}

@@ -47,13 +47,17 @@ const oldestPostgres = 130000
 const (
 	connectWithin  = 5 * time.Second  // one try to reach the server, where the DSN does not say
 	answerWithin   = 15 * time.Second // one round trip of the writer
-	reachWithin    = 30 * time.Second // how long a batch waits for a server that cannot be reached
-	resolveWithin  = 60 * time.Second // how long it waits to learn what became of a COMMIT
 	firstWait      = 2 * time.Millisecond
 	longestWait    = 500 * time.Millisecond
 	readerTries    = 5
 	rowsInOneBlock = 256
 	staleCommitter = 30 * 24 * time.Hour
+)
+
+// Only a test changes these.
+var (
+	reachWithin   = 30 * time.Second // how long a batch waits for a server that cannot be reached
+	resolveWithin = 60 * time.Second // how long it waits to learn what became of a COMMIT
 )
 
 // openPostgres connects to a database and brings its schema up to date.
@@ -388,11 +392,11 @@ func (w *postgresWriting) claim(all ...*claim) error {
 
 // markCommit is written with each batch: when its COMMIT is not answered, the row says whether it was done.
 // (txid_status would do it without a row, but not on the engines that spread over machines.)
-const markCommit = `INSERT INTO committers AS c (id, n, at) VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE SET n = excluded.n, at = excluded.at`
+const markCommit = `INSERT INTO committers (id, n, at) VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE SET n = excluded.n, at = excluded.at`
 
 // lookCommit waits for a transaction that still holds the row, and is itself a write: when it is answered, what it
 // saw is as durable as any answer is, on a synchronous standby too.
-const lookCommit = `INSERT INTO committers AS c (id, n, at) VALUES ($1, 0, 0) ON CONFLICT (id) DO UPDATE SET n = c.n RETURNING n`
+const lookCommit = `INSERT INTO committers (id, n, at) VALUES ($1, 0, 0) ON CONFLICT (id) DO UPDATE SET n = committers.n RETURNING n`
 
 func (w *postgresWriting) commit() error {
 	e := w.engine

@@ -11,12 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
 	"holdfast/internal/money"
 	"holdfast/internal/payment"
-	"holdfast/internal/postgrestest"
 	"holdfast/internal/store"
 )
 
@@ -53,45 +51,6 @@ func TestSQLite(t *testing.T) {
 			t.Parallel() // most of a case is waiting for the disk
 			c.run(t, newWorld(t, store.Open))
 		})
-	}
-}
-
-func TestPostgreSQL(t *testing.T) {
-	dsn := postgrestest.Database(t)
-	for i, c := range cases() {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			c.run(t, newWorld(t, postgres(schemaIn(t, dsn, fmt.Sprint("case", i)))))
-		})
-	}
-}
-
-// schemaIn makes a schema in a database, which costs less than a database, and names it.
-func schemaIn(t testing.TB, dsn, name string) string {
-	t.Helper()
-	tell(t, dsn, "CREATE SCHEMA "+name)
-	return dsn + "&search_path=" + name
-}
-
-// tell runs SQL in a database behind the store's back.
-func tell(t testing.TB, dsn, sql string) {
-	t.Helper()
-	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, dsn)
-	if err == nil {
-		_, err = conn.Exec(ctx, sql)
-		err = errors.Join(err, conn.Close(ctx))
-	}
-	if err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-}
-
-// postgres opens stores in one database, wherever their data directories are.
-func postgres(dsn string) engine {
-	return func(cfg store.Config) (*store.Store, error) {
-		cfg.DB = dsn
-		return store.Open(cfg)
 	}
 }
 
