@@ -146,11 +146,11 @@ func (c *serveCmd) start(log *slog.Logger) (*running, error) {
 		return nil, err
 	}
 	collectLess()
-	s, err := store.Open(store.Config{Dir: c.Data, Serve: true, Log: log})
+	s, v, err := c.open(true, log)
 	if err != nil {
 		return nil, err
 	}
-	g := &running{store: s, failed: make(chan error, 1)}
+	g := &running{store: s, vault: v, failed: make(chan error, 1)}
 	if err := g.serve(c, proxies, log); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -173,9 +173,6 @@ func collectLess() {
 }
 
 func (g *running) serve(c *serveCmd, proxies []netip.Prefix, log *slog.Logger) (err error) {
-	if g.vault, err = openVault(c.Data); err != nil {
-		return err
-	}
 	listener, err := listen(c.Listen)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -64,7 +65,7 @@ var (
 func openPostgres(dsn string, readers int, log *slog.Logger) (e *postgresEngine, numberKey []byte, err error) {
 	cfg, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
-		return nil, nil, fmt.Errorf("the address of the database is not understood: write it as postgres://user:password@host:5432/name (%w)", err)
+		return nil, nil, fmt.Errorf("%w (%w)", errNoAddress, err)
 	}
 	c := cfg.ConnConfig
 	if c.ConnectTimeout == 0 {
@@ -79,11 +80,7 @@ func openPostgres(dsn string, readers int, log *slog.Logger) (e *postgresEngine,
 	if !strings.Contains(dsn, "pool_max_conns") {
 		cfg.MaxConns = int32(readers) + 1 // one takes row numbers
 	}
-	e = &postgresEngine{
-		name: fmt.Sprintf("the database %s at %s", c.Database, c.Host), database: c.Copy(), log: log,
-		id: make([]byte, 16), texts: make(map[*statement]manyRows),
-	}
-	rand.Read(e.id)
+	e = newPostgresEngine(c, log)
 	ctx, cancel := context.WithTimeout(context.Background(), reachWithin)
 	defer cancel()
 	if err := e.connect(ctx); err != nil {
@@ -99,6 +96,15 @@ func openPostgres(dsn string, readers int, log *slog.Logger) (e *postgresEngine,
 		return nil, nil, errors.Join(e.explain(err), e.close())
 	}
 	return e, numberKey, nil
+}
+
+func newPostgresEngine(c *pgx.ConnConfig, log *slog.Logger) *postgresEngine {
+	e := &postgresEngine{
+		name: fmt.Sprintf("the database %s at %s", c.Database, c.Host), database: c.Copy(), log: log,
+		id: make([]byte, 16), texts: make(map[*statement]manyRows),
+	}
+	rand.Read(e.id)
+	return e
 }
 
 // check refuses a server that would lose what it has acknowledged, or cannot be written to.
@@ -934,6 +940,46 @@ func (e *postgresEngine) meta(ctx context.Context, name string) (value string, e
 	return value, err
 }
 
+// Scratch makes a schema in a database for a store that is not kept, and returns the address that leads to it. drop
+// removes it with all that is in it.
+func Scratch(ctx context.Context, db, what string) (own string, drop func() error, err error) {
+	address, err := url.Parse(db)
+	if err != nil || !IsPostgres(db) {
+		return "", nil, errNoAddress
+	}
+	name := make([]byte, 6)
+	rand.Read(name)
+	schema := "holdfast_" + what + "_" + hex.EncodeToString(name)
+	run := func(ctx context.Context, sql string) error {
+		cfg, err := pgx.ParseConfig(db)
+		if err != nil {
+			return fmt.Errorf("%w (%w)", errNoAddress, err)
+		}
+		e := newPostgresEngine(cfg, slog.New(slog.DiscardHandler))
+		if err := e.connect(ctx); err != nil {
+			return e.explain(err)
+		}
+		defer e.drop()
+		if _, err := e.writer.Exec(ctx, sql); err != nil {
+			return e.explain(err)
+		}
+		return nil
+	}
+	if err := run(ctx, `CREATE SCHEMA `+schema); err != nil {
+		return "", nil, err
+	}
+	settings := address.Query()
+	settings.Set("search_path", schema)
+	address.RawQuery = settings.Encode()
+	return address.String(), func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), reachWithin)
+		defer cancel()
+		return run(ctx, `DROP SCHEMA `+schema+` CASCADE`)
+	}, nil
+}
+
+var errNoAddress = errors.New("the address of the database is not understood: write it as postgres://user:password@host:5432/name")
+
 // explain turns what PostgreSQL says into a sentence that says what to do.
 func (e *postgresEngine) explain(err error) error {
 	var server *pgconn.PgError
@@ -956,7 +1002,7 @@ func (e *postgresEngine) explain(err error) error {
 			return fmt.Errorf("%s has no connection left for us: raise max_connections, or end other programs (%w)", e.name, err)
 		}
 	case errors.As(err, &config):
-		return fmt.Errorf("the address of the database is not understood: write it as postgres://user:password@host:5432/name (%w)", err)
+		return fmt.Errorf("%w (%w)", errNoAddress, err)
 	case errors.As(err, &connect):
 		if strings.Contains(err.Error(), "read only connection") {
 			return fmt.Errorf("%s: no server of its address takes writes: name the primary too, or promote a standby (%w)", e.name, err)

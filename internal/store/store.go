@@ -127,7 +127,7 @@ func (s *Store) open() error {
 	case IsPostgres(s.cfg.DB):
 		s.engine, numberKey, err = openPostgres(s.cfg.DB, s.cfg.Readers, s.cfg.Log)
 	case s.cfg.DB != "":
-		err = errors.New("the address of the database is not understood: write it as postgres://user:password@host:5432/name")
+		err = errNoAddress
 	default:
 		s.engine, numberKey, err = openSQLite(filepath.Join(s.cfg.Dir, File), s.cfg.Readers, s.cache.clear, s.cfg.Log)
 	}
@@ -156,6 +156,32 @@ func IsPostgres(db string) bool {
 // Alone reports whether at most one process serves from this store at a time: what a process that serves finds
 // open at its start was left by one that is gone.
 func (s *Store) Alone() bool { return !s.engine.shared() }
+
+// SameKey reports whether a store that several processes may share is used with the key that has this fingerprint. The
+// first one's is noted. A store in a file has its key beside it.
+func (s *Store) SameKey(ctx context.Context, fingerprint string) (same bool, err error) {
+	if s.Alone() {
+		return true, nil
+	}
+	noted := ""
+	look := func(q querier) error {
+		return q.query(`SELECT value FROM meta WHERE name = ?1`, []any{metaKey}, func(r record) error {
+			noted = r.text(0)
+			return nil
+		})
+	}
+	if err = s.engine.read(ctx, look); err == nil && noted == "" {
+		err = s.committer.do(ctx, &job{exec: func(w writing, _ time.Time) error {
+			if _, err := w.exec(`INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING`, []any{metaKey, fingerprint}); err != nil {
+				return err
+			}
+			return look(w)
+		}})
+	}
+	return noted == fingerprint, err
+}
+
+const metaKey = "vault_key"
 
 // Close finishes what was handed in and closes the store. Closing it again does nothing.
 func (s *Store) Close() (err error) {
