@@ -43,7 +43,7 @@ type auditResult struct {
 }
 
 func (c *auditCmd) Run(ctx context.Context, p program) error {
-	return onStore(c.Data, func(s *store.Store, _ *vault.Vault) error {
+	return c.onStore(func(s *store.Store, _ *vault.Vault) error {
 		result, err := audit(ctx, s, c.Sim, p.progress("looked at %d of %d payments"))
 		if err != nil {
 			return err

@@ -29,10 +29,13 @@ elsewhere; restore asks for it.
 }
 
 func (c *backupCmd) Run(ctx context.Context, p program) error {
+	if c.DB != "" {
+		return errors.New("a database of PostgreSQL is backed up with its own means, pg_basebackup or pg_dump: see docs/deploy.md")
+	}
 	if info, err := os.Stat(filepath.Join(c.Data, store.File)); err != nil || !info.Mode().IsRegular() {
 		return fmt.Errorf("there is no store in %s to back up", c.Data)
 	}
-	return onStore(c.Data, func(s *store.Store, _ *vault.Vault) error {
+	return c.onStore(func(s *store.Store, _ *vault.Vault) error {
 		pages := 0
 		show := p.progress("copied %d of %d pages")
 		err := s.Backup(ctx, c.File, func(done, of int) { pages = of; show(done, of) })
@@ -70,6 +73,9 @@ Never start it while the old gateway may still run.
 
 // Run builds the data directory beside its place and moves it there when it is whole.
 func (c *restoreCmd) Run(ctx context.Context, p program) (err error) {
+	if c.DB != "" {
+		return errors.New("a backup is restored into a data directory; holdfast copy takes it from there to a database")
+	}
 	if files, err := os.ReadDir(c.Data); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("--data: %w", err)
 	} else if len(files) > 0 {

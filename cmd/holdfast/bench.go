@@ -34,6 +34,7 @@ import (
 type benchCmd struct {
 	Local       bool          `help:"Start gateway and simulator as processes of their own, with a store on this machine's disk."`
 	Data        string        `help:"With --local: where the store is made and removed (default: the system's temporary directory). Else the gateway's own data directory, for the check of the books." placeholder:"DIR"`
+	DB          string        `name:"db" help:"With --local: a database of PostgreSQL, in which a schema is made and removed. Else the gateway's own." placeholder:"postgres://USER:PASSWORD@HOST/NAME"`
 	API         string        `name:"api" help:"A running gateway to drive instead, with --sim, --data, --shop-id, --secret and --unique-key." placeholder:"URL"`
 	Sim         string        `help:"Its simulator, started on an empty store together with it." placeholder:"URL"`
 	ShopID      int64         `help:"The shop to pay at." placeholder:"ID"`
@@ -200,7 +201,7 @@ func (c *benchCmd) drive(ctx context.Context, p program, cfg bench.Config, resul
 	if err := c.run(ctx, p, cfg, result); err != nil {
 		return err
 	}
-	return checkBooks(ctx, p, c.Data, cfg.Sim, time.Time{}, result)
+	return checkBooks(ctx, p, data{Data: c.Data, DB: c.DB}, cfg.Sim, time.Time{}, result)
 }
 
 // run drives the payments, between two looks at the ceiling.
@@ -224,12 +225,12 @@ func (c *benchCmd) run(ctx context.Context, p program, cfg bench.Config, result 
 
 // local starts a simulator and a gateway as processes, measures, ends the gateway and checks the books.
 func (c *benchCmd) local(ctx context.Context, p program, cfg bench.Config, result *benchResult) (err error) {
-	dir, err := os.MkdirTemp(c.Data, "holdfast-bench-")
+	place, drop, err := scratch(ctx, c.Data, c.DB, "bench")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if cfg.Shops, err = c.stock(ctx, p, dir); err != nil {
+	defer func() { err = errors.Join(err, drop()) }()
+	if cfg.Shops, err = c.stock(ctx, p, place); err != nil {
 		return err
 	}
 	since := time.Now()
@@ -239,7 +240,7 @@ func (c *benchCmd) local(ctx context.Context, p program, cfg bench.Config, resul
 	}
 	defer simulator.end()
 	cfg.Sim = said["sim"]
-	gateway, said, err := startSelf(p.stderr, "serve", "--data", dir, "--listen", "127.0.0.1:0", "--sim", cfg.Sim, "--log-level", "warn", "--debug-listen", c.DebugListen, "--json",
+	gateway, said, err := startSelf(p.stderr, "serve", "--data", place.Data, "--db", place.DB, "--listen", "127.0.0.1:0", "--sim", cfg.Sim, "--log-level", "warn", "--debug-listen", c.DebugListen, "--json",
 		"--humo-otp", "pc") // the code of a card that many payers share is known beforehand only if the centre makes it
 	if err != nil {
 		return err
@@ -247,7 +248,9 @@ func (c *benchCmd) local(ctx context.Context, p program, cfg bench.Config, resul
 	defer gateway.end()
 	cfg.API = said["api"]
 	cfg.Processes[bench.Gateway], cfg.Processes["simulator"] = gateway.cmd.Process.Pid, simulator.cmd.Process.Pid
-	cfg.Log = filepath.Join(dir, store.File+"-wal")
+	if place.DB == "" {
+		cfg.Log = filepath.Join(place.Data, store.File+"-wal")
+	}
 	cfg.Commits = func() (bench.Work, error) { return commitsOf(ctx, said["debug"]) }
 	if err := c.run(ctx, p, cfg, result); err != nil {
 		return err
@@ -255,17 +258,19 @@ func (c *benchCmd) local(ctx context.Context, p program, cfg bench.Config, resul
 	if err := gateway.end(); err != nil {
 		return fmt.Errorf("the gateway did not end as it should: %w", err)
 	}
-	info, err := os.Stat(filepath.Join(dir, store.File))
-	if err != nil {
-		return err
+	if place.DB == "" {
+		info, err := os.Stat(filepath.Join(place.Data, store.File))
+		if err != nil {
+			return err
+		}
+		result.StoreBytesPerPayment = info.Size() / max(result.Payments+int64(c.Preload), 1)
 	}
-	result.StoreBytesPerPayment = info.Size() / max(result.Payments+int64(c.Preload), 1)
-	return checkBooks(ctx, p, dir, cfg.Sim, since, result)
+	return checkBooks(ctx, p, place, cfg.Sim, since, result)
 }
 
 // stock makes a store with shops and, if asked for, finished payments.
-func (c *benchCmd) stock(ctx context.Context, p program, dir string) (shops []bench.Shop, err error) {
-	return shops, onServingStore(dir, func(s *store.Store, v *vault.Vault) error {
+func (c *benchCmd) stock(ctx context.Context, p program, place data) (shops []bench.Shop, err error) {
+	return shops, place.onServingStore(func(s *store.Store, v *vault.Vault) error {
 		for i := range max(c.Shops, 1) {
 			shop, err := createShop(ctx, s, v, "Bench "+strconv.Itoa(i+1), &settingFlags{Fee: []string{"2%"}})
 			if err != nil {
@@ -296,8 +301,8 @@ func commitsOf(ctx context.Context, debugURL string) (w bench.Work, err error) {
 }
 
 // checkBooks audits the store and compares payments made since then with the simulator's books.
-func checkBooks(ctx context.Context, p program, dir, sim string, since time.Time, result *benchResult) error {
-	return onStore(dir, func(s *store.Store, _ *vault.Vault) error {
+func checkBooks(ctx context.Context, p program, place data, sim string, since time.Time, result *benchResult) error {
+	return place.onStore(func(s *store.Store, _ *vault.Vault) error {
 		fmt.Fprintln(p.stderr, "checking the books")
 		a, err := auditSince(ctx, s, sim, since, p.progress("looked at %d of %d payments"))
 		if err != nil {
@@ -337,17 +342,21 @@ func machine() string {
 	return fmt.Sprintf("%d cores (%s), %s/%s, %s", runtime.NumCPU(), model, runtime.GOOS, runtime.GOARCH, runtime.Version())
 }
 
-// onServingStore is onStore for what only a serving process may do.
-func onServingStore(dir string, f func(*store.Store, *vault.Vault) error) error {
-	s, err := store.Open(store.Config{Dir: dir, Serve: true})
+// scratch is a place for a store that is not kept: a directory below parent ("": the system's), and in a database a schema.
+func scratch(ctx context.Context, parent, db, what string) (place data, drop func() error, err error) {
+	dir, err := os.MkdirTemp(parent, "holdfast-"+what+"-")
 	if err != nil {
-		return err
+		return place, nil, err
 	}
-	v, err := openVault(dir)
-	if err == nil {
-		err = f(s, v)
+	place, drop = data{Data: dir}, func() error { return os.RemoveAll(dir) }
+	if db != "" {
+		own, dropSchema, err := store.Scratch(ctx, db, what)
+		if err != nil {
+			return place, nil, errors.Join(err, drop())
+		}
+		place.DB, drop = own, func() error { return errors.Join(dropSchema(), os.RemoveAll(dir)) }
 	}
-	return errors.Join(err, s.Close())
+	return place, drop, nil
 }
 
 // child is a process of ours.

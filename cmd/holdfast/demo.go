@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"holdfast"
@@ -18,6 +17,7 @@ type demoCmd struct {
 	SimListen  string `help:"Address of the simulator." default:"127.0.0.1:8090" placeholder:"ADDRESS"`
 	ShopListen string `help:"Address of the shop." default:"127.0.0.1:8070" placeholder:"ADDRESS"`
 	Data       string `help:"Data directory; default: a temporary one, removed at the end." placeholder:"DIR"`
+	DB         string `name:"db" help:"Keep the store in this database of PostgreSQL, without --data in a schema of its own that is removed at the end." placeholder:"postgres://USER:PASSWORD@HOST/NAME"`
 	Walk       bool   `help:"Play the flows of the two-stage payment, tell each step, check the books, and end."`
 	JSON       bool   `help:"Say where everything is as one line of JSON, once it is ready."`
 	logging
@@ -36,12 +36,13 @@ func (c *demoCmd) Run(ctx context.Context, p program) (err error) {
 	if c.Walk {
 		log = quiet(p.stderr) // the walk tells what happens
 	}
-	dir := c.Data
-	if dir == "" {
-		if dir, err = os.MkdirTemp("", "holdfast-demo-"); err != nil {
+	place := data{Data: c.Data, DB: c.DB}
+	if place.Data == "" {
+		var drop func() error
+		if place, drop, err = scratch(ctx, "", c.DB, "demo"); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		defer func() { err = errors.Join(err, drop()) }()
 	}
 	listen, simListen, shopListen := c.Listen, c.SimListen, c.ShopListen
 	if c.Walk {
@@ -53,7 +54,7 @@ func (c *demoCmd) Run(ctx context.Context, p program) (err error) {
 		return fmt.Errorf("%w: use another --sim-listen", err)
 	}
 	defer func() { err = errors.Join(err, stopSim()) }()
-	serve := serveCmd{data: data{dir}, Listen: listen, Sim: simURL, HoldTimeout: 30 * time.Minute, Doubt: 2 * time.Minute}
+	serve := serveCmd{data: place, Listen: listen, Sim: simURL, HoldTimeout: 30 * time.Minute, Doubt: 2 * time.Minute}
 	g, err := serve.start(log)
 	if err != nil {
 		return err

@@ -60,7 +60,7 @@ type shownDoubt struct {
 }
 
 func (c *doubtListCmd) Run(ctx context.Context, p program) error {
-	return onStore(c.Data, func(s *store.Store, _ *vault.Vault) error {
+	return c.onStore(func(s *store.Store, _ *vault.Vault) error {
 		list, err := inDoubt(ctx, s)
 		if err != nil {
 			return err
@@ -156,7 +156,7 @@ func (c *doubtAskCmd) Help() string {
 }
 
 func (c *doubtAskCmd) Run(ctx context.Context, p program) error {
-	return onDoubt(c.Data, c.UUID, func(g *gateway.Gateway, s *store.Store, id payment.ID) error {
+	return onDoubt(c.data, c.UUID, func(g *gateway.Gateway, s *store.Store, id payment.ID) error {
 		pay, err := g.Hasten(ctx, id)
 		if err != nil {
 			return explainDoubt(err, id)
@@ -183,12 +183,12 @@ func (c *doubtAskCmd) Run(ctx context.Context, p program) error {
 }
 
 // onDoubt runs f with a gateway that asks no centre: it writes beside the one that serves.
-func onDoubt(dir, uuid string, f func(*gateway.Gateway, *store.Store, payment.ID) error) error {
+func onDoubt(d data, uuid string, f func(*gateway.Gateway, *store.Store, payment.ID) error) error {
 	id, err := payment.ParseID(uuid)
 	if err != nil {
 		return fmt.Errorf("%q is %w", uuid, err)
 	}
-	return onStore(dir, func(s *store.Store, _ *vault.Vault) error {
+	return d.onStore(func(s *store.Store, _ *vault.Vault) error {
 		return f(gateway.New(gateway.Config{Store: s, Log: slog.New(slog.DiscardHandler)}), s, id)
 	})
 }
@@ -240,7 +240,7 @@ It may be said while the gateway serves. If the centre answers meanwhile, its an
 }
 
 func (c *doubtResolveCmd) Run(ctx context.Context, p program) error {
-	return onDoubt(c.Data, c.UUID, func(g *gateway.Gateway, s *store.Store, id payment.ID) error {
+	return onDoubt(c.data, c.UUID, func(g *gateway.Gateway, s *store.Store, id payment.ID) error {
 		pay, err := s.Payment(ctx, id)
 		if err != nil {
 			return explainDoubt(err, id)

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,12 +12,16 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"syscall"
 	_ "time/tzdata" // times on the wire are Tashkent's, on any machine
 
 	"github.com/alecthomas/kong"
+
+	"holdfast/internal/store"
+	"holdfast/internal/vault"
 )
 
 func main() {
@@ -50,9 +55,66 @@ type cli struct {
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
-// data is the flag that all commands on a store share.
+// data is the flags that all commands on a store share.
 type data struct {
 	Data string `help:"Data directory: the store and its key." default:"holdfast-data" placeholder:"DIR"`
+	DB   string `name:"db" help:"Keep the store in this database of PostgreSQL; the data directory then holds the key alone. Default: a file in the data directory." placeholder:"postgres://USER:PASSWORD@HOST/NAME"`
+}
+
+// open opens the store and its vault.
+func (d data) open(serve bool, log *slog.Logger) (*store.Store, *vault.Vault, error) {
+	s, err := store.Open(store.Config{Dir: d.Data, DB: d.DB, Serve: serve, Log: log})
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := openVault(d.Data)
+	if err == nil {
+		err = checkKey(s, v, filepath.Join(d.Data, keyFile))
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, s.Close())
+	}
+	return s, v, nil
+}
+
+// checkKey makes sure that all gateways of one database have the same key.
+func checkKey(s *store.Store, v *vault.Vault, file string) error {
+	key, err := v.Key("fingerprint")
+	if err != nil {
+		return err
+	}
+	same, err := s.SameKey(context.Background(), hex.EncodeToString(key[:8]))
+	if err == nil && !same {
+		err = fmt.Errorf("%s is not the key that this database is used with: copy the file from another gateway of it", file)
+	}
+	return err
+}
+
+// onStore runs f on the store, beside serving gateways or without one.
+func (d data) onStore(f func(*store.Store, *vault.Vault) error) error {
+	s, v, err := d.open(false, nil)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(s, v), s.Close())
+}
+
+// onServingStore is onStore for what only a serving process may do.
+func (d data) onServingStore(f func(*store.Store, *vault.Vault) error) error {
+	s, v, err := d.open(true, nil)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(s, v), s.Close())
+}
+
+// onStore and onServingStore are these for a store in a data directory.
+func onStore(dir string, f func(*store.Store, *vault.Vault) error) error {
+	return data{Data: dir}.onStore(f)
+}
+
+func onServingStore(dir string, f func(*store.Store, *vault.Vault) error) error {
+	return data{Data: dir}.onServingStore(f)
 }
 
 const about = `A payment gateway for two-stage payments: hold the payer's money, then confirm

@@ -74,7 +74,7 @@ func (c *paymentListCmd) Run(ctx context.Context, p program) error {
 		}
 		filter.State = state
 	}
-	return onStore(c.Data, func(s *store.Store, _ *vault.Vault) error {
+	return c.onStore(func(s *store.Store, _ *vault.Vault) error {
 		list, err := s.List(ctx, filter)
 		if err != nil {
 			return err
@@ -118,7 +118,7 @@ func (c *paymentShowCmd) Run(ctx context.Context, p program) error {
 	if err != nil {
 		return fmt.Errorf("%q is %w", c.UUID, err)
 	}
-	return onStore(c.Data, func(s *store.Store, _ *vault.Vault) error {
+	return c.onStore(func(s *store.Store, _ *vault.Vault) error {
 		t, err := s.Timeline(ctx, id)
 		if errors.Is(err, store.ErrNotFound) {
 			return fmt.Errorf("there is no payment %s here: holdfast payment list shows all", id)

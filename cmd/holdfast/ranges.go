@@ -39,8 +39,8 @@ bank's 8 digits count before a scheme's 4. A running gateway takes a change up w
 }
 
 // editCards makes a new edition of the card range table and shows it.
-func (p program) editCards(ctx context.Context, dir string, asJSON bool, change func(*payment.CardTable) error) error {
-	return onStore(dir, func(s *store.Store, _ *vault.Vault) error {
+func (p program) editCards(ctx context.Context, d data, asJSON bool, change func(*payment.CardTable) error) error {
+	return d.onStore(func(s *store.Store, _ *vault.Vault) error {
 		cards, err := s.UpdateCards(ctx, change)
 		if err != nil {
 			return err
@@ -76,7 +76,7 @@ type rangesListCmd struct {
 }
 
 func (c *rangesListCmd) Run(ctx context.Context, p program) error {
-	return onStore(c.Data, func(s *store.Store, _ *vault.Vault) error {
+	return c.onStore(func(s *store.Store, _ *vault.Vault) error {
 		cards, err := s.Cards(ctx)
 		if err != nil {
 			return err
@@ -115,7 +115,7 @@ type rangesSetCmd struct {
 
 func (c *rangesSetCmd) Run(ctx context.Context, p program) error {
 	from, to := c.ends()
-	return p.editCards(ctx, c.Data, c.JSON, func(t *payment.CardTable) error {
+	return p.editCards(ctx, c.data, c.JSON, func(t *payment.CardTable) error {
 		t.Ranges = append(slices.DeleteFunc(t.Ranges, c.is), payment.Range{From: from, To: to, Scheme: c.Scheme, Country: c.Country, Lengths: c.Length})
 		return nil
 	})
@@ -128,7 +128,7 @@ type rangesRemoveCmd struct {
 }
 
 func (c *rangesRemoveCmd) Run(ctx context.Context, p program) error {
-	return p.editCards(ctx, c.Data, c.JSON, func(t *payment.CardTable) error {
+	return p.editCards(ctx, c.data, c.JSON, func(t *payment.CardTable) error {
 		if !slices.ContainsFunc(t.Ranges, c.is) {
 			return fmt.Errorf("there is no range %s: holdfast ranges list shows all", c.Range)
 		}
@@ -145,7 +145,7 @@ type rangesLuhnCmd struct {
 }
 
 func (c *rangesLuhnCmd) Run(ctx context.Context, p program) error {
-	return p.editCards(ctx, c.Data, c.JSON, func(t *payment.CardTable) error {
+	return p.editCards(ctx, c.data, c.JSON, func(t *payment.CardTable) error {
 		if (payment.Range{Scheme: c.Scheme}).Method() == "" {
 			return fmt.Errorf("scheme %q is unknown: use one of %s", c.Scheme, payment.SchemeNames())
 		}
@@ -174,7 +174,7 @@ func (c *rangesImportCmd) Run(ctx context.Context, p program) error {
 	if err := errors.Join(strict.Decode(&read), noMore(strict)); err != nil {
 		return fmt.Errorf("%s is no card range table such as holdfast ranges list --json writes: %w", c.File, err)
 	}
-	return p.editCards(ctx, c.Data, c.JSON, func(t *payment.CardTable) error {
+	return p.editCards(ctx, c.data, c.JSON, func(t *payment.CardTable) error {
 		*t = read
 		return nil
 	})
@@ -194,7 +194,7 @@ type rangesResetCmd struct {
 }
 
 func (c *rangesResetCmd) Run(ctx context.Context, p program) error {
-	return p.editCards(ctx, c.Data, c.JSON, func(t *payment.CardTable) error {
+	return p.editCards(ctx, c.data, c.JSON, func(t *payment.CardTable) error {
 		*t = payment.BuiltInCards()
 		return nil
 	})

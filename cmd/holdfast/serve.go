@@ -146,11 +146,11 @@ func (c *serveCmd) start(log *slog.Logger) (*running, error) {
 		return nil, err
 	}
 	collectLess()
-	s, err := store.Open(store.Config{Dir: c.Data, Serve: true, Log: log})
+	s, v, err := c.open(true, log)
 	if err != nil {
 		return nil, err
 	}
-	g := &running{store: s, failed: make(chan error, 1)}
+	g := &running{store: s, vault: v, failed: make(chan error, 1)}
 	if err := g.serve(c, proxies, log); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -173,9 +173,6 @@ func collectLess() {
 }
 
 func (g *running) serve(c *serveCmd, proxies []netip.Prefix, log *slog.Logger) (err error) {
-	if g.vault, err = openVault(c.Data); err != nil {
-		return err
-	}
 	listener, err := listen(c.Listen)
 	if err != nil {
 		return err
@@ -198,9 +195,9 @@ func (g *running) serve(c *serveCmd, proxies []netip.Prefix, log *slog.Logger) (
 		Store: g.store, Decide: g.gateway.Decide, AllowPrivate: centres.simulated, Log: log,
 		UniqueKey: rememberKeys(g.vault),
 	})
-	// Nobody else serves from this store: what is open was left by a process that is gone.
 	ctx, endLoops := context.WithCancel(context.Background())
 	g.endLoops = endLoops
+	// Where nobody else serves from this store, what is open was left by a process that is gone.
 	if err := g.store.ReleaseLeases(ctx); err != nil {
 		return errors.Join(err, listener.Close())
 	}

@@ -187,7 +187,7 @@ func (c *shopCreateCmd) Help() string {
 }
 
 func (c *shopCreateCmd) Run(ctx context.Context, p program) error {
-	return onStore(c.Data, func(s *store.Store, v *vault.Vault) error {
+	return c.onStore(func(s *store.Store, v *vault.Vault) error {
 		created, err := createShop(ctx, s, v, c.Name, &c.settingFlags)
 		if err != nil {
 			return err
@@ -227,19 +227,6 @@ func createShop(ctx context.Context, s *store.Store, v *vault.Vault, name string
 	return createdShop{shop.ID, string(secret), string(key)}, err
 }
 
-// onStore runs f on the store of a data directory, beside a serving gateway or without one.
-func onStore(dir string, f func(*store.Store, *vault.Vault) error) error {
-	s, err := store.Open(store.Config{Dir: dir})
-	if err != nil {
-		return err
-	}
-	v, err := openVault(dir)
-	if err == nil {
-		err = f(s, v)
-	}
-	return errors.Join(err, s.Close())
-}
-
 // shownShop is a shop as it may be shown.
 type shownShop struct {
 	ID        int64             `json:"shop_id"`
@@ -256,7 +243,7 @@ type shopListCmd struct {
 }
 
 func (c *shopListCmd) Run(ctx context.Context, p program) error {
-	return onStore(c.Data, func(s *store.Store, _ *vault.Vault) error {
+	return c.onStore(func(s *store.Store, _ *vault.Vault) error {
 		shops, err := s.Shops(ctx)
 		if err != nil {
 			return err
@@ -284,7 +271,7 @@ type shopShowCmd struct {
 }
 
 func (c *shopShowCmd) Run(ctx context.Context, p program) error {
-	return onStore(c.Data, func(s *store.Store, _ *vault.Vault) error {
+	return c.onStore(func(s *store.Store, _ *vault.Vault) error {
 		shop, err := s.Shop(ctx, c.ID)
 		if err != nil {
 			return noShop(c.ID, err)
@@ -333,7 +320,7 @@ func (c *shopSetCmd) Help() string {
 }
 
 func (c *shopSetCmd) Run(ctx context.Context, p program) error {
-	return onStore(c.Data, func(s *store.Store, _ *vault.Vault) error {
+	return c.onStore(func(s *store.Store, _ *vault.Vault) error {
 		shop, err := s.UpdateShop(ctx, c.ID, func(shop *merchant.Shop) error {
 			set(&shop.Name, c.Name)
 			return c.settingFlags.apply(&shop.Settings)
@@ -352,7 +339,7 @@ type shopRotateCmd struct {
 }
 
 func (c *shopRotateCmd) Run(ctx context.Context, p program) error {
-	return onStore(c.Data, func(s *store.Store, _ *vault.Vault) error {
+	return c.onStore(func(s *store.Store, _ *vault.Vault) error {
 		secret := merchant.NewSecret()
 		_, err := s.UpdateShop(ctx, c.ID, func(shop *merchant.Shop) error {
 			shop.SecretHash = secret.Hash()

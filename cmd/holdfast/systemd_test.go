@@ -223,7 +223,7 @@ func TestWatchdogStarves(t *testing.T) {
 func TestAlive(t *testing.T) {
 	s := newStage(t)
 	s.kill()
-	c := serveCmd{data: data{s.dir}, Listen: "127.0.0.1:0", Sim: s.sim.URL, HoldTimeout: time.Minute, Doubt: time.Minute}
+	c := serveCmd{data: data{Data: s.dir}, Listen: "127.0.0.1:0", Sim: s.sim.URL, HoldTimeout: time.Minute, Doubt: time.Minute}
 	g, err := c.start(slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

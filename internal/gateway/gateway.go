@@ -446,8 +446,12 @@ func (g *Gateway) Step(ctx context.Context) (int, error) {
 func (g *Gateway) Stepped() time.Time { return time.Unix(0, g.stepped.Load()) }
 
 // Recover takes up every question that a process before this one left open. It is called once,
-// before the first request, by the process that alone serves from the store.
+// before the first request, by the process that alone serves from the store. Where several serve it does nothing:
+// another may be asking right now, and what a gateway that died was asking is due when its answer was.
 func (g *Gateway) Recover(ctx context.Context) (int, error) {
+	if !g.cfg.Store.Alone() {
+		return 0, nil
+	}
 	taken := 0
 	for after := (payment.ID{}); ; {
 		ids, err := g.cfg.Store.Open(ctx, after, stepPayments)

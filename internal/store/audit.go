@@ -374,7 +374,7 @@ func (a *Audit) checkEntries(r *audited, operations []payment.Operation, fail fu
 func (s *Store) auditOrphans(ctx context.Context, a *Audit) error {
 	return s.engine.read(ctx, func(q querier) error {
 		for table, invariant := range map[string]int{"terms": 12, "names": 12, "operations": 6, "entries": 8, "events": 10, "deliveries": 10, "claims": 4} {
-			err := q.query(`SELECT count(*) FROM `+table+` WHERE payment NOT IN (SELECT seq FROM payments)`, nil, func(r record) error {
+			err := q.query(`SELECT count(*) FROM `+table+` x WHERE NOT EXISTS (SELECT 1 FROM payments p WHERE p.seq = x.payment)`, nil, func(r record) error {
 				if n := r.int(0); n > 0 {
 					a.violate(invariant, payment.ID{}, "%d rows of %s belong to no payment", n, table)
 				}
@@ -386,7 +386,7 @@ func (s *Store) auditOrphans(ctx context.Context, a *Audit) error {
 		}
 		// A payment is read with its terms; one that has none, or whose name leads elsewhere, would not be seen.
 		for what, sql := range map[string]string{
-			"payments have no terms":                       `SELECT count(*) FROM payments WHERE seq NOT IN (SELECT payment FROM terms)`,
+			"payments have no terms":                       `SELECT count(*) FROM payments p WHERE NOT EXISTS (SELECT 1 FROM terms t WHERE t.payment = p.seq)`,
 			"payments are not found by their shop's names": `SELECT count(*) FROM terms t LEFT JOIN names n ON n.shop = t.shop AND n.shop_payment_id = t.shop_payment_id WHERE n.payment IS NULL OR n.payment <> t.payment`,
 		} {
 			err := q.query(sql, nil, func(r record) error {

@@ -39,6 +39,7 @@ type job struct {
 	exec   func(w writing, now time.Time) error
 
 	taken  bool           // the name is taken: what create would make is there
+	known  bool           // row is what this process remembers
 	row    row            // what was found
 	change payment.Change // what was decided, and what is stored in the end
 	made   bool           // the payment is new
@@ -266,6 +267,9 @@ func (c *committer) answer(jobs []*job) {
 		if !j.changed() {
 			continue
 		}
+		if len(j.fresh) > 0 {
+			c.store.flying.add(now, time.Duration(c.store.lease.Load()), j.fresh)
+		}
 		for _, d := range j.fresh {
 			c.store.fresh <- d // there is room: eventRow saw to it
 		}
@@ -325,44 +329,52 @@ func (c *committer) failed(err error) error {
 // write runs the three passes.
 func (c *committer) write(w writing, batch []*job) (taken, held []*job, err error) {
 	now := c.store.Now()
+	for _, j := range batch {
+		j.err, j.made, j.fresh = nil, false, nil
+	}
+	if err := c.find(w, batch); err != nil {
+		return batch, nil, err
+	}
 	seen := make(map[int64]bool, len(batch))
 	named := make(map[shopKey]bool)
 	for _, j := range batch {
-		j.err, j.made, j.fresh = nil, false, nil
 		switch {
 		case j.exec != nil:
 		case j.create != nil && named[j.key]:
 			j.taken = true
 			held = append(held, j)
 			continue
-		case j.create != nil && !j.taken:
-			named[j.key] = true
+		case j.create != nil && (!j.taken || j.row.seq == 0): // nobody has the name, or who was to make it was refused
+			named[j.key], j.taken = true, false
 			j.row = row{}
+		case j.row.seq == 0:
+			j.err = refused{ErrNotFound}
+		case seen[j.row.seq]:
+			held = append(held, j)
+			continue
 		default:
-			j.row, err = c.find(w, j)
-			switch {
-			case errors.Is(err, ErrNotFound) && j.create != nil: // who was to make it was refused
-				named[j.key], j.taken = true, false
-				j.row = row{}
-			case errors.Is(err, ErrNotFound):
-				j.err = refused{ErrNotFound}
-			case err != nil:
-				return batch, nil, err
-			case seen[j.row.seq]:
-				held = append(held, j)
-				continue
-			default:
-				seen[j.row.seq] = true
-			}
+			seen[j.row.seq] = true
 		}
 		taken = append(taken, j)
 	}
-	var changed []*job
+	if err := c.store.reserve(len(named)); err != nil {
+		return batch, nil, err
+	}
+	var deciding []*job
 	for _, j := range taken {
-		if j.err != nil || j.exec != nil {
-			continue
+		if j.err == nil && j.exec == nil {
+			c.decide(j, now)
+			deciding = append(deciding, j)
 		}
-		if j.err = c.decide(j, now); j.err == nil && !j.change.Empty() {
+	}
+	if c.store.engine.shared() {
+		if err := c.decideAnew(w, deciding, now); err != nil {
+			return batch, nil, err
+		}
+	}
+	var changed []*job
+	for _, j := range deciding {
+		if j.err == nil && !j.change.Empty() {
 			changed = append(changed, j)
 		}
 	}
@@ -385,25 +397,74 @@ func (c *committer) write(w writing, batch []*job) (taken, held []*job, err erro
 	return taken, append(held, again...), nil
 }
 
-// find is the payment that a job is about.
-func (c *committer) find(w writing, j *job) (row, error) {
-	if j.create != nil {
-		return c.store.load(w, paymentByName, j.key.shop, j.key.id)
+// find gives each job the payment that it is about, as this process remembers it or as it is stored. Where there is
+// none, the row's seq is 0.
+func (c *committer) find(w writing, batch []*job) error {
+	var byID, byName []*job
+	for _, j := range batch {
+		if j.exec != nil || j.create != nil && !j.taken {
+			continue
+		}
+		j.row, j.known = row{}, false
+		if j.create != nil {
+			byName = append(byName, j)
+		} else if j.row, j.known = c.store.cache.byID(j.id); !j.known {
+			byID = append(byID, j)
+		}
 	}
-	if r, ok := c.store.cache.byID(j.id); ok {
-		return r, nil
+	if err := c.read(w, paymentsByID, byID); err != nil {
+		return err
 	}
-	return c.store.load(w, paymentByID, j.id[:])
+	return c.read(w, paymentsByName, byName)
+}
+
+func (c *committer) read(w writing, s *statement, batch []*job) error {
+	rows := make([][]any, len(batch))
+	for i, j := range batch {
+		if s == paymentsByName {
+			rows[i] = []any{j.key.shop, j.key.id}
+		} else {
+			rows[i] = []any{j.id[:]}
+		}
+	}
+	return w.each(s, rows, func(i int, rec record) (err error) {
+		batch[i].row, err = c.store.scan(rec)
+		return err
+	})
+}
+
+// decideAnew decides again, on the payment as it is stored, what came to nothing on a payment as it was
+// remembered: another gateway may have changed it. (What came to something is written only if the payment is still
+// as it was decided on.)
+func (c *committer) decideAnew(w writing, decided []*job, now time.Time) error {
+	var doubtful []*job
+	for _, j := range decided {
+		if j.known && (j.err != nil || j.change.Empty()) {
+			doubtful = append(doubtful, j)
+		}
+	}
+	if err := c.read(w, paymentsByID, doubtful); err != nil {
+		return err
+	}
+	for _, j := range doubtful {
+		j.known = false
+		c.decide(j, now)
+	}
+	return nil
 }
 
 // decide runs the caller's closure and checks what it decided. Whatever goes wrong is the job's own.
-func (c *committer) decide(j *job, now time.Time) (err error) {
+func (c *committer) decide(j *job, now time.Time) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.store.cfg.Log.Error("a decision panicked; nothing was stored", "panic", p, "stack", string(debug.Stack()))
-			err = refused{fmt.Errorf("a decision panicked: %v", p)}
+			j.err = refused{fmt.Errorf("a decision panicked: %v", p)}
 		}
 	}()
+	j.err = c.decision(j, now)
+}
+
+func (c *committer) decision(j *job, now time.Time) error {
 	if j.create != nil && !j.taken {
 		seq := c.store.nextSeq()
 		j.change = j.create(c.store.numberOf(seq), now)

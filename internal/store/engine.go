@@ -17,6 +17,12 @@ type engine interface {
 	sync() error
 	// failure says what an error of a transaction means.
 	failure(err error) failure
+	// shared reports whether others write to the same data unnoticed: what is remembered may then be old.
+	shared() bool
+	// block takes row numbers that nobody else gets: first to last. Only a shared engine has to be asked.
+	block(ctx context.Context) (first, last int64, err error)
+	// top is the last row number that is taken by anybody.
+	top(ctx context.Context) (int64, error)
 	// explain turns an error into a sentence that says what happened and what to do.
 	explain(err error) error
 	close() error
@@ -50,22 +56,35 @@ type writing interface {
 	querier
 	// exec runs a single statement and says how many rows it changed.
 	exec(sql string, args []any) (changed int, err error)
-	// put runs a statement once for each row of arguments, in no order among them.
+	// each runs a SELECT … FROM … WHERE … once for each row of arguments; what it finds comes in no order, with the
+	// number of the row that it was found for.
+	each(s *statement, rows [][]any, found func(i int, r record) error) error
+	// put runs a statement once for each row of arguments, in no order among them. An engine may do it later, but
+	// before it does anything else.
 	put(s *statement, rows [][]any) error
-	// claim is put of a statement that says which rows it could change: hit is as long as rows.
-	claim(s *statement, rows [][]any) (hit []bool, err error)
+	// claim is put of statements that say which rows they could change.
+	claim(all ...*claim) error
 	// commit ends the transaction; what comes after sees it, but only sync makes it durable.
 	commit() error
 	rollback() error
 }
 
-// statement writes many rows of one kind. An engine may run it row by row, or for all rows at once
+// claim is rows that can be written only where nobody was faster. hit, as long as rows, says which were.
+type claim struct {
+	statement *statement
+	rows      [][]any
+	hit       []bool
+}
+
+// statement is for many rows of one kind. An engine may run it row by row, or for all rows at once
 // with its parameters as arrays.
 type statement struct {
-	// sql is an INSERT … VALUES (?1, …) or an UPDATE … AS t SET … WHERE …, for one row.
+	// sql is an INSERT … VALUES (?1, …), an UPDATE … AS t SET … WHERE …, or a SELECT … FROM … WHERE … (with nothing
+	// behind its condition), for one row.
 	sql string
 	// kinds are the types of the parameters, in order: bigint, text or bytea.
 	kinds string
-	// key names the columns that the first parameters are compared with or put into; claim tells rows apart by them.
+	// key names the columns that the first parameters are compared with or put into. claim tells rows apart by them;
+	// rows of one key are not written at once.
 	key string
 }

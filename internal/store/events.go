@@ -2,7 +2,10 @@ package store
 
 import (
 	"context"
+	"maps"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"holdfast/internal/money"
@@ -83,7 +86,7 @@ func (s *Store) eventRow(w writing, j *job, e *payment.Event) ([]any, error) {
 	case p.Terms.NotifyURL == "":
 		nextAt, outcome = nil, outcomeNowhere
 	case lease > 0 && len(s.fresh) < freshRoom-maxBatch:
-		waits, err := earlierWaits(w, j.row, e)
+		waits, err := s.earlierWaits(w, j.row, e)
 		if err != nil {
 			return nil, err
 		}
@@ -100,27 +103,66 @@ func (s *Store) eventRow(w writing, j *job, e *payment.Event) ([]any, error) {
 		to, nextAt, leaseUntil, attempts, outcome}, nil
 }
 
-// earlierWaits reports whether an earlier event of the payment waits to be told (again). One that is
-// being told right now does not: who takes fresh events keeps their order. Neither does one that the merchant has
-// taken, and that is repeated only until he decides.
-func earlierWaits(q querier, r row, e *payment.Event) (waits bool, err error) {
+// earlierWaits reports whether an earlier event of the payment waits to be told (again). One that this
+// process is telling right now does not: who takes fresh events keeps their order. Neither does one that the merchant
+// has taken, and that is repeated only until he decides. One that another process is telling does.
+func (s *Store) earlierWaits(q querier, r row, e *payment.Event) (waits bool, err error) {
 	if e.N == r.told+1 {
 		return false, nil
 	}
-	err = q.query(`SELECT 1 FROM events WHERE payment = ?1 AND n < ?2 AND next_at IS NOT NULL AND lease_until <= ?3 AND accepted = 0 LIMIT 1`,
-		[]any{r.seq, e.N, micros(e.At)}, func(record) error {
-			waits = true
+	err = q.query(`SELECT n, lease_until, accepted FROM events WHERE payment = ?1 AND n < ?2 AND next_at IS NOT NULL`,
+		[]any{r.seq, e.N}, func(rec record) error {
+			switch told, taken := rec.int(1) > micros(e.At), rec.int(2) != 0; {
+			case told:
+				waits = waits || !s.Alone() && !s.flying.has(EventKey{r.seq, int(rec.int(0))})
+			case !taken:
+				waits = true
+			}
 			return nil
 		})
 	return waits, err
+}
+
+// flying is events that this process has claimed and has not recorded, with the ends of their leases.
+type flying struct {
+	mu     sync.Mutex
+	leases map[EventKey]time.Time
+}
+
+func (f *flying) has(key EventKey) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, ok := f.leases[key]
+	return ok
+}
+
+func (f *flying) add(now time.Time, lease time.Duration, deliveries []Delivery) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.leases == nil {
+		f.leases = make(map[EventKey]time.Time)
+	}
+	if len(f.leases) > 2*freshRoom { // what was never recorded
+		maps.DeleteFunc(f.leases, func(_ EventKey, end time.Time) bool { return end.Before(now) })
+	}
+	for _, d := range deliveries {
+		f.leases[d.Key] = now.Add(lease)
+	}
+}
+
+func (f *flying) remove(key EventKey) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.leases, key)
 }
 
 // PutBack gives up claims on events that were not sent; they are due again at the time given.
 func (s *Store) PutBack(ctx context.Context, deliveries []Delivery, until time.Time) error {
 	return s.committer.do(ctx, &job{exec: func(w writing, now time.Time) error {
 		for _, d := range deliveries {
-			_, err := w.exec(`UPDATE events SET next_at = ?3, lease_until = 0, attempts = attempts - 1 WHERE payment = ?1 AND n = ?2`,
-				[]any{d.Key.seq, d.Key.n, micros(until)})
+			s.flying.remove(d.Key)
+			_, err := w.exec(`UPDATE events SET next_at = ?3, lease_until = 0, attempts = attempts - 1 WHERE payment = ?1 AND n = ?2 AND attempts = ?4`,
+				[]any{d.Key.seq, d.Key.n, micros(until), d.Attempt})
 			if err != nil {
 				return err
 			}
@@ -176,14 +218,14 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 			switch {
 			case oldNews:
 				// A later one was taken while this one was on its way; see Record.
-				err = closeEvent(w, d.Key, outcomeSuperseded)
+				err = closeEvent(w, d.Key, d.Attempt-1, outcomeSuperseded)
 			case overtaken && d.accepted:
 				// The merchant took the request to decide, and has decided since.
-				err = closeEvent(w, d.Key, outcomeDecided)
+				err = closeEvent(w, d.Key, d.Attempt-1, outcomeDecided)
 			case !wait.IsZero():
-				err = putOff(w, d.Key, wait)
+				err = putOff(w, d.Key, d.Attempt-1, wait)
 			case !admit(d.Endpoint):
-				err = putOff(w, d.Key, now.Add(time.Second))
+				err = putOff(w, d.Key, d.Attempt-1, now.Add(time.Second))
 			default:
 				var mine int
 				mine, err = w.exec(`UPDATE events SET attempts = ?3, next_at = ?4, lease_until = ?4 WHERE payment = ?1 AND n = ?2 AND attempts = ?3 - 1`,
@@ -198,6 +240,9 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 		}
 		return nil
 	}})
+	if err == nil {
+		s.flying.add(s.Now(), lease, claimed)
+	}
 	return claimed, err
 }
 
@@ -229,14 +274,15 @@ func inOrder(q querier, key EventKey, now time.Time) (wait time.Time, overtaken,
 	return wait, overtaken, oldNews, err
 }
 
-func closeEvent(w writing, key EventKey, outcome string) error {
-	_, err := w.exec(`UPDATE events SET next_at = NULL, lease_until = 0, outcome = ?3 WHERE payment = ?1 AND n = ?2`,
-		[]any{key.seq, key.n, outcome})
+// closeEvent and putOff do nothing to an event that another process has claimed since it had so many attempts.
+func closeEvent(w writing, key EventKey, attempts int, outcome string) error {
+	_, err := w.exec(`UPDATE events SET next_at = NULL, lease_until = 0, outcome = ?3 WHERE payment = ?1 AND n = ?2 AND attempts = ?4`,
+		[]any{key.seq, key.n, outcome, attempts})
 	return err
 }
 
-func putOff(w writing, key EventKey, until time.Time) error {
-	_, err := w.exec(`UPDATE events SET next_at = ?3 WHERE payment = ?1 AND n = ?2`, []any{key.seq, key.n, micros(until)})
+func putOff(w writing, key EventKey, attempts int, until time.Time) error {
+	_, err := w.exec(`UPDATE events SET next_at = ?3 WHERE payment = ?1 AND n = ?2 AND attempts = ?4 AND next_at IS NOT NULL`, []any{key.seq, key.n, micros(until), attempts})
 	return err
 }
 
@@ -245,12 +291,12 @@ var (
 	recordResult = &statement{
 		sql: `UPDATE events AS t SET next_at = ?3, lease_until = 0, accepted = CASE WHEN t.accepted > ?4 THEN t.accepted ELSE ?4 END, outcome = ?5,
 			last_at = ?6, took = ?7, http_status = ?8, note = ?9 WHERE t.payment = ?1 AND t.n = ?2`,
-		kinds: "bigint bigint bigint bigint text bigint bigint bigint text",
+		kinds: "bigint bigint bigint bigint text bigint bigint bigint text", key: "payment, n",
 	}
 	insertDelivery = &statement{
 		sql: `INSERT INTO deliveries (payment, event, attempt, at, took, status, note) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
 			ON CONFLICT (payment, event, attempt) DO UPDATE SET at = excluded.at, took = excluded.took, status = excluded.status, note = excluded.note`,
-		kinds: "bigint bigint bigint bigint bigint bigint text",
+		kinds: "bigint bigint bigint bigint bigint bigint text", key: "payment, event, attempt",
 	}
 	// Told now, an earlier event would turn the merchant's state back.
 	supersede = &statement{
@@ -273,6 +319,7 @@ func (s *Store) Record(ctx context.Context, results []Result) error {
 		var records, deliveries, older, next [][]any
 		for _, r := range results {
 			n := int64(r.Key.n)
+			r.Note = cleanNote(r.Note)
 			records = append(records, []any{r.Key.seq, n, orNull(r.NextAt), asInt(r.Accepted), r.Outcome, micros(r.At), r.Took.Microseconds(), int64(r.Status), r.Note})
 			if !r.NextAt.IsZero() {
 				deliveries = append(deliveries, []any{r.Key.seq, n, int64(r.Attempt), micros(r.At), r.Took.Microseconds(), int64(r.Status), r.Note})
@@ -281,7 +328,7 @@ func (s *Store) Record(ctx context.Context, results []Result) error {
 			if r.Accepted && !first {
 				older = append(older, []any{r.Key.seq, n, outcomeSuperseded, micros(now)})
 			}
-			if !last {
+			if !last || !s.Alone() { // another process may have made a later one
 				next = append(next, []any{r.Key.seq, n + 1, micros(now)})
 			}
 		}
@@ -293,17 +340,27 @@ func (s *Store) Record(ctx context.Context, results []Result) error {
 				return err
 			}
 		}
-		woke, err := w.claim(wakeNext, next)
-		more = slices.Contains(woke, true)
+		woken := &claim{statement: wakeNext, rows: next}
+		err := w.claim(woken)
+		more = slices.Contains(woken.hit, true)
 		return err
 	}})
 	if err == nil {
 		s.cache.closed(results)
 	}
+	for _, r := range results {
+		s.flying.remove(r.Key)
+	}
 	if more {
 		wake(s.events)
 	}
 	return err
+}
+
+// cleanNote takes from a note what is no text, and what PostgreSQL does not take for one: it is for people to read, and must
+// not be what a result cannot be stored for.
+func cleanNote(note string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(note, "\uFFFD"), "\x00", "")
 }
 
 func asInt(b bool) int64 {
@@ -325,8 +382,11 @@ func (s *Store) NextEvent(ctx context.Context) (at time.Time, waits bool, err er
 }
 
 // ReleaseLeases makes what a process that died was sending due again. Only the
-// process that serves may call it.
+// process that serves may call it. Where several serve it does nothing: leases end by themselves.
 func (s *Store) ReleaseLeases(ctx context.Context) error {
+	if !s.Alone() {
+		return nil
+	}
 	return s.committer.do(ctx, &job{exec: func(w writing, now time.Time) error {
 		_, err := w.exec(`UPDATE events SET next_at = ?1, lease_until = 0 WHERE next_at IS NOT NULL AND lease_until > 0`, []any{micros(now)})
 		return err

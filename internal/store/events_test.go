@@ -113,6 +113,10 @@ func eventCases() []storeCase {
 			if err := w.ReleaseLeases(t.Context()); err != nil {
 				t.Fatal(err)
 			}
+			if !w.Alone() { // it may be another gateway that sends it
+				w.takes()
+				w.later(lease)
+			}
 			w.takes("order-1/1 try 2")
 		}},
 		{"events: in order, the next as soon as the one before is taken", func(t *testing.T, w *world) {
@@ -224,6 +228,16 @@ func eventCases() []storeCase {
 			w.later(time.Minute)
 			w.takes()
 			w.outcomesAre(p, "1 wait_user_action: delivered", "2 waiting_for_capture: the payment is decided", "3 canceled: due 1h0m0s")
+		}},
+		{"events: a note that is no text is no reason to forget what became of a delivery", func(t *testing.T, w *world) {
+			p := w.asking(terms("order-1"))
+			r := delivered(w.takes("order-1/1 try 1")[0])
+			r.Note = "\xff a \x00 b"
+			w.record(r)
+			line, err := w.Timeline(t.Context(), p.ID)
+			if err != nil || line.Events[0].Deliveries[0].Note != "\uFFFD a  b" {
+				t.Errorf("%+v, %v", line.Events, err)
+			}
 		}},
 		{"events: nowhere to send", func(t *testing.T, w *world) {
 			quiet := terms("order-1")

@@ -1,8 +1,17 @@
 package store
 
+import "time"
+
 // CapLog makes stores opened from now on cut their log at so many bytes; restore undoes that.
 func CapLog(bytes int64) (restore func()) {
 	was := walCap
 	walCap = bytes
 	return func() { walCap = was }
+}
+
+// Impatient makes stores wait no longer than d for a database that is away; restore undoes that.
+func Impatient(d time.Duration) (restore func()) {
+	reach, resolve := reachWithin, resolveWithin
+	reachWithin, resolveWithin = d, d
+	return func() { reachWithin, resolveWithin = reach, resolve }
 }

@@ -56,7 +56,7 @@ func (s *Store) Update(ctx context.Context, id payment.ID, decide Decide) (payme
 
 // Payment finds a payment by its id.
 func (s *Store) Payment(ctx context.Context, id payment.ID) (payment.Payment, error) {
-	if r, ok := s.cache.byID(id); ok {
+	if r, ok := s.cache.byID(id); ok && s.Alone() {
 		return r.payment, s.committer.await(r.batch)
 	}
 	return s.find(ctx, paymentByID, id[:])
@@ -64,14 +64,22 @@ func (s *Store) Payment(ctx context.Context, id payment.ID) (payment.Payment, er
 
 // PaymentByNumber finds a payment by its public number (paymentId of check_sms_key).
 func (s *Store) PaymentByNumber(ctx context.Context, number int64) (payment.Payment, error) {
+	if err := s.lookForRows(ctx); err != nil {
+		return payment.Payment{}, err
+	}
 	seq, ok := s.seqOf(number)
 	if !ok {
 		return payment.Payment{}, ErrNotFound
 	}
-	if r, ok := s.cache.bySeqOf(seq); ok {
+	if r, ok := s.cache.bySeqOf(seq); ok && s.Alone() {
 		return r.payment, s.committer.await(r.batch)
 	}
-	return s.find(ctx, paymentBySeq, seq)
+	p, err := s.find(ctx, paymentBySeq, seq)
+	if errors.Is(err, ErrNotFound) && seq > numberMask {
+		// The last row that is taken need not be written yet; then the number is still that of a payment a round before.
+		return s.find(ctx, paymentBySeq, seq-numberMask)
+	}
+	return p, err
 }
 
 // PaymentByShop finds a payment by the shop's own id of it.
@@ -85,7 +93,7 @@ func (s *Store) find(ctx context.Context, sql string, args ...any) (payment.Paym
 		r, err = s.load(q, sql, args...)
 		return err
 	})
-	if err == nil {
+	if err == nil && s.Alone() { // else what can be read is durable
 		err = s.committer.await(s.committer.latest.Load())
 	}
 	return r.payment, err
@@ -171,6 +179,11 @@ const (
 	paymentByName = selectPayment + ` JOIN names n ON n.payment = p.seq WHERE n.shop = ?1 AND n.shop_payment_id = ?2`
 )
 
+var (
+	paymentsByID   = &statement{sql: paymentByID, kinds: "bytea"}
+	paymentsByName = &statement{sql: paymentByName, kinds: "bigint text"}
+)
+
 func (s *Store) load(q querier, sql string, args ...any) (r row, err error) {
 	err = q.query(sql, args, func(rec record) (err error) {
 		r, err = s.scan(rec)
@@ -212,6 +225,15 @@ func (s *Store) scan(rec record) (row, error) {
 
 // never is when a question that waits for a person is due: later than any time there is.
 var never = time.UnixMicro(1<<63 - 1).UTC()
+
+// dueAt is dueAt for this store. Where others serve from the same data, nobody takes up at his start what one
+// that died was asking: it must be due when its answer is.
+func (s *Store) dueAt(p *payment.Payment, stored time.Time) time.Time {
+	if !s.Alone() {
+		stored = time.Time{}
+	}
+	return dueAt(p, stored)
+}
 
 // dueAt is what due_at says of a payment from now on. A question that is being asked has an answer
 // soon, or a process that died and is recovered: so due_at, which is indexed, is then left as it is.
@@ -271,9 +293,6 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 	if changed, again, err = s.claimNames(w, changed); err != nil {
 		return nil, err
 	}
-	if changed, err = s.claimHolds(w, changed); err != nil {
-		return nil, err
-	}
 	changed, stale, err := s.updatePayments(w, changed)
 	if err != nil {
 		return nil, err
@@ -330,63 +349,58 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 	return append(again, stale...), nil
 }
 
-// claimNames takes the names of new payments. Those whose name is taken are told which payment has it.
+// claimNames takes the names of new payments, and holds that carry no reference of ours. Those whose name is taken
+// are told which payment has it; whose hold is another payment's is refused.
 func (s *Store) claimNames(w writing, changed []*job) (left, again []*job, err error) {
-	var made []*job
-	var rows [][]any
+	var making, claiming []*job
+	names, holds := &claim{statement: claimName}, &claim{statement: claimHold}
 	for _, j := range changed {
-		if !j.made {
-			left = append(left, j)
-			continue
+		if j.made {
+			making = append(making, j)
+			names.rows = append(names.rows, []any{j.key.shop, j.key.id, j.row.seq})
 		}
-		made = append(made, j)
-		rows = append(rows, []any{j.key.shop, j.key.id, j.row.seq})
+		if j.change.Claim != "" {
+			claiming = append(claiming, j)
+			holds.rows = append(holds.rows, []any{string(j.change.Payment.Attempt.Method), j.change.Claim, j.row.seq})
+		}
 	}
-	hit, err := w.claim(claimName, rows)
-	if err != nil {
+	if err := w.claim(names, holds); err != nil {
 		return nil, nil, err
 	}
-	for i, j := range made {
-		if hit[i] {
-			left = append(left, j)
-		} else {
+	for i, j := range making {
+		if !names.hit[i] {
 			j.taken = true
 			again = append(again, j)
+		}
+	}
+	for i, j := range claiming {
+		switch {
+		case !holds.hit[i] && !j.taken:
+			j.err = refused{ErrClaimed}
+		case holds.hit[i] && j.taken:
+			if err := s.unclaim(w, j); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	for _, j := range changed {
+		if j.err == nil && !j.taken {
+			left = append(left, j)
 		}
 	}
 	return left, again, nil
 }
 
-// claimHolds takes holds that carry no reference of ours. Whose hold is another payment's is refused.
-func (s *Store) claimHolds(w writing, changed []*job) (left []*job, err error) {
-	var claiming []*job
-	var rows [][]any
-	for _, j := range changed {
-		if j.change.Claim == "" {
-			left = append(left, j)
-			continue
-		}
-		claiming = append(claiming, j)
-		rows = append(rows, []any{string(j.change.Payment.Attempt.Method), j.change.Claim, j.row.seq})
-	}
-	hit, err := w.claim(claimHold, rows)
-	if err != nil {
-		return nil, err
-	}
-	for i, j := range claiming {
-		if hit[i] {
-			left = append(left, j)
-		} else {
-			j.err = refused{ErrClaimed}
-		}
-	}
-	return left, nil
+// unclaim gives a hold back that was claimed for a job which is decided anew.
+func (s *Store) unclaim(w writing, j *job) error {
+	_, err := w.exec(`DELETE FROM claims WHERE processor = ?1 AND claim = ?2`, []any{string(j.change.Payment.Attempt.Method), j.change.Claim})
+	return err
 }
 
 // updatePayments writes the payments that are there already, each if it is as it was decided on.
 func (s *Store) updatePayments(w writing, changed []*job) (left, stale []*job, err error) {
 	var jobs [2][]*job // those whose due_at stays, and those whose does not
-	var rows [2][][]any
+	claims := [2]*claim{{statement: updatePayment}, {statement: updateDue}}
 	for _, j := range changed {
 		if j.made {
 			left = append(left, j)
@@ -400,20 +414,19 @@ func (s *Store) updatePayments(w writing, changed []*job) (left, stale []*job, e
 		args := []any{j.row.seq, p.Version, p.Version + 1, p.State.String(), micros(p.UpdatedAt), openKind(p),
 			p.Held.Minor, p.Captured.Minor, p.Released.Minor, p.Refunded.Minor, p.Fee.Minor, progress}
 		i := 0
-		if due := dueAt(p, j.row.due); !due.Equal(j.row.due) {
+		if due := s.dueAt(p, j.row.due); !due.Equal(j.row.due) {
 			j.row.due = due
 			args, i = append(args, orNull(due)), 1
 		}
 		jobs[i] = append(jobs[i], j)
-		rows[i] = append(rows[i], args)
+		claims[i].rows = append(claims[i].rows, args)
 	}
-	for i, statement := range []*statement{updatePayment, updateDue} {
-		hit, err := w.claim(statement, rows[i])
-		if err != nil {
-			return nil, nil, err
-		}
+	if err := w.claim(claims[:]...); err != nil {
+		return nil, nil, err
+	}
+	for i := range jobs {
 		for k, j := range jobs[i] {
-			if hit[k] {
+			if claims[i].hit[k] {
 				j.change.Payment.Version++
 				left = append(left, j)
 				continue
@@ -423,8 +436,7 @@ func (s *Store) updatePayments(w writing, changed []*job) (left, stale []*job, e
 				return nil, nil, fmt.Errorf("payment %s is never as it was read: others change it all the time", j.change.Payment.ID)
 			}
 			if j.change.Claim != "" {
-				_, err := w.exec(`DELETE FROM claims WHERE processor = ?1 AND claim = ?2`, []any{string(j.change.Payment.Attempt.Method), j.change.Claim})
-				if err != nil {
+				if err := s.unclaim(w, j); err != nil {
 					return nil, nil, err
 				}
 			}
@@ -461,17 +473,65 @@ func endpoint(notifyURL string) string {
 	return u.Scheme + "://" + u.Host
 }
 
-func (s *Store) findLastSeq() error {
-	return s.engine.read(context.Background(), func(q querier) error {
-		return q.query(`SELECT coalesce(max(seq), 0) FROM payments`, nil, func(r record) error {
-			s.lastSeq.Store(r.int(0))
-			return nil
-		})
-	})
+// rowsFresh is how old a shared engine's last row number may be, as far as this process knows it: in that time nobody
+// makes so many payments that numbers come round.
+const rowsFresh = time.Minute
+
+// lookForRows learns how far row numbers have come: at the start, and, where others take some too, now and then.
+func (s *Store) lookForRows(ctx context.Context) error {
+	if looked := s.lookedForRows.Load(); looked != 0 && (s.Alone() || time.Since(time.Unix(0, looked)) < rowsFresh) {
+		return nil
+	}
+	top, err := s.engine.top(ctx)
+	if err != nil {
+		return err
+	}
+	s.sawRow(top)
+	s.lookedForRows.Store(time.Now().UnixNano())
+	return nil
 }
 
-// nextSeq is the row for a new payment. Only the process that serves creates payments.
-func (s *Store) nextSeq() int64 { return s.lastSeq.Add(1) }
+func (s *Store) sawRow(seq int64) {
+	for last := s.lastSeq.Load(); last < seq && !s.lastSeq.CompareAndSwap(last, seq); last = s.lastSeq.Load() {
+	}
+}
+
+// reserve sees to it that there are row numbers for so many new payments. It is the committer's, like nextSeq.
+func (s *Store) reserve(payments int) error {
+	if s.Alone() {
+		return nil
+	}
+	free := 0
+	for _, r := range s.rows {
+		free += int(r.last - r.next + 1)
+	}
+	for free < payments {
+		first, last, err := s.engine.block(context.Background())
+		if err != nil {
+			return err
+		}
+		s.rows = append(s.rows, rowRange{first, last})
+		s.sawRow(last)
+		free += int(last - first + 1)
+	}
+	return nil
+}
+
+// rowRange is row numbers that are this process's.
+type rowRange struct{ next, last int64 }
+
+// nextSeq is the row for a new payment.
+func (s *Store) nextSeq() int64 {
+	if s.Alone() {
+		return s.lastSeq.Add(1)
+	}
+	r := &s.rows[0]
+	seq := r.next
+	if r.next++; r.next > r.last {
+		s.rows = s.rows[1:]
+	}
+	return seq
+}
 
 // Timeline is everything known of one payment.
 type Timeline struct {

@@ -97,9 +97,9 @@ func paymentCases() []storeCase {
 			w.clean()
 		}},
 		{"what is written is what is read", func(t *testing.T, w *world) {
-			rich := terms("order-\u202e 1\x00'\";--🙂")
+			rich := terms("order-\u202e 1'\";--🙂")
 			rich.Amount = uzs(money.MaxMinor)
-			rich.Description = strings.Repeat("Ўзбекча тавсиф\n", 200)
+			rich.Description = strings.Repeat("Ўзбекча тавсиф\n\x00", 200)
 			rich.User = &payment.User{ID: "7", Phone: "998901234567", Email: "payer@example.com"}
 			rich.Basket = []payment.Item{{Description: "Choy", Count: 3, Price: "437278.66", SPIC: "00702001001000001"}}
 			rich.Tag, rich.TspID, rich.Test = "tag", 18, true
@@ -305,6 +305,37 @@ func paymentCases() []storeCase {
 			})
 			if got := ask(w.Store); got != 6+20+1 {
 				t.Errorf("%d updates are counted, want 27", got)
+			}
+			w.clean()
+		}},
+		{"update: nobody is told of what is no longer so", func(t *testing.T, w *world) {
+			p := w.asking(terms("order-1"))
+			beside := w.openAgain(false)
+			if _, err := beside.Update(t.Context(), p.ID, answering(payment.Answer{Outcome: payment.Approved, Claim: "1"})); err != nil {
+				t.Fatal(err)
+			}
+			busy := errors.New("its question is being asked")
+			_, err := w.Update(t.Context(), p.ID, func(p payment.Payment, now time.Time) (payment.Change, error) {
+				if p.Open != nil {
+					return payment.Change{}, busy
+				}
+				return payment.Begin(p, payment.Decide{Accept: payment.Capture, By: payment.ByMerchant}, now)
+			})
+			if err != nil {
+				t.Errorf("refused: %v", err)
+			}
+			change, err := beside.Update(t.Context(), p.ID, func(p payment.Payment, now time.Time) (payment.Change, error) {
+				return payment.Settle(p, payment.Answer{Ref: p.Open.Ref, Outcome: payment.Approved, Amount: uzs(total)}, now), nil
+			})
+			if err != nil || change.Payment.State != payment.Captured {
+				t.Fatalf("%s, %v", change.Payment.State, err)
+			}
+			// Nothing changes: what it is told is how it is.
+			change, err = w.Update(t.Context(), p.ID, func(p payment.Payment, now time.Time) (payment.Change, error) {
+				return payment.Change{Payment: p}, nil
+			})
+			if err != nil || change.Payment.State != payment.Captured {
+				t.Errorf("a captured payment is told to be %s, %v", change.Payment.State, err)
 			}
 			w.clean()
 		}},

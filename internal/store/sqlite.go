@@ -2,12 +2,9 @@ package store
 
 import (
 	"context"
-	"crypto/rand"
-	"embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"strconv"
@@ -125,6 +122,23 @@ func (e *sqliteEngine) sync() (err error) {
 		return uncommitted{fmt.Errorf("sync: %w", err)}
 	}
 	return nil
+}
+
+// One process serves from a file, and notices what others write to it.
+func (e *sqliteEngine) shared() bool { return false }
+
+func (e *sqliteEngine) block(context.Context) (first, last int64, err error) {
+	return 0, 0, errors.New("a file of SQLite has one server, which counts for itself")
+}
+
+func (e *sqliteEngine) top(ctx context.Context) (seq int64, err error) {
+	err = e.read(ctx, func(q querier) error {
+		return q.query(`SELECT coalesce(max(seq), 0) FROM payments`, nil, func(r record) error {
+			seq = r.int(0)
+			return nil
+		})
+	})
+	return seq, err
 }
 
 func (e *sqliteEngine) explain(err error) error { return explain(err, e.path) }
@@ -251,17 +265,28 @@ func (e *sqliteEngine) text(s *statement) string {
 	return text
 }
 
-func (w *sqliteWriting) claim(s *statement, rows [][]any) ([]bool, error) {
-	hit := make([]bool, len(rows))
-	sql := w.engine.text(s)
+func (w *sqliteWriting) each(s *statement, rows [][]any, found func(int, record) error) error {
 	for i, args := range rows {
-		changed, err := w.exec(sql, args)
-		if err != nil {
-			return nil, err
+		if err := query(w.conn, s.sql, args, func(r record) error { return found(i, r) }); err != nil {
+			return err
 		}
-		hit[i] = changed > 0
 	}
-	return hit, nil
+	return nil
+}
+
+func (w *sqliteWriting) claim(all ...*claim) error {
+	for _, c := range all {
+		c.hit = make([]bool, len(c.rows))
+		sql := w.engine.text(c.statement)
+		for i, args := range c.rows {
+			changed, err := w.exec(sql, args)
+			if err != nil {
+				return err
+			}
+			c.hit[i] = changed > 0
+		}
+	}
+	return nil
 }
 
 func (w *sqliteWriting) commit() error {
@@ -331,21 +356,6 @@ func explain(err error, path string) error {
 	return fmt.Errorf("the store %s: %w", path, err)
 }
 
-//go:embed schema/*.sql
-var schemas embed.FS
-
-// schemaVersion is what this program reads and writes: the number of the last file in schema/.
-const schemaVersion = 2
-
-// migrations lead from each version, 0 being an empty store, to a later one.
-var migrations = map[int]struct {
-	to   int
-	file string
-}{
-	0: {2, "2.sql"},
-	1: {2, "2-from-1.sql"},
-}
-
 // migrate brings the schema up to date, one transaction a step, and returns the key that
 // permutes payment numbers.
 func migrate(conn *sqlite.Conn, path string) (numberKey []byte, err error) {
@@ -357,16 +367,11 @@ func migrate(conn *sqlite.Conn, path string) (numberKey []byte, err error) {
 		if err != nil {
 			return nil, explain(err, path)
 		}
-		at := 0
-		if version != "" {
-			if at, err = strconv.Atoi(version); err != nil {
-				return nil, fmt.Errorf("%s is not a store of holdfast: its schema is called %q", path, version)
-			}
+		at, err := knownSchema("the store "+path, version)
+		if err != nil {
+			return nil, err
 		}
-		switch {
-		case at > schemaVersion:
-			return nil, fmt.Errorf("the store %s was written by a newer holdfast (schema %d, this program knows %d): use that version", path, at, schemaVersion)
-		case at == schemaVersion:
+		if at == schemaVersion {
 			text, err := meta(conn, "number_key")
 			if err != nil {
 				return nil, explain(err, path)
@@ -393,25 +398,19 @@ func migrateFrom(conn *sqlite.Conn, version int) (err error) {
 	if now, err := meta(conn, "schema"); err != nil || now != "" && now != strconv.Itoa(version) {
 		return err
 	}
-	step, ok := migrations[version]
-	if !ok {
-		return fmt.Errorf("there is no way from schema %d to %d", version, schemaVersion)
-	}
-	sql, err := fs.ReadFile(schemas, "schema/"+step.file)
+	sql, to, err := migration(version)
 	if err != nil {
 		return err
 	}
-	if err := script(conn, string(sql)); err != nil {
+	if err := script(conn, sql); err != nil {
 		return err
 	}
 	if version == 0 {
-		key := make([]byte, 16)
-		rand.Read(key)
-		if err := setMeta(conn, "number_key", hex.EncodeToString(key)); err != nil {
+		if err := setMeta(conn, "number_key", newNumberKey()); err != nil {
 			return err
 		}
 	}
-	return setMeta(conn, "schema", strconv.Itoa(step.to))
+	return setMeta(conn, "schema", strconv.Itoa(to))
 }
 
 func meta(conn *sqlite.Conn, name string) (value string, err error) {

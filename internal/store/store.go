@@ -1,15 +1,17 @@
 // Package store keeps everything that must survive: shops, payments, what was asked of
 // processing centres, the ledger, and what merchants shall be told.
 //
-// All SQL is here. Writers hand in pure closures; one committer takes all that wait, runs them,
+// It is a file of SQLite in the data directory, which one process serves from, or a database of PostgreSQL, which
+// several may. All SQL is here. Writers hand in pure closures; one committer takes all that wait, runs them,
 // writes their changes and makes them durable with one commit, and only then answers. Readers
 // never wait for it.
 //
 // Order to read: commit.go (the shared commit), payments.go, events.go (the outbox), shops.go, ranges.go,
-// audit.go (the invariants, checked on the stored rows), backup.go, engine.go (the seam to the database), sqlite.go.
+// audit.go (the invariants, checked on the stored rows), backup.go, engine.go (the seam to the database), sqlite.go, postgres.go.
 package store
 
 import (
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/binary"
@@ -18,6 +20,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,8 +36,9 @@ var (
 
 // Config says where the store is and how it tells the time.
 type Config struct {
-	Dir   string           // the data directory; holdfast.db is in it
-	Serve bool             // this process serves payments: it alone creates them and keeps their deadlines
+	Dir   string           // the data directory; without DB, holdfast.db is in it
+	DB    string           // postgres://…: the store is a database of PostgreSQL, which several processes may serve from; "": a file in Dir
+	Serve bool             // this process serves payments: it creates them and keeps their deadlines
 	Now   func() time.Time // default time.Now
 	Log   *slog.Logger     // default slog.Default
 	// Readers is how many may read at the same time; default 4.
@@ -67,12 +71,17 @@ type Store struct {
 	numbers   cipher.Block // permutes payment numbers
 	restored  Restored     // from a backup
 	lastSeq   atomic.Int64 // of the payments, as far as this process knows
-	lock      *os.File     // held while serving
-	closing   sync.Once
-	fresh     chan Delivery // events claimed as they are made
-	lease     atomic.Int64  // of fresh events, in nanoseconds; 0: nobody takes them
-	events    chan struct{} // holds a token when a commit made something to tell
-	due       chan struct{} // holds a token when a commit made a payment due soon
+
+	lookedForRows atomic.Int64 // when it was learnt from the engine
+	rows          []rowRange   // row numbers taken and not used yet; the committer's
+
+	lock    *os.File // held while serving
+	closing sync.Once
+	fresh   chan Delivery // events claimed as they are made
+	lease   atomic.Int64  // of fresh events, in nanoseconds; 0: nobody takes them
+	flying  flying        // events that this process sends right now
+	events  chan struct{} // holds a token when a commit made something to tell
+	due     chan struct{} // holds a token when a commit made a payment due soon
 }
 
 // Open opens the store in cfg.Dir, makes it where there is none and brings its schema up to date.
@@ -95,12 +104,14 @@ func Open(cfg Config) (*Store, error) {
 	}
 	s := &Store{cfg: cfg, events: make(chan struct{}, 1), due: make(chan struct{}, 1),
 		fresh: make(chan Delivery, freshRoom)}
-	if cfg.Serve {
+	if cfg.Serve && cfg.DB == "" {
 		held, err := lock(cfg.Dir)
 		if err != nil {
 			return nil, err
 		}
 		s.lock = held
+	}
+	if cfg.Serve {
 		s.cache = newCache()
 	}
 	if err := s.open(); err != nil {
@@ -110,25 +121,67 @@ func Open(cfg Config) (*Store, error) {
 }
 
 func (s *Store) open() error {
-	path := filepath.Join(s.cfg.Dir, File)
-	engine, numberKey, err := openSQLite(path, s.cfg.Readers, s.cache.clear, s.cfg.Log)
+	var numberKey []byte
+	var err error
+	switch {
+	case IsPostgres(s.cfg.DB):
+		s.engine, numberKey, err = openPostgres(s.cfg.DB, s.cfg.Readers, s.cfg.Log)
+	case s.cfg.DB != "":
+		err = errNoAddress
+	default:
+		s.engine, numberKey, err = openSQLite(filepath.Join(s.cfg.Dir, File), s.cfg.Readers, s.cache.clear, s.cfg.Log)
+	}
 	if err != nil {
 		return err
 	}
-	s.engine = engine
 	if s.numbers, err = aes.NewCipher(numberKey); err != nil {
-		return errors.Join(fmt.Errorf("the store %s has no usable number key: %w", path, err), engine.close())
+		return errors.Join(s.engine.explain(fmt.Errorf("the number key cannot be used: %w", err)), s.engine.close())
 	}
-	if s.restored, err = restoredMark(engine); err != nil {
-		return errors.Join(engine.explain(err), engine.close())
+	if s.restored, err = restoredMark(s.engine); err != nil {
+		return errors.Join(s.engine.explain(err), s.engine.close())
 	}
-	if err := s.findLastSeq(); err != nil {
-		return errors.Join(engine.explain(err), engine.close())
+	if err := s.lookForRows(context.Background()); err != nil {
+		return errors.Join(s.engine.explain(err), s.engine.close())
 	}
 	s.committer = newCommitter(s)
 	go s.committer.run()
 	return nil
 }
+
+// IsPostgres reports whether a text is meant as the address of a database of PostgreSQL.
+func IsPostgres(db string) bool {
+	return strings.HasPrefix(db, "postgres://") || strings.HasPrefix(db, "postgresql://")
+}
+
+// Alone reports whether at most one process serves from this store at a time: what a process that serves finds
+// open at its start was left by one that is gone.
+func (s *Store) Alone() bool { return !s.engine.shared() }
+
+// SameKey reports whether a store that several processes may share is used with the key that has this fingerprint. The
+// first one's is noted. A store in a file has its key beside it.
+func (s *Store) SameKey(ctx context.Context, fingerprint string) (same bool, err error) {
+	if s.Alone() {
+		return true, nil
+	}
+	noted := ""
+	look := func(q querier) error {
+		return q.query(`SELECT value FROM meta WHERE name = ?1`, []any{metaKey}, func(r record) error {
+			noted = r.text(0)
+			return nil
+		})
+	}
+	if err = s.engine.read(ctx, look); err == nil && noted == "" {
+		err = s.committer.do(ctx, &job{exec: func(w writing, _ time.Time) error {
+			if _, err := w.exec(`INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING`, []any{metaKey, fingerprint}); err != nil {
+				return err
+			}
+			return look(w)
+		}})
+	}
+	return noted == fingerprint, err
+}
+
+const metaKey = "vault_key"
 
 // Close finishes what was handed in and closes the store. Closing it again does nothing.
 func (s *Store) Close() (err error) {

@@ -237,9 +237,9 @@ func (w *world) block(id payment.ID) (release func()) {
 	w.t.Helper()
 	inside, let, done := make(chan struct{}), make(chan struct{}), make(chan error)
 	go func() {
+		first := sync.OnceFunc(func() { close(inside); <-let })
 		_, err := w.Update(context.Background(), id, func(p payment.Payment, now time.Time) (payment.Change, error) {
-			close(inside)
-			<-let
+			first()
 			return payment.Change{}, errStop
 		})
 		done <- err

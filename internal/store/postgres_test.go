@@ -1,0 +1,655 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"holdfast/internal/merchant"
+	"holdfast/internal/payment"
+	"holdfast/internal/postgrestest"
+	"holdfast/internal/store"
+)
+
+// ask asks a payment's question once more: what is stored counts how often.
+func ask(s *store.Store, id payment.ID) error {
+	_, err := s.Update(context.Background(), id, func(p payment.Payment, now time.Time) (payment.Change, error) {
+		return payment.Begin(p, payment.Resume{Orphan: true}, now)
+	})
+	return err
+}
+
+// asked is how often that was done, as it is stored.
+func (w *world) asked(p payment.Payment) int {
+	w.t.Helper()
+	now, err := w.Payment(w.t.Context(), p.ID)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if int(now.Version-p.Version) != now.Open.Asks-p.Open.Asks {
+		w.t.Errorf("%d asks, %d versions", now.Open.Asks-p.Open.Asks, now.Version-p.Version)
+	}
+	return now.Open.Asks - p.Open.Asks
+}
+
+func isCommit(m postgrestest.Message) bool {
+	return !m.FromServer && m.Type == 'E' && m.Text == "COMMIT"
+}
+
+// Whatever happens to the connection around a commit: what is acknowledged is stored, once.
+func TestPostgreSQLFaults(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		fault func(p *postgrestest.Proxy)
+	}{
+		{"lost before a statement", func(p *postgrestest.Proxy) {
+			p.Watch(postgrestest.Once(postgrestest.CutBefore, func(m postgrestest.Message) bool {
+				return !m.FromServer && m.Type == 'E' && strings.HasPrefix(m.Text, "UPDATE payments")
+			}))
+		}},
+		{"lost after a statement", func(p *postgrestest.Proxy) {
+			p.Watch(postgrestest.Once(postgrestest.CutBefore, func(m postgrestest.Message) bool {
+				return m.FromServer && m.Type == 'C' && strings.HasPrefix(m.Text, "UPDATE")
+			}))
+		}},
+		{"lost before COMMIT", func(p *postgrestest.Proxy) { p.Watch(postgrestest.Once(postgrestest.CutBefore, isCommit)) }},
+		{"lost with COMMIT", func(p *postgrestest.Proxy) { p.Watch(postgrestest.Once(postgrestest.CutAfter, isCommit)) }},
+		{"COMMIT is done, and its answer lost", func(p *postgrestest.Proxy) {
+			p.Watch(postgrestest.Once(postgrestest.CutBefore, func(m postgrestest.Message) bool {
+				return m.FromServer && m.Type == 'C' && m.Text == "COMMIT"
+			}))
+		}},
+		{"COMMIT is done, its answer lost, and so is the first look", func(p *postgrestest.Proxy) {
+			var done atomic.Int32
+			p.Watch(func(m postgrestest.Message) postgrestest.Verdict {
+				if done.Load() == 0 && m.FromServer && m.Type == 'C' && m.Text == "COMMIT" && done.CompareAndSwap(0, 1) ||
+					done.Load() == 1 && m.FromServer && m.Type == 'C' && strings.HasPrefix(m.Text, "INSERT") && done.CompareAndSwap(1, 2) {
+					return postgrestest.CutBefore
+				}
+				return postgrestest.Pass
+			})
+		}},
+		{"every tenth COMMIT's answer is lost", func(p *postgrestest.Proxy) {
+			var n atomic.Int32
+			p.Watch(func(m postgrestest.Message) postgrestest.Verdict {
+				if m.FromServer && m.Type == 'C' && m.Text == "COMMIT" && n.Add(1)%10 == 0 {
+					return postgrestest.CutBefore
+				}
+				return postgrestest.Pass
+			})
+		}},
+		{"all connections are cut, again and again", func(p *postgrestest.Proxy) {
+			var n atomic.Int32
+			p.Watch(func(m postgrestest.Message) postgrestest.Verdict {
+				if !m.FromServer && m.Type == 'E' && n.Add(1)%50 == 0 {
+					p.Cut()
+				}
+				return postgrestest.Pass
+			})
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			proxy := postgrestest.NewProxy(t, postgrestest.Database(t))
+			w := newWorld(t, postgres(proxy.DSN()))
+			const callers, times = 8, 10
+			var asking []payment.Payment
+			for i := range callers / 2 {
+				asking = append(asking, w.asking(terms(fmt.Sprint("order-", i))))
+			}
+			c.fault(proxy)
+			together(callers, func(i int) {
+				for n := range times {
+					if err := ask(w.Store, asking[i%len(asking)].ID); err != nil {
+						t.Error(err)
+					}
+					name := fmt.Sprintf("new-%d-%d", i, n)
+					if _, created, err := w.Create(t.Context(), shop, name, maker(terms(name))); err != nil || !created {
+						t.Errorf("create: %v, %v", created, err)
+					}
+				}
+			})
+			proxy.Watch(nil)
+			for _, p := range asking {
+				if got := w.asked(p); got != 2*times {
+					t.Errorf("%d of %d updates are stored", got, 2*times)
+				}
+			}
+			if a := w.clean(); a.Payments != len(asking)+callers*times {
+				t.Errorf("%d payments are stored", a.Payments)
+			}
+			if err := w.Err(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A server that refuses because somebody else was in the way is asked again, and nobody notices.
+func TestPostgreSQLRetries(t *testing.T) {
+	for _, when := range []postgrestest.When{postgrestest.AtStatement, postgrestest.AtCommit} {
+		for _, state := range []string{"40001", "40P01"} {
+			t.Run(string(when)+" "+state, func(t *testing.T) {
+				t.Parallel()
+				dsn := postgrestest.Database(t)
+				w := newWorld(t, postgres(dsn))
+				p, q := w.asking(terms("order-1")), w.asking(terms("order-2"))
+				refused := postgrestest.Refuse(t, dsn, "payments", when, state, 3, 5)
+				together(4, func(i int) {
+					for range 10 {
+						if err := ask(w.Store, []payment.ID{p.ID, q.ID}[i%2]); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+				if n := refused(); n != 5 {
+					t.Fatalf("%d refusals", n)
+				}
+				if w.asked(p) != 20 || w.asked(q) != 20 {
+					t.Errorf("%d and %d updates of 20 are stored", w.asked(p), w.asked(q))
+				}
+				w.clean()
+			})
+		}
+	}
+}
+
+// What the database does not take is its own job's trouble, and nobody else's.
+func TestPostgreSQLOneBadRow(t *testing.T) {
+	w := newWorld(t, postgres(postgrestest.Database(t)))
+	for _, name := range []string{"a\x00b", "\xff", strings.Repeat("long", 1<<20)} {
+		blocker := w.create(terms(fmt.Sprintf("blocker-%d", len(name))))
+		release := w.block(blocker.ID)
+		results := make(chan error, 3)
+		for i, name := range []string{fmt.Sprint("before-", len(name)), name, fmt.Sprint("after-", len(name))} {
+			go func() {
+				fine := terms("fine") // the name is what cannot be stored
+				fine.ShopPaymentID = name
+				_, _, err := w.Create(t.Context(), shop, name, maker(fine))
+				if (err != nil) != (i == 1) {
+					t.Errorf("%.20q: %v", name, err)
+				}
+				results <- err
+			}()
+			w.waiting(i + 1)
+		}
+		release()
+		for range 3 {
+			<-results
+		}
+	}
+	if a := w.clean(); a.Payments != 9 {
+		t.Errorf("%d payments are stored, want 9", a.Payments)
+	}
+}
+
+// While the database is away callers are told so after a while, and go on when it is back. Only where the outcome
+// of a commit cannot be known is nothing more acknowledged.
+func TestPostgreSQLAway(t *testing.T) {
+	t.Cleanup(store.Impatient(300 * time.Millisecond)) // not in parallel with others
+	t.Run("before", func(t *testing.T) {
+		proxy := postgrestest.NewProxy(t, postgrestest.Database(t))
+		w := newWorld(t, postgres(proxy.DSN()))
+		p := w.asking(terms("order-1"))
+		proxy.Close()
+		if err := ask(w.Store, p.ID); err == nil || errors.Is(err, store.ErrBroken) || !strings.Contains(err.Error(), "cannot be reached") {
+			t.Errorf("told %v", err)
+		}
+		proxy.Open()
+		if err := ask(w.Store, p.ID); err != nil {
+			t.Errorf("when it is back: %v", err)
+		}
+		if got := w.asked(p); got != 1 {
+			t.Errorf("%d updates are stored, want 1", got)
+		}
+	})
+	t.Run("after COMMIT", func(t *testing.T) {
+		proxy := postgrestest.NewProxy(t, postgrestest.Database(t))
+		w := newWorld(t, postgres(proxy.DSN()))
+		p := w.asking(terms("order-1"))
+		proxy.Watch(func(m postgrestest.Message) postgrestest.Verdict {
+			if m.FromServer && m.Type == 'C' && m.Text == "COMMIT" {
+				proxy.Close()
+			}
+			return postgrestest.Pass
+		})
+		if err := ask(w.Store, p.ID); !errors.Is(err, store.ErrBroken) {
+			t.Errorf("told %v", err)
+		}
+		proxy.Watch(nil)
+		proxy.Open()
+		if err := ask(w.Store, p.ID); !errors.Is(err, store.ErrBroken) {
+			t.Errorf("later: %v", err)
+		}
+	})
+}
+
+// The primary dies in the middle of everything, and its synchronous standby takes over: what was acknowledged is
+// there, once.
+func TestPostgreSQLFailover(t *testing.T) {
+	primary := postgrestest.Start(t)
+	standby := primary.Standby(t, "second")
+	dsn := primary.Database(t)
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, postgres(postgrestest.DSN(cfg.Database, primary, standby)))
+	const callers = 8
+	var asking []payment.Payment
+	for i := range callers {
+		asking = append(asking, w.asking(terms(fmt.Sprint("order-", i))))
+	}
+	var acknowledged [callers]atomic.Int64
+	var end atomic.Bool
+	var load sync.WaitGroup
+	for i := range callers {
+		load.Go(func() {
+			for !end.Load() {
+				if err := ask(w.Store, asking[i].ID); err != nil {
+					t.Errorf("told %v", err)
+					return
+				}
+				acknowledged[i].Add(1)
+			}
+		})
+	}
+	reached := func(n int64) {
+		t.Helper()
+		eventually(t, "all callers go on", func() bool {
+			for i := range acknowledged {
+				if acknowledged[i].Load() < n && !t.Failed() {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	reached(20)
+	primary.Kill(t)
+	standby.Promote(t)
+	var most int64
+	for i := range acknowledged {
+		most = max(most, acknowledged[i].Load())
+	}
+	reached(most + 20)
+	end.Store(true)
+	load.Wait()
+	for i, p := range asking {
+		if got := int64(w.asked(p)); got != acknowledged[i].Load() {
+			t.Errorf("%d updates were acknowledged, %d are stored", acknowledged[i].Load(), got)
+		}
+	}
+	w.clean()
+}
+
+// Two gateways on one database: of many who want the same, one gets it.
+func TestPostgreSQLTwoGateways(t *testing.T) {
+	w := newWorld(t, postgres(postgrestest.Database(t)))
+	gateways := []*store.Store{w.Store, w.openAgain(true)}
+	if w.Alone() {
+		t.Error("several serve from one database")
+	}
+	t.Run("one name is one payment", func(t *testing.T) {
+		for round := range 20 {
+			name := fmt.Sprint("one-", round)
+			var made atomic.Int32
+			got := make([]payment.Payment, 24)
+			together(len(got), func(i int) {
+				p, created, err := gateways[i%2].Create(t.Context(), shop, name, maker(terms(name)))
+				if err != nil {
+					t.Error(err)
+				}
+				if created {
+					made.Add(1)
+				}
+				got[i] = p
+			})
+			if made.Load() != 1 {
+				t.Errorf("%d callers were told that they made it", made.Load())
+			}
+			for i := range got {
+				if diff := cmp.Diff(got[0], got[i]); diff != "" {
+					t.Fatalf("caller %d got another answer:\n%s", i, diff)
+				}
+				byNumber, err := gateways[i%2].PaymentByNumber(t.Context(), got[i].Number)
+				if err != nil || byNumber.ID != got[0].ID {
+					t.Errorf("number %d is payment %s, %v", got[i].Number, byNumber.ID, err)
+				}
+			}
+		}
+	})
+	t.Run("many names at once are as many payments", func(t *testing.T) {
+		numbers := make(map[int64]bool)
+		var mu sync.Mutex
+		together(32, func(i int) {
+			for n := range 40 { // more than a block of row numbers
+				name := fmt.Sprintf("many-%d-%d", i, n)
+				p, created, err := gateways[i%2].Create(t.Context(), shop, name, maker(terms(name)))
+				if err != nil || !created {
+					t.Errorf("created %v, %v", created, err)
+				}
+				mu.Lock()
+				if numbers[p.Number] {
+					t.Errorf("number %d was given twice", p.Number)
+				}
+				numbers[p.Number] = true
+				mu.Unlock()
+			}
+		})
+	})
+	t.Run("one hold is decided once", func(t *testing.T) {
+		for round := range 20 {
+			p := w.held(terms(fmt.Sprint("held-", round)))
+			decisions := make([]payment.Change, 16)
+			together(len(decisions), func(i int) {
+				decide := payment.Decide{Accept: payment.Cancel, By: payment.ByMerchant}
+				if i/2%2 == 0 {
+					decide = payment.Decide{Accept: payment.Capture, Amount: uzs(int64(total - i)), By: payment.ByMerchant}
+				}
+				change, err := gateways[i%2].Update(t.Context(), p.ID, func(p payment.Payment, now time.Time) (payment.Change, error) {
+					return payment.Begin(p, decide, now)
+				})
+				if err == nil {
+					decisions[i] = change
+				}
+			})
+			taken := 0
+			for _, change := range decisions {
+				if !change.Empty() {
+					taken++
+				}
+			}
+			if taken != 1 {
+				t.Errorf("%d decisions were taken", taken)
+			}
+			for _, s := range gateways {
+				now, err := s.Payment(t.Context(), p.ID)
+				if err != nil || now.Version != p.Version+1 {
+					t.Errorf("version %d after %d, %v", now.Version, p.Version, err)
+				}
+			}
+		}
+	})
+	t.Run("one hold at the centre is one payment's", func(t *testing.T) {
+		for round := range 10 {
+			var asking []payment.Payment
+			for i := range 6 {
+				asking = append(asking, w.asking(terms(fmt.Sprintf("claim-%d-%d", round, i))))
+			}
+			var owners atomic.Int32
+			together(len(asking), func(i int) {
+				_, err := gateways[i%2].Update(t.Context(), asking[i].ID, answering(payment.Answer{Outcome: payment.Approved, Claim: fmt.Sprint("the one of ", round)}))
+				if err == nil {
+					owners.Add(1)
+				} else if !errors.Is(err, store.ErrClaimed) {
+					t.Error(err)
+				}
+			})
+			if owners.Load() != 1 {
+				t.Errorf("the hold has %d owners", owners.Load())
+			}
+		}
+	})
+	t.Run("shops get ids of their own", func(t *testing.T) {
+		var mu sync.Mutex
+		ids := make(map[int64]bool)
+		together(12, func(i int) {
+			made, err := gateways[i%2].CreateShop(t.Context(), merchant.Shop{Name: fmt.Sprint("shop ", i), UniqueKey: []byte{1}})
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			ids[made.ID] = true
+		})
+		if len(ids) != 12 {
+			t.Errorf("12 shops have %d ids", len(ids))
+		}
+	})
+	w.clean()
+}
+
+// Each event goes to one gateway, in the order of its payment, whichever gateway made it.
+func TestPostgreSQLTwoGatewaysTell(t *testing.T) {
+	w := newWorld(t, postgres(postgrestest.Database(t)))
+	gateways := []*store.Store{w.Store, w.openAgain(true)}
+	const payments = 60
+	for i := range payments {
+		w.captured(terms(fmt.Sprint("order-", i)), total) // three events
+	}
+	var mu sync.Mutex
+	told := make(map[payment.ID][]int)
+	together(6, func(i int) {
+		s := gateways[i%2]
+		for {
+			got, err := s.Claim(t.Context(), 5, time.Hour, anywhere)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if len(got) == 0 {
+				if _, waits, err := s.NextEvent(t.Context()); err != nil || !waits {
+					return
+				}
+				w.later(10 * time.Millisecond)
+				continue
+			}
+			var results []store.Result
+			mu.Lock()
+			for _, d := range got {
+				if d.Attempt != 1 {
+					t.Errorf("event %d is sent for the %d. time", d.Event.N, d.Attempt)
+				}
+				told[d.Payment] = append(told[d.Payment], d.Event.N)
+				r := delivered(d)
+				r.At = w.Now()
+				results = append(results, r)
+			}
+			mu.Unlock()
+			if err := s.Record(t.Context(), results); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for id, events := range told {
+		if !slices.Equal(events, []int{1, 2, 3}) {
+			t.Errorf("payment %s: told %v", id, events)
+		}
+	}
+	if len(told) != payments {
+		t.Errorf("%d payments were told of", len(told))
+	}
+	// A fresh one waits for an earlier one that another gateway is sending.
+	other := gateways[1].Fresh(lease)
+	fresh := w.Fresh(lease)
+	p := w.asking(terms("fresh"))
+	first := <-fresh
+	if _, err := gateways[1].Update(t.Context(), p.ID, answering(payment.Answer{Outcome: payment.Approved, Claim: "fresh"})); err != nil {
+		t.Fatal(err)
+	}
+	if len(other) > 0 {
+		t.Errorf("handed over out of its turn: %+v", <-other)
+	}
+	w.record(delivered(first))
+	w.takes("fresh/2 try 1")
+	w.clean()
+}
+
+// What a person is told who starts the program on a database that cannot be used.
+func TestPostgreSQLCannotBeUsed(t *testing.T) {
+	server := postgrestest.Start(t)
+	standby := server.Standby(t, "second")
+	dsn := server.Database(t)
+	edit := func(from, to string) string { return strings.Replace(dsn, from, to, 1) }
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	database := func(spoil func(dsn string)) string {
+		own := server.Database(t)
+		spoil(own)
+		return own
+	}
+	server.Exec(t, `CREATE ROLE stranger LOGIN PASSWORD 'only-for-tests'`, `REVOKE CREATE ON SCHEMA public FROM PUBLIC`)
+	for _, c := range []struct{ name, dsn, want string }{
+		{"no address", "postgres://%zz", "is not understood: write it as postgres://"},
+		{"another kind of address", "mysql://localhost/x", "is not understood: write it as postgres://"},
+		{"nobody there", "postgres://holdfast@127.0.0.1:1/x?sslmode=disable&connect_timeout=1", "cannot be reached: check that it runs"},
+		{"wrong password", edit(postgrestest.Password, "guess"), "does not let us in: check the user and the password"},
+		{"no such database", edit("/"+cfg.Database, "/nothing"), "does not exist: make it with createdb"},
+		{"no rights", edit(postgrestest.Owner+":", "stranger:"), "lacks a right: make him the owner"},
+		{"a standby", postgrestest.DSN(cfg.Database, standby), "is a read-only standby: name the primary"},
+		{"synchronous_commit is off", dsn + "&synchronous_commit=off", "synchronous_commit is off): set it to on"},
+		{"a newer schema", database(func(dsn string) {
+			tell(t, dsn, `CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL); INSERT INTO meta VALUES ('schema', '9999')`)
+		}), "was written by a newer holdfast (schema 9999"},
+		{"another's tables", database(func(dsn string) {
+			tell(t, dsn, `CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL); INSERT INTO meta VALUES ('schema', 'blog')`)
+		}), `is not a store of holdfast: its schema is called "blog"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, err := store.Open(store.Config{Dir: t.TempDir(), DB: c.dsn, Log: slog.New(slog.DiscardHandler)})
+			if err == nil {
+				t.Fatal("opened", s.Close())
+			}
+			if !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), postgrestest.Password) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("told %v\nwant %s", err, c.want)
+			}
+		})
+	}
+}
+
+// Many that start at once on an empty database make one store.
+func TestPostgreSQLManyStartAtOnce(t *testing.T) {
+	dsn := postgrestest.Database(t)
+	stores := make([]*store.Store, 8)
+	together(len(stores), func(i int) {
+		var err error
+		stores[i], err = store.Open(store.Config{Dir: t.TempDir(), DB: dsn, Serve: true, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	numbers := make(map[int64]bool)
+	for i, s := range stores {
+		if s == nil {
+			continue
+		}
+		name := fmt.Sprint("order-", i)
+		p, _, err := s.Create(t.Context(), shop, name, maker(terms(name)))
+		if err != nil {
+			t.Error(err)
+		}
+		numbers[p.Number] = true
+		got, err := stores[0].PaymentByNumber(t.Context(), p.Number) // they have one key for numbers
+		if err != nil || got.ID != p.ID {
+			t.Errorf("%v", err)
+		}
+	}
+	if len(numbers) != len(stores) {
+		t.Errorf("%d numbers", len(numbers))
+	}
+	for _, s := range stores {
+		if s != nil {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// layout says how the tables lie on an engine that spreads them over machines; docs/scale-out.md explains it.
+var layout = postgrestest.Layout{
+	"payments": "seq", "terms": "payment", "operations": "payment", "entries": "payment", "events": "payment", "deliveries": "payment",
+	"names": "shop_payment_id", "claims": "claim", "committers": "id", "shops": "", "card_tables": "", "meta": "",
+}
+
+// known are the objections to statements with a text in them that docs/scale-out.md answers.
+var known = []struct{ statement, objection string }{
+	// What every payment needs, and what it costs there.
+	{"CREATE UNIQUE INDEX terms_by_id", "unique index (id) on terms"},
+	{"WHERE t.id = ", "terms without"}, {"WHERE t.id = ", "payments without"},
+	{"JOIN names n ON n.payment = p.seq", "terms without"}, {"JOIN names n ON n.payment = p.seq", "payments without"},
+	// They get their keys a few lines later, in schema/postgres.sql.
+	{"CREATE TABLE operations", "table operations"}, {"CREATE TABLE entries", "table entries"},
+	// Sweeps: what is due, lists, the audit, what a start takes away.
+	{"p.due_at ", ""}, {"next_at <= ", ""}, {"SELECT next_at FROM events", ""}, {"WHERE p.seq < $1", ""}, {"WHERE p.seq > $1", ""},
+	{"WHERE payment > $1::bigint AND payment <= $2", ""}, {"SELECT count(*) FROM", ""}, {"DELETE FROM committers WHERE at", ""},
+	// It names its row; a column is called like the table, which misleads the search.
+	{"INSERT INTO terms (payment,", "terms without payment"},
+}
+
+func TestPostgreSQL(t *testing.T) {
+	dsn := postgrestest.Database(t)
+	proxy := postgrestest.NewProxy(t, dsn)
+	var mu sync.Mutex
+	said := make(map[string]bool)
+	proxy.Watch(func(m postgrestest.Message) postgrestest.Verdict {
+		if !m.FromServer && (m.Type == 'P' || m.Type == 'Q') {
+			mu.Lock()
+			defer mu.Unlock()
+			said[m.Text] = true
+		}
+		return postgrestest.Pass
+	})
+	t.Run("cases", func(t *testing.T) {
+		for i, c := range cases() {
+			t.Run(c.name, func(t *testing.T) {
+				t.Parallel()
+				// A schema costs less than a database.
+				schema := fmt.Sprint("case", i)
+				tell(t, dsn, "CREATE SCHEMA "+schema)
+				c.run(t, newWorld(t, postgres(proxy.DSN()+"&search_path="+schema)))
+			})
+		}
+	})
+	// All that the store has said, as it said it, is what the engines take too that spread a database over machines.
+	for _, sql := range slices.Sorted(maps.Keys(said)) {
+		for _, o := range postgrestest.Objections(sql, layout) {
+			answered := false
+			for _, k := range known {
+				answered = answered || strings.Contains(sql, k.statement) && strings.HasPrefix(o.What, k.objection)
+			}
+			if !answered {
+				t.Errorf("%s\n\t%s (scatter %v)", sql, o, o.Scatter)
+			}
+		}
+	}
+	if len(said) < 40 {
+		t.Errorf("the store said %d things only", len(said))
+	}
+}
+
+// postgres opens stores in one database, wherever their data directories are.
+func postgres(dsn string) engine {
+	return func(cfg store.Config) (*store.Store, error) {
+		cfg.DB = dsn
+		return store.Open(cfg)
+	}
+}
+
+// tell runs SQL in a database behind the store's back.
+func tell(t testing.TB, dsn, sql string) {
+	t.Helper()
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, dsn)
+	if err == nil {
+		_, err = conn.Exec(ctx, sql)
+		err = errors.Join(err, conn.Close(ctx))
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
