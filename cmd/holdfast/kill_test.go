@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -23,6 +24,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/payment"
+	"holdfast/internal/postgrestest"
 	"holdfast/internal/sim"
 	"holdfast/internal/store"
 	"holdfast/internal/vault"
@@ -50,6 +52,7 @@ const readyWithin = 5 * time.Second
 type stage struct {
 	t       *testing.T
 	dir     string
+	db      string // a database of PostgreSQL; "": a file in dir
 	sim     *httptest.Server
 	listen  string // the same address after each restart
 	shop    createdShop
@@ -64,9 +67,14 @@ type stage struct {
 func newStage(t *testing.T) *stage { return newStageLogging(t, "error", nil) }
 
 func newStageLogging(t *testing.T, level string, log io.Writer) *stage {
-	s := &stage{t: t, dir: t.TempDir(), sim: httptest.NewServer(sim.New(sim.Config{}).Handler()), listen: "127.0.0.1:0", level: level, log: log}
+	return newStageOn(t, "", level, log)
+}
+
+// newStageOn keeps the payments in a database of PostgreSQL, or in a file where db is "".
+func newStageOn(t *testing.T, db, level string, log io.Writer) *stage {
+	s := &stage{t: t, dir: t.TempDir(), db: db, sim: httptest.NewServer(sim.New(sim.Config{}).Handler()), listen: "127.0.0.1:0", level: level, log: log}
 	t.Cleanup(s.sim.Close)
-	err := onServingStore(s.dir, func(st *store.Store, v *vault.Vault) (err error) {
+	err := s.data().onServingStore(func(st *store.Store, v *vault.Vault) (err error) {
 		s.shop, err = createShop(t.Context(), st, v, "Kill", &settingFlags{Fee: []string{"2%"}})
 		return err
 	})
@@ -78,11 +86,22 @@ func newStageLogging(t *testing.T, level string, log io.Writer) *stage {
 	return s
 }
 
+func (s *stage) data() data { return data{Data: s.dir, DB: s.db} }
+
+// beside is a second gateway on the same database.
+func (s *stage) beside() *stage {
+	second := *s
+	second.listen, second.process, second.kills = "127.0.0.1:0", nil, 0
+	second.start()
+	s.t.Cleanup(func() { second.kill() })
+	return &second
+}
+
 // start starts the program and waits until it takes payments.
 func (s *stage) start() {
 	s.t.Helper()
 	began := time.Now()
-	cmd := exec.Command(os.Args[0], "serve", "--data", s.dir, "--listen", s.listen, "--sim", s.sim.URL, "--doubt", "2s", "--log-level", s.level, "--json")
+	cmd := exec.Command(os.Args[0], "serve", "--data", s.dir, "--db", s.db, "--listen", s.listen, "--sim", s.sim.URL, "--doubt", "2s", "--log-level", s.level, "--json")
 	cmd.Env = append(append(os.Environ(), s.env...), asProgram+"=1")
 	var complaints bytes.Buffer
 	cmd.Stderr = &complaints
@@ -189,7 +208,7 @@ func (s *stage) atRest() *auditResult {
 	deadline := time.Now().Add(60 * time.Second)
 	var result *auditResult
 	for {
-		err := onStore(s.dir, func(st *store.Store, _ *vault.Vault) (err error) {
+		err := s.data().onStore(func(st *store.Store, _ *vault.Vault) (err error) {
 			result, err = audit(s.t.Context(), st, s.sim.URL, nil)
 			return err
 		})
@@ -274,7 +293,8 @@ type acknowledged struct {
 	decided holdfast.Decimal // "" none, "0" cancel, else the captured sum
 }
 
-// TestKillUnderLoad kills the gateway at random moments while payers pay. KILLS sets how often.
+// TestKillUnderLoad kills the gateway at random moments while payers pay. KILLS sets how often, over all
+// ways to keep the payments.
 func TestKillUnderLoad(t *testing.T) {
 	kills := 20
 	if text := os.Getenv("KILLS"); text != "" {
@@ -283,32 +303,71 @@ func TestKillUnderLoad(t *testing.T) {
 			t.Fatalf("KILLS=%q is not a number", text)
 		}
 	}
-	s := newStage(t)
-	const payers = 8
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	var group sync.WaitGroup
-	logs := make([][]acknowledged, payers)
-	for i := range payers {
-		card := s.card(i)
-		client := s.client()
-		group.Go(func() { logs[i] = s.payOn(ctx, client, card, "load-"+strconv.Itoa(i)) })
+	for _, way := range []struct {
+		name  string
+		open  func(t *testing.T) []*stage
+		share int // of the kills, in tenths
+	}{
+		{"SQLite", func(t *testing.T) []*stage { return []*stage{newStage(t)} }, 6},
+		{"PostgreSQL", func(t *testing.T) []*stage {
+			return []*stage{newStageOn(t, postgrestest.Database(t), "error", nil)}
+		}, 2},
+		{"two gateways on PostgreSQL", func(t *testing.T) []*stage {
+			s := newStageOn(t, postgrestest.Database(t), "error", nil)
+			return []*stage{s, s.beside()}
+		}, 2},
+	} {
+		t.Run(way.name, func(t *testing.T) { killUnderLoad(t, way.open(t), kills*way.share/10) })
 	}
+}
+
+// killUnderLoad kills gateways that share a store, one after another, while payers pay at all of them.
+func killUnderLoad(t *testing.T, gateways []*stage, kills int) {
+	load := newLoad(t, gateways)
 	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
-	for range kills {
+	for i := range kills {
 		// Any moment will do: the wait is the experiment, and nothing depends on its length.
-		select {
-		case <-time.After(time.Duration(20+random.IntN(180)) * time.Millisecond):
-		case <-ctx.Done():
-		}
-		s.restart()
+		<-time.After(time.Duration(20+random.IntN(180)) * time.Millisecond)
+		gateways[i%len(gateways)].restart()
 	}
-	stop()
-	group.Wait()
+	figures := load.end()
+	t.Logf("%d kills; %s", kills, figures)
+}
+
+// load is payers at work.
+type load struct {
+	t        *testing.T
+	gateways []*stage
+	stop     context.CancelFunc
+	group    sync.WaitGroup
+	logs     [][]acknowledged
+}
+
+// newLoad lets payers pay at gateways that share a store, until end.
+func newLoad(t *testing.T, gateways []*stage) *load {
+	const payers = 8
+	l := &load{t: t, gateways: gateways, logs: make([][]acknowledged, payers)}
+	ctx, stop := context.WithCancel(t.Context())
+	l.stop = stop
+	for i := range payers {
+		s := gateways[i%len(gateways)]
+		card, client := s.card(i), s.client()
+		l.group.Go(func() { l.logs[i] = s.payOn(ctx, client, card, "load-"+strconv.Itoa(i)) })
+	}
+	return l
+}
+
+// end stops the payers, lets what is under way come to its end, and holds what they were told against the
+// store, and the store against the centre's books.
+func (l *load) end() (figures string) {
+	l.t.Helper()
+	l.stop()
+	l.group.Wait()
+	s := l.gateways[0]
 	result := s.atRest()
 	told := 0
-	err := onStore(s.dir, func(st *store.Store, _ *vault.Vault) error {
-		for _, log := range logs {
+	err := s.data().onStore(func(st *store.Store, _ *vault.Vault) error {
+		for _, log := range l.logs {
 			for _, a := range log {
 				told++
 				s.checkAcknowledged(st, a)
@@ -317,12 +376,12 @@ func TestKillUnderLoad(t *testing.T) {
 		return nil
 	})
 	if err != nil {
-		t.Fatal(err)
+		l.t.Fatal(err)
 	}
-	t.Logf("%d kills; %d payments acknowledged, %d stored; lost %d, doubled %d", kills, told, result.Payments, result.Books.Lost, result.Books.Doubled)
 	if told == 0 {
-		t.Error("no payment was acknowledged: nothing was tested")
+		l.t.Error("no payment was acknowledged: nothing was tested")
 	}
+	return fmt.Sprintf("%d payments acknowledged, %d stored; lost %d, doubled %d", told, result.Payments, result.Books.Lost, result.Books.Doubled)
 }
 
 // payOn makes payments until ctx ends, and remembers what was acknowledged. Errors are expected: the
