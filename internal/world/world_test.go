@@ -166,6 +166,8 @@ type world struct {
 	depth  int        // how many things are happening inside one another
 	asking []asked    // what centres are being asked, one inside the other
 
+	recovering bool // the process takes up what the one before it left open
+
 	process  *process
 	places   int // stores made so far
 	listed   diskState
@@ -434,9 +436,11 @@ func (w *world) restart() {
 	if p.dead {
 		return
 	}
+	w.recovering = true
 	if _, err := p.gateway.Recover(context.Background()); err != nil {
 		w.wrong("recovery: %v", err)
 	}
+	w.recovering = false
 	for range 10 { // its loop begins so
 		if p.dead || !w.overdue() {
 			break
@@ -510,6 +514,9 @@ func (w *world) nextDue() (next time.Time) {
 		due := p.Due()
 		if due.IsZero() || w.isAsked(p.ID) {
 			continue
+		}
+		if w.recovering && p.Open != nil && p.Open.Outcome == "" {
+			continue // the process before this one asked it, and Recover has not come to it yet
 		}
 		if next.IsZero() || due.Before(next) {
 			next = due
