@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -112,11 +113,25 @@ func TestConnections(t *testing.T) {
 			t.Errorf("beside connections that say %q: %s", say, got)
 		}
 	}
+	for i := range 2 * most {
+		if got := answer(dial(request)); !strings.Contains(got, "served") {
+			t.Errorf("beside connections that are idle after a request, %d.: %s", i, got)
+			break
+		}
+	}
 	all.mu.Lock()
 	if len(all.open) > most {
 		t.Errorf("%d connections are open, the limit is %d", len(all.open), most)
 	}
 	all.mu.Unlock()
+	for i, c := range dialled[1 : len(dialled)-most+1] { // all but the one at work and the last ones
+		c.SetReadDeadline(time.Now().Add(20 * time.Second))
+		var late net.Error
+		if _, err := io.Copy(io.Discard, c); errors.As(err, &late) && late.Timeout() {
+			t.Errorf("connection %d has made room and is open all the same", i+1)
+			break
+		}
+	}
 	close(finish)
 	if got := answer(long); !strings.Contains(got, "served") {
 		t.Errorf("the request under way was not answered: %s", got)
