@@ -304,7 +304,7 @@ func TestStop(t *testing.T) {
 		s.start()
 	}
 	result := s.atRest()
-	t.Logf("%d stops under load: %d payments acknowledged, %d in doubt, lost %d, doubled %d", stops, told, inDoubt, result.Books.Lost, result.Books.Doubled)
+	t.Logf("figures: stop: %d stops under load: %d payments acknowledged, %d in doubt, lost %d, doubled %d", stops, told, inDoubt, result.Books.Lost, result.Books.Doubled)
 }
 
 func (s *stage) audited() (result *auditResult) {

@@ -319,7 +319,7 @@ func TestKillUnderLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d kills; %d payments acknowledged, %d stored; lost %d, doubled %d", kills, told, result.Payments, result.Books.Lost, result.Books.Doubled)
+	t.Logf("figures: kill: %d kills; %d payments acknowledged, %d stored; lost %d, doubled %d", kills, told, result.Payments, result.Books.Lost, result.Books.Doubled)
 	if told == 0 {
 		t.Error("no payment was acknowledged: nothing was tested")
 	}
