@@ -17,10 +17,10 @@ build: ## build the program into ./holdfast
 	$(GO) build -trimpath -o holdfast ./cmd/holdfast
 
 .PHONY: test
-test: needs check ## everything CI runs: formatting, vet, staticcheck, all tests with the race detector
-	$(GO) test -race -timeout 20m $(GO_TEST_FLAGS) $(RACED)
+test: needs check ## everything CI runs: formatting, vet, staticcheck, all tests with the race detector; prints the figures of each regime
+	$(GO) test -race -timeout 20m -v $(GO_TEST_FLAGS) $(RACED) | awk -f tools/figures.awk
 	$(GO) test -run '^$$' -bench . -benchtime 1x $(BENCHED)
-	$(GO) test -count 1 -run '^TestWorld$$' -v ./internal/world
+	$(GO) test -count 1 -run '^TestWorld$$' -v ./internal/world | awk -f tools/figures.awk
 
 .PHONY: quick
 quick: ## all tests without the race detector

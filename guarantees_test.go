@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -188,4 +189,72 @@ func harmless(name, other string) bool {
 	// Words and numbers that say how something went (t.code is a centre's), or which way of several is set.
 	return slices.Contains([]string{"cfg.OTP", "k.c.cfg.OTP", "token.Kind()", "info.Code", "t.code", "f.code"}, name) || strings.HasSuffix(name, "WrongCode") || strings.HasSuffix(name, ".CodeWrongSecret") || name == "name" || other == "name" ||
 		regexp.MustCompile(`(?i)(status|error|exit|err|result|action|reason|currency|country|sqlite)\.?\w*code|^code$|codes?\(`).MatchString(name)
+}
+
+// TestFigures: make test shows the figures of each regime, and of a package that fails everything it said.
+func TestFigures(t *testing.T) {
+	for _, c := range []struct{ said, shown string }{
+		{`=== RUN   TestKill
+=== PAUSE TestKill
+=== RUN   TestOther
+    other_test.go:5: nobody wants to know
+--- PASS: TestOther (0.00s)
+=== CONT  TestKill
+    kill_test.go:322: figures: kill: 20 kills; lost 0, doubled 0
+--- PASS: TestKill (1.00s)
+PASS
+ok  	holdfast/cmd/holdfast	1.000s
+ok  	holdfast/internal/money	(cached)
+?   	holdfast/internal/none	[no test files]
+`, `ok  	holdfast/cmd/holdfast	1.000s
+    kill: 20 kills; lost 0, doubled 0
+ok  	holdfast/internal/money	(cached)
+?   	holdfast/internal/none	[no test files]
+`},
+		{`=== RUN   TestKill
+    kill_test.go:300: LOST: a payment
+    kill_test.go:322: figures: kill: 20 kills; lost 1, doubled 0
+--- FAIL: TestKill (1.00s)
+=== RUN   TestOther
+--- PASS: TestOther (0.00s)
+FAIL
+exit status 1
+FAIL	holdfast/cmd/holdfast	1.000s
+FAIL	holdfast/internal/money [build failed]
+FAIL
+`, `    kill_test.go:300: LOST: a payment
+    kill: 20 kills; lost 1, doubled 0
+--- FAIL: TestKill (1.00s)
+FAIL
+exit status 1
+FAIL	holdfast/cmd/holdfast	1.000s
+FAIL	holdfast/internal/money [build failed]
+FAIL
+`},
+	} {
+		cmd := exec.Command("awk", "-f", "tools/figures.awk")
+		cmd.Stdin = strings.NewReader(c.said)
+		shown, err := cmd.CombinedOutput()
+		if err != nil || string(shown) != c.shown {
+			t.Errorf("it shows, %v:\n%s\nwant:\n%s", err, shown, c.shown)
+		}
+	}
+	// And the regimes say them.
+	said := make(map[string]bool)
+	for _, room := range []string{"cmd/holdfast", "internal/gateway", "internal/notify", "internal/web/api", "internal/world"} {
+		files, err := filepath.Glob(room + "/*_test.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			for _, m := range regexp.MustCompile(`"figures: ([a-z]+): `).FindAllStringSubmatch(read(t, file), -1) {
+				said[m[1]] = true
+			}
+		}
+	}
+	for _, regime := range []string{"world", "faults", "kill", "storm", "history", "edge", "endpoint", "overload", "canary", "guesses", "addresses", "callbacks", "disk", "stop"} {
+		if !said[regime] {
+			t.Errorf("no test prints the figures of %s", regime)
+		}
+	}
 }

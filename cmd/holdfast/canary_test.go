@@ -269,7 +269,7 @@ func TestCanaries(t *testing.T) {
 		t.Errorf("the log has only %d bytes: nothing was looked at", info.Size())
 	}
 	scan(logFile.Name())
-	t.Logf("%d payments, %d kills, %v; %d forms of secrets and %d codes looked for in %d files of %d KB: found 0 times", payments, s.kills, ends, len(look.what), len(look.codes), files, looked>>10)
+	t.Logf("figures: canary: %d payments, %d kills, %v; %d forms of secrets and %d codes looked for in %d files of %d KB: found 0 times", payments, s.kills, ends, len(look.what), len(look.codes), files, looked>>10)
 	for _, must := range []string{"uzcard held", "humo held", "visa at the bank"} {
 		if ends[must] == 0 {
 			t.Errorf("no payment came to %q", must)

@@ -150,7 +150,7 @@ func TestDiskFailsUnderTheProgram(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Logf("%d payments acknowledged before the disk failed, %d stored; lost %d, doubled %d", told, result.Payments, result.Books.Lost, result.Books.Doubled)
+			t.Logf("figures: disk: %d payments acknowledged before the disk failed, %d stored; lost %d, doubled %d", told, result.Payments, result.Books.Lost, result.Books.Doubled)
 		})
 	}
 }

@@ -32,7 +32,7 @@ func TestFailover(t *testing.T) {
 	eachPays(t, gateways, "after")
 	back := time.Since(began)
 	figures := l.end()
-	t.Logf("the primary was killed; the standby was promoted after %s, both gateways paid again after %s (a payment took %s before); %s",
+	t.Logf("figures: failover: the primary was killed; the standby was promoted after %s, both gateways paid again after %s (a payment took %s before); %s",
 		promoted.Round(time.Millisecond), back.Round(time.Millisecond), before.Round(time.Millisecond), figures)
 	if back > backWithin {
 		t.Errorf("the gateways take payments again only after %s", back)

@@ -122,7 +122,7 @@ func TestForgedCallbacks(t *testing.T) {
 	if diff := cmp.Diff(books, s.books()); diff != "" {
 		t.Errorf("money has moved at the centre:\n%s", diff)
 	}
-	t.Logf("%d forged callbacks, by POST and GET: 0 had an effect", len(forged))
+	t.Logf("figures: callbacks: %d forged callbacks, by POST and GET: 0 had an effect", len(forged))
 }
 
 // books is what has moved at the centre.

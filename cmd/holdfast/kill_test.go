@@ -331,7 +331,7 @@ func killUnderLoad(t *testing.T, gateways []*stage, kills int) {
 		gateways[i%len(gateways)].restart()
 	}
 	figures := load.end()
-	t.Logf("%d kills; %s", kills, figures)
+	t.Logf("figures: kill: %s: %d kills; %s", t.Name(), kills, figures)
 }
 
 // load is payers at work.

@@ -394,7 +394,7 @@ func TestHistories(t *testing.T) {
 			w.rest()
 			w.clean()
 		}
-		t.Logf("%d histories, %d calls, 0 violations; they said %v", rounds, recorded, said)
+		t.Logf("figures: history: %s: %d histories, %d calls, 0 violations; they said %v", t.Name(), rounds, recorded, said)
 		for _, must := range []string{"capture: done", "capture: pending", "refund: done", "refund: pending", "refund: too much", "pay: done"} {
 			if said[must] == 0 {
 				t.Errorf("nobody was told %q: the history shows too little", must)

@@ -17,6 +17,7 @@ import (
 // 100 callers decide at once, and the deadline is about to pass: one decision, equal answers to
 // equal requests, and everybody else is told which decision stands.
 func TestStormOfDecisions(t *testing.T) {
+	const callers = 100
 	type request struct {
 		accept payment.Accept
 		sum    int64
@@ -27,6 +28,7 @@ func TestStormOfDecisions(t *testing.T) {
 		{payment.Capture, 1, payment.ByOperator}, {payment.Cancel, 0, payment.ByMerchant}, {payment.Capture, total + 1, payment.ByMerchant},
 	}
 	onEachEngine(t, func(t *testing.T, newWorld func() *world) {
+		storms, decisions := 0, 0
 		for _, beforeDeadline := range []time.Duration{time.Minute, time.Microsecond, 0} {
 			rounds := stormRounds(t, 3)
 			if underRace {
@@ -37,7 +39,6 @@ func TestStormOfDecisions(t *testing.T) {
 					w := newWorld()
 					p := w.paid(w.goodCard(0))
 					w.set(p.HoldDeadline.Add(-beforeDeadline))
-					const callers = 100
 					answers := make([]payment.Payment, callers)
 					errs := make([]error, callers)
 					of := func(i int) request { return requests[(i+round)%len(requests)] }
@@ -105,13 +106,17 @@ func TestStormOfDecisions(t *testing.T) {
 					if beforeDeadline == time.Minute && (won == 0 || late > 0) || beforeDeadline == 0 && d.By != payment.ByDeadline {
 						t.Errorf("%d got what they asked for, %d came too late, %d were told of %s", won, late, named, d.By)
 					}
-					if made := w.made(); made["capture"]+made["void"] != 1 {
+					made := w.made()
+					if made["capture"]+made["void"] != 1 {
 						t.Errorf("the centre did %v", made)
 					}
 					w.clean()
+					storms++
+					decisions += made["capture"] + made["void"]
 				})
 			}
 		}
+		t.Logf("figures: storm: %s: %d storms of %d callers and the deadline, %d decisions at the centre; doubled %d", t.Name(), storms, callers, decisions, decisions-storms)
 	})
 }
 
@@ -155,7 +160,7 @@ func TestEdgeOfTheDeadline(t *testing.T) {
 		if made := w.made(); made["capture"] != -first || made["void"] != last+1 {
 			t.Errorf("the centre did %v", made)
 		}
-		t.Logf("%d deadlines: %d captured before, %d let go, 0 late captures accepted", len(payments), -first, last+1)
+		t.Logf("figures: edge: %s: %d deadlines: %d captured before, %d let go, 0 late captures accepted", t.Name(), len(payments), -first, last+1)
 		w.clean()
 	})
 }

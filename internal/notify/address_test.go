@@ -192,7 +192,7 @@ func TestNoPrivateConnections(t *testing.T) {
 	if refused < 100 || len(failures) < 200 {
 		t.Errorf("only %d of %d were refused by the check: %v", refused, len(failures), failures)
 	}
-	t.Logf("%d spellings of private addresses: %d refused by the check, the others no addresses here; 0 connections", len(failures), refused)
+	t.Logf("figures: addresses: %d spellings of private addresses: %d refused by the check, the others no addresses here; 0 connections", len(failures), refused)
 	if opened, _ := try(newTransport(true), hosts[:loopback]); opened < 5 {
 		t.Errorf("with private addresses allowed only %d connections were opened: this test shows nothing", opened)
 	}

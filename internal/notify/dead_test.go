@@ -102,7 +102,7 @@ func (w *world) prompt(live *shopServer) {
 		took = append(took, w.firstAttempt(live))
 	}
 	slices.Sort(took)
-	w.t.Logf("the live one waited %v, at worst %v", took[10], took[19])
+	w.t.Logf("figures: endpoint: %s: a live merchant beside dead ones waited %v, at worst %v", w.t.Name(), took[10], took[19])
 	if took[10] > within || took[19] > 9*time.Second {
 		w.t.Errorf("that is too long: %v", took)
 	}

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -112,11 +113,32 @@ func TestConnections(t *testing.T) {
 			t.Errorf("beside connections that say %q: %s", say, got)
 		}
 	}
+	for i := range 2 * most {
+		if got := answer(dial(request)); !strings.Contains(got, "served") {
+			t.Errorf("beside connections that are idle after a request, %d.: %s", i, got)
+			break
+		}
+	}
 	all.mu.Lock()
 	if len(all.open) > most {
 		t.Errorf("%d connections are open, the limit is %d", len(all.open), most)
 	}
 	all.mu.Unlock()
+	closed := make(chan bool, len(dialled))
+	for _, c := range dialled[1:] { // all but the one at work
+		go func() {
+			c.SetReadDeadline(time.Now().Add(20 * time.Second))
+			var late net.Error
+			_, err := io.Copy(io.Discard, c)
+			closed <- !errors.As(err, &late) || !late.Timeout()
+		}()
+	}
+	for n := range len(dialled) - most {
+		if !<-closed {
+			t.Errorf("%d of %d connections are closed, want %d", n, len(dialled), len(dialled)-most)
+			break
+		}
+	}
 	close(finish)
 	if got := answer(long); !strings.Contains(got, "served") {
 		t.Errorf("the request under way was not answered: %s", got)

@@ -47,7 +47,7 @@ func TestWorld(t *testing.T) {
 	}
 	failed, sum := playMany(t, *firstSeed, count, true)
 	report(t, failed)
-	t.Log(sum)
+	t.Logf("figures: world: %s", sum)
 }
 
 // String is the line that a run ends with.

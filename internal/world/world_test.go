@@ -166,6 +166,8 @@ type world struct {
 	depth  int        // how many things are happening inside one another
 	asking []asked    // what centres are being asked, one inside the other
 
+	recovering bool // the process takes up what the one before it left open
+
 	process  *process
 	places   int // stores made so far
 	listed   diskState
@@ -213,13 +215,12 @@ func (f *figures) add(o figures) {
 
 // process is a gateway from its start to its end.
 type process struct {
-	w        *world
-	place    string
-	store    *store.Store
-	gateway  *gateway.Gateway
-	dead     bool
-	recovers bool
-	crash    int // how many points it still passes; 0: it does not die
+	w       *world
+	place   string
+	store   *store.Store
+	gateway *gateway.Gateway
+	dead    bool
+	crash   int // how many points it still passes; 0: it does not die
 }
 
 func newWorld(g *ground, seed uint64) (*world, error) {
@@ -435,11 +436,11 @@ func (w *world) restart() {
 	if p.dead {
 		return
 	}
-	p.recovers = true
+	w.recovering = true
 	if _, err := p.gateway.Recover(context.Background()); err != nil {
 		w.wrong("recovery: %v", err)
 	}
-	p.recovers = false
+	w.recovering = false
 	for range 10 { // its loop begins so
 		if p.dead || !w.overdue() {
 			break
@@ -449,10 +450,9 @@ func (w *world) restart() {
 }
 
 // pass lets time go on to a moment, from one deadline to the next, as a process does that looks at its
-// deadlines all the time. Those of the moment itself are left: who comes first then is a race. A process that
-// still takes up what another left has not begun to look.
+// deadlines all the time. Those of the moment itself are left: who comes first then is a race.
 func (w *world) pass(to time.Time) {
-	for rounds := 0; !w.process.dead && !w.process.recovers && len(w.broken) == 0; rounds++ {
+	for rounds := 0; !w.process.dead && len(w.broken) == 0; rounds++ {
 		next := w.nextDue()
 		if next.IsZero() || !next.Before(to) {
 			break
@@ -514,6 +514,9 @@ func (w *world) nextDue() (next time.Time) {
 		due := p.Due()
 		if due.IsZero() || w.isAsked(p.ID) {
 			continue
+		}
+		if w.recovering && p.Open != nil && p.Open.Outcome == "" {
+			continue // the process before this one asked it, and Recover has not come to it yet
 		}
 		if next.IsZero() || due.Before(next) {
 			next = due

@@ -109,6 +109,7 @@ func TestGuesses(t *testing.T) {
 	wrong := string(w.post("/check_sms_key", smsKey("1", "1", "000000"))) // nobody's
 	unknownCard := string(w.post("/check_pan", `{"pan":"8600495473316478","expDate":"3012","paymentId":1}`))
 	unknown := string(w.post("/verificationInfo/"+neighbour(victims[0].uuid, rand.New(rand.NewPCG(9, 9))), ""))
+	learnt := 0
 	for kind, allowed := range map[string][]string{
 		"a code with another verifyId":       {wrong},
 		"a code with another paymentId":      {wrong},
@@ -119,6 +120,7 @@ func TestGuesses(t *testing.T) {
 	} {
 		for answer, n := range heard[kind] {
 			if !slices.Contains(allowed, answer) {
+				learnt += n
 				t.Errorf("%s: %d times %s", kind, n, answer)
 			}
 		}
@@ -154,7 +156,7 @@ func TestGuesses(t *testing.T) {
 	uuid := w.prepare("after", twoStage)
 	w.hold(uuid, w.cards("ok")[12])
 	w.audit()
-	t.Logf("%d guesses of %d kinds: %d codes of %d verifications reached the centre, %d calls turned away, nothing learnt", guesses, len(heard), asked, len(victims), turnedAway.Load())
+	t.Logf("figures: guesses: %d guesses of %d kinds: %d codes of %d verifications reached the centre, %d calls turned away, %d answers told something", guesses, len(heard), asked, len(victims), turnedAway.Load(), learnt)
 }
 
 // neighbour is a UUID like another one, made at the same time.

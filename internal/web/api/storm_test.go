@@ -216,7 +216,7 @@ func TestStormOfAllDoors(t *testing.T) {
 		}
 		shop.Close()
 	}
-	t.Logf("decided by %v", by)
+	t.Logf("figures: storm: by all doors of the API: decided by %v", by)
 	w.audit()
 }
 

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// crowd is callers who ask for new payments, each over a connection of its own. It shares the machine with the
+// program that it asks for more than that can do, so it must cost little itself: requests are written and
+// answers read with no client and no timer around them, and several of one connection go out in one write
+// (HTTP/1.1 calls it pipelining: the program takes one after the other).
+type crowd struct {
+	t    *testing.T
+	shop createdShop
+	at   string // the program's address
+	name string // its payments' names begin so
+
+	served, shed atomic.Int64
+}
+
+const (
+	// fold is how many times the load that the program can take is asked for in an overload; the crowd asks for
+	// some more than it must, because the program may come to serve more than was measured before.
+	fold   = 5
+	pushes = 6
+	// inOneWrite is how many requests a caller sends at a time.
+	inOneWrite = 8
+)
+
+// come makes callers ask until the time is over. turns: before each write a caller waits for one; nil: it
+// sends again as soon as it has its answers.
+func (c *crowd) come(ctx context.Context, callers int, turns <-chan struct{}) {
+	var group sync.WaitGroup
+	for i := range callers {
+		group.Go(func() {
+			if err := c.ask(ctx, i, turns); err != nil && ctx.Err() == nil {
+				c.t.Errorf("caller %d of the crowd: %v", i, err)
+			}
+		})
+	}
+	group.Wait()
+}
+
+// push gives turns out, so that in all, from its beginning on, pushes times of what was served, or could be
+// served in a second as was measured before, is asked for.
+func (c *crowd) push(ctx context.Context, capacity float64, turns chan<- struct{}) {
+	began := time.Now()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for given := 0; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		want := pushes * max(capacity*time.Since(began).Seconds(), float64(c.served.Load())) / inOneWrite
+	giving:
+		for ; given < int(want); given++ {
+			select {
+			case turns <- struct{}{}:
+			default: // all callers wait for answers
+				break giving
+			}
+		}
+	}
+}
+
+func (c *crowd) ask(ctx context.Context, i int, turns <-chan struct{}) error {
+	conn, err := net.Dial("tcp", c.at)
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	defer conn.Close()
+	in := bufio.NewReader(conn)
+	var body, requests []byte
+	for n := 0; ctx.Err() == nil; n++ {
+		if turns != nil {
+			select {
+			case <-turns:
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		requests = requests[:0]
+		for k := range inOneWrite {
+			body = fmt.Appendf(body[:0], `{"octo_shop_id":%d,"octo_secret":%q,"shop_transaction_id":"%s-%d-%d-%d","auto_capture":true,"test":true,"total_sum":10,"currency":"UZS","return_url":"https://shop.example/"}`,
+				c.shop.ShopID, c.shop.Secret, c.name, i, n, k)
+			requests = fmt.Appendf(requests, "POST /prepare_payment HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		}
+		if _, err := conn.Write(requests); err != nil {
+			return err
+		}
+		for range inOneWrite {
+			if err := c.hear(in); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// hear reads an answer: a new payment, or that there is none now and when to come again.
+func (c *crowd) hear(in *bufio.Reader) error {
+	res, err := http.ReadResponse(in, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := io.ReadAll(res.Body)
+	res.Body.Close()
+	switch {
+	case err != nil:
+		return err
+	case res.StatusCode == http.StatusOK && bytes.HasPrefix(answer, []byte(`{"error":0`)):
+		c.served.Add(1)
+	case (res.StatusCode == http.StatusServiceUnavailable || res.StatusCode == http.StatusTooManyRequests) && res.Header.Get("Retry-After") != "":
+		c.shed.Add(1)
+	default:
+		return fmt.Errorf("HTTP %d %s", res.StatusCode, answer)
+	}
+	return nil
+}
