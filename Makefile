@@ -94,8 +94,9 @@ fuzz: ## fuzz every parser for FUZZTIME each (default 1m)
 	@tools/fuzz $(FUZZTIME)
 
 .PHONY: docs
-docs: ## write the generated parts of the documentation anew
+docs: ## write the generated parts of the documentation anew, and the inventory of the scripts of the card page
 	$(GO) test . -run TestGenerated -update
+	$(GO) test ./internal/web/pages -run TestScriptInventory -update
 
 .PHONY: demo
 demo: ## watch all flows on the terminal

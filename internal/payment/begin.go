@@ -241,6 +241,8 @@ func (c Decide) begin(p Payment, now time.Time) (Change, error) {
 		return Change{}, &Error{Reason: AmountAboveHold, Detail: fmt.Sprintf("%s is held", p.Held)}
 	case c.Accept == Capture && !amount.Positive():
 		return Change{}, &Error{Reason: AmountAboveHold, Detail: "the sum must be above 0"}
+	case c.Accept == Capture && p.Attempt.Limits.WholeCapture && amount != p.Held:
+		return Change{}, &Error{Reason: Unsupported, Detail: fmt.Sprintf("the processing centre captures whole holds only: %s", p.Held)}
 	case p.Open != nil:
 		return Change{}, p.busy() // after a restore: whether it was captured before is not known yet
 	}

@@ -287,6 +287,20 @@ func TestRefusedDecisionNamesTheOneThatStands(t *testing.T) {
 	}
 }
 
+// A centre that captures whole holds only, or keeps what was not captured, is not asked for a part.
+func TestWholeCapture(t *testing.T) {
+	w := start(t, terms()).paid().later(time.Second)
+	w.p.Attempt.Limits.WholeCapture = true
+	w.refused(payment.Decide{Accept: payment.Capture, Amount: uzs(60_000), By: payment.ByMerchant}, payment.Unsupported)
+	if w.p.Decision != nil || w.p.Open != nil {
+		t.Errorf("the refused decision stands: %+v, open %+v", w.p.Decision, w.p.Open)
+	}
+	w.begin(payment.Decide{Accept: payment.Capture, Amount: w.p.Held, By: payment.ByMerchant}).done()
+	if w.p.State != payment.Captured {
+		t.Errorf("all of it: %s", w.p.State)
+	}
+}
+
 // The same decision by another way is the same decision, and who decided first stays on record.
 func TestSameDecisionByAnotherWay(t *testing.T) {
 	for _, first := range deciders {

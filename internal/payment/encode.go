@@ -248,6 +248,8 @@ func (e *encoder) attempt(name string, a *Attempt) {
 		}
 		e.close()
 	}
+	e.intUnlessZero("remembered_ms", a.Limits.RememberedMillis)
+	e.trueOnly("whole_capture", a.Limits.WholeCapture)
 	e.close()
 	if c := a.Challenge; c != nil {
 		e.key("challenge")

@@ -137,6 +137,26 @@ func TestNotFoundEarlyIsNoProof(t *testing.T) {
 	}
 }
 
+// "Not found" is no proof either once the centre may have forgotten: nothing is given up or sent again on it.
+func TestForgottenIsNoProof(t *testing.T) {
+	const remembers = 24 * time.Hour
+	for _, name := range inDoubt {
+		for _, late := range []time.Duration{0, microsecond} {
+			w := open[name](t)
+			w.p.Attempt.Limits.RememberedMillis = remembers.Milliseconds()
+			op := *w.p.Open
+			w.unknown().at(op.SentAt.Add(remembers + late)).begin(payment.Resume{Orphan: true}).settle(payment.Answer{Outcome: payment.NeverSeen})
+			if w.p.Open != nil {
+				w.later(time.Hour).begin(payment.Resume{Orphan: true})
+			}
+			doubted := w.p.Open != nil && w.p.Open.Ask == payment.Query && w.p.Open.SentAt == op.SentAt
+			if doubted != (late > 0) {
+				t.Errorf("%s: not found %v after the centre may have forgotten it: open %+v", name, late, w.p.Open)
+			}
+		}
+	}
+}
+
 // What needs the payer is never sent again, whatever the centre says of it and however late: not
 // found, it is asked about until that is proof.
 func TestHoldIsNeverSentAgain(t *testing.T) {

@@ -83,19 +83,26 @@ type Limits struct {
 	// milliseconds: "not found" proves nothing before. A kind is absent where the centre refuses a
 	// second use of our reference, so that sending again is safe at any time.
 	ShownMillis map[Kind]int64 `json:"shown_ms,omitempty"`
+	// RememberedMillis is how long after sending an operation the centre knows it, in milliseconds: "not
+	// found" proves nothing afterwards. 0: for ever.
+	RememberedMillis int64 `json:"remembered_ms,omitzero"`
+	// WholeCapture: a hold is captured whole or not at all.
+	WholeCapture bool `json:"whole_capture,omitzero"`
 }
 
 func (l Limits) answer() time.Duration { return time.Duration(l.AnswerMillis) * time.Millisecond }
 
 // shown reports whether op was sent long enough before it was asked about for "not found" to be the
-// truth. When the answer came, or is looked at, does not matter.
+// truth, and not so long that the centre may have forgotten it. When the answer came, or is looked at, does
+// not matter.
 func (l Limits) shown(op *Operation) bool {
 	window := time.Duration(l.ShownMillis[op.Kind]) * time.Millisecond
 	if !op.Kind.repeatable() || op.Look {
 		// It is given up for good on this word, so the call itself must be over too, whoever made it.
 		window = max(window, l.answer())
 	}
-	return op.AskedAt.Sub(op.SentAt) >= window
+	age, remembered := op.AskedAt.Sub(op.SentAt), time.Duration(l.RememberedMillis)*time.Millisecond
+	return age >= window && (remembered == 0 || age <= remembered)
 }
 
 // Outcome is what a processing centre said.

@@ -68,8 +68,17 @@ type Capabilities struct {
 	Shown map[payment.Kind]time.Duration
 	// LongestHold is how long the centre keeps money aside at most.
 	LongestHold time.Duration
-	// PartialCapture: a smaller sum than was held may be captured, once; the centre gives back the rest.
+	// Remembers is how long after an operation the centre knows our reference, or the hold that it is about:
+	// finds it when asked, and does nothing about a second one. "Not found" proves nothing afterwards.
+	Remembers time.Duration
+	// PartialCapture: a smaller sum than was held may be captured.
 	PartialCapture bool
+	// SeveralCaptures: what a capture leaves of a hold may be captured later, until nothing is left. Else the
+	// first capture is the last, and another moves nothing. The gateway itself asks for one (seed: set_accept).
+	SeveralCaptures bool
+	// ReleasesRest: when less than was held is captured, the centre gives back the rest by itself, at once. Where
+	// it does not, the gateway captures whole holds only: it would leave the payer without the rest.
+	ReleasesRest bool
 	// PartialRefund: a part of what was captured may be given back, and so several times.
 	PartialRefund bool
 	// ThreeDS: the payer proves himself at his bank (3-D Secure) within the hold or charge; else by a
@@ -81,7 +90,10 @@ type Capabilities struct {
 
 // Limits is what of the capabilities is kept with a payment.
 func (c Capabilities) Limits() payment.Limits {
-	limits := payment.Limits{AnswerMillis: c.Answer.Milliseconds()}
+	limits := payment.Limits{
+		AnswerMillis: c.Answer.Milliseconds(), RememberedMillis: c.Remembers.Milliseconds(),
+		WholeCapture: !c.PartialCapture || !c.ReleasesRest,
+	}
 	for kind, shown := range c.Shown {
 		if shown > 0 {
 			if limits.ShownMillis == nil {

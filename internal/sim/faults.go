@@ -59,7 +59,7 @@ var faultKinds = []faultKind{
 	{Name: "error_code", notDone: true, Meaning: "Not done; answers the error of the field code: -300 at SVGate, action code 907 at Humo, errorCode 5 at RBS."},
 	{Name: "slow", Meaning: "Done at once; answered after the simulator's slow time (3 s unless set), or never if the caller has gone by then."},
 	{Name: "withheld", Meaning: "Done at once; answered when the faults are cleared, or never if the caller has gone by then."},
-	{Name: "drip", Meaning: "Done; the answer comes a byte at a time, for 2 seconds in all."},
+	{Name: "drip", Meaning: "Done; the answer comes a byte at a time, and takes as long as a slow one in all."},
 	{Name: "garbage", Meaning: "Done; HTTP 200 with something that is neither JSON nor XML."},
 	{Name: "truncated", Meaning: "Done; HTTP 200 with the first half of the answer."},
 	{Name: "wrong_id", Meaning: "Done; the answer carries another request's id: at Humo another payment's paymentID and paymentRef, in rbs.status another orderNumber.", methods: idMethods},
@@ -295,13 +295,12 @@ func (s *Sim) deliver(w http.ResponseWriter, r *http.Request, fault Fault, a rep
 	s.write(w, a.body)
 }
 
-// drip sends the answer a byte at a time over dripTime, whatever its length.
+// drip sends the answer a byte at a time over the time of a slow one, whatever its length.
 func (s *Sim) drip(w http.ResponseWriter, r *http.Request, a reply) {
-	const dripTime = 2 * time.Second
 	control := http.NewResponseController(w)
-	tick := time.NewTicker(max(dripTime/time.Duration(len(a.body)+1), 100*time.Microsecond))
+	tick := time.NewTicker(max(s.slowAnswer/time.Duration(len(a.body)+1), 100*time.Microsecond))
 	defer tick.Stop()
-	over := time.NewTimer(2 * dripTime) // a long list at a slow tick ends all the same
+	over := time.NewTimer(2 * s.slowAnswer) // a long list at a slow tick ends all the same
 	defer over.Stop()
 	w.Header()["Content-Type"] = a.contentType
 	w.WriteHeader(a.status)

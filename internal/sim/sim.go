@@ -57,7 +57,7 @@ type Config struct {
 	OTPLifetime time.Duration    // how long an SMS code is good, above 0; default 5 minutes
 	// Seed decides the random SMS codes and where the ids begin to count; 0 takes one from crypto/rand.
 	Seed       uint64
-	SlowAnswer time.Duration // how late the fault "slow" answers, above 0; default 3 seconds
+	SlowAnswer time.Duration // how late the fault "slow" answers, and how long "drip" takes, above 0; default 3 seconds
 	Logger     *slog.Logger  // told of faults that happen, resets and clock moves; default nobody
 	// Login and Password are the payment organisation's HTTP Basic credentials at SVGate; default holdfast and holdfast.
 	Login, Password string

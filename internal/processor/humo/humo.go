@@ -110,6 +110,9 @@ const (
 	centreKeeps = 30 * 24 * time.Hour
 	outlives    = time.Hour
 	longestHold = centreKeeps - outlives
+	// remembers is how long the word of the centre about a reference of ours is believed. It does not say how long
+	// it keeps one [infer: as long as a hold].
+	remembers = centreKeeps
 
 	shortestKey = 32 // bytes of CodeKey
 )
@@ -200,7 +203,9 @@ func New(cfg Config) (*Connector, error) {
 				payment.OpCapture: cfg.Shown, payment.OpVoid: cfg.Shown, payment.OpRefund: cfg.Shown,
 			},
 			LongestHold:    longestHold,
+			Remembers:      remembers,
 			PartialCapture: true,
+			ReleasesRest:   true,
 			PartialRefund:  false, // ReturnPayment has no sum
 			SendsCode:      cfg.OTP == Centre,
 		},

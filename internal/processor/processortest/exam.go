@@ -23,8 +23,10 @@ func Run(t *testing.T, exam Exam) {
 		{"capabilities", capabilities},
 		{"two stages", twoStages},
 		{"one stage", oneStage},
+		{"captures", captures},
 		{"a decision after another", secondDecision},
 		{"said twice", saidTwice},
+		{"memory", memory},
 		{"codes", codes},
 		{"cards", cards},
 		{"odd cards", oddCards},
@@ -58,7 +60,7 @@ var none money.Amount
 
 // part is what is captured of a deal: less than all, where the centre can.
 func (d *deal) part() money.Amount {
-	if !d.caps.PartialCapture {
+	if !d.caps.PartialCapture || !d.caps.ReleasesRest {
 		return d.amount
 	}
 	return money.New(d.amount.Minor*3/5, d.amount.Currency)
@@ -98,6 +100,12 @@ func capabilities(r *room) {
 	if r.caps.Answer <= 0 || r.caps.LongestHold <= 0 {
 		r.Errorf("a bounded answer and a bounded hold are needed: %+v", r.caps)
 	}
+	if r.caps.Remembers < r.caps.LongestHold {
+		r.Errorf("a hold of %v may be asked about to its end, and the centre's word is good for %v only", r.caps.LongestHold, r.caps.Remembers)
+	}
+	if r.caps.SeveralCaptures && (!r.caps.PartialCapture || r.caps.ReleasesRest) {
+		r.Errorf("what is given back cannot be captured: %+v", r.caps)
+	}
 	for _, kind := range []payment.Kind{payment.OpHold, payment.OpCharge} {
 		if r.caps.Shown[kind] <= 0 {
 			// The payer's consent was for one try, so never seen ends it: it must not come too early.
@@ -134,7 +142,7 @@ func currencies(r *room) {
 
 func twoStages(r *room) {
 	for i, capture := range []int64{1000, 1, 999} {
-		if capture != 1000 && !r.caps.PartialCapture {
+		if capture != 1000 && (!r.caps.PartialCapture || !r.caps.ReleasesRest) {
 			continue
 		}
 		d := r.deal(r.card(Good, i), r.sum(1000))
@@ -157,6 +165,77 @@ func oneStage(r *room) {
 	d.identify()
 	d.again(d.must(payment.OpCharge, d.amount))
 	d.books(none, d.amount)
+}
+
+// captures: whether less than was held may be captured, how often, and who gives back what is left.
+func captures(r *room) {
+	d := r.deal(r.card(Good, 0), r.sum(1000))
+	d.prepare(payment.OpCapture)
+	if !r.caps.PartialCapture {
+		op, a := d.send(payment.OpCapture, r.sum(600))
+		if a, ended := d.pursue(op, a); !ended || a.Outcome != payment.Refused || a.Reason != payment.Unsupported {
+			d.Errorf("a capture of a part: %+v, it was to be refused with %s", a, payment.Unsupported)
+		}
+		d.books(d.amount, none)
+		d.must(payment.OpCapture, d.amount)
+		d.books(none, d.amount)
+		return
+	}
+	first := d.must(payment.OpCapture, r.sum(600))
+	stands := func(held, taken int64, takings int) {
+		d.Helper()
+		d.Advance(time.Minute)
+		now := d.Standing(d.card.Number)
+		if now.Held-d.before.Held != held*100 || now.Taken-d.before.Taken != taken*100 || now.Takings-d.before.Takings != takings {
+			d.Errorf("of 1000.00 the centre's books hold %d.00 and have %d.00 taken by %d captures, declared are %+v", held, taken, takings, r.caps)
+			d.Errorf("they say %+v, before it was %+v", now, d.before)
+		}
+	}
+	rest := int64(400)
+	if r.caps.ReleasesRest {
+		rest = 0
+	}
+	stands(rest, 600, 1)
+	// Another sum: a centre without our reference takes the same one for the first.
+	op, a := d.send(payment.OpCapture, r.sum(300))
+	a, _ = d.pursue(op, a)
+	switch {
+	case r.caps.SeveralCaptures && a.Outcome != payment.Approved:
+		d.Errorf("a second capture: %+v, several are declared", a)
+	case r.caps.SeveralCaptures:
+		rest = 100
+		stands(rest, 900, 2)
+	case a.Outcome == payment.Approved:
+		d.Errorf("a second capture: %+v, one is declared", a)
+	default: // refused or not known for good: the gateway never asks for one
+		stands(rest, 600, 1)
+		d.again(first)
+	}
+	if rest > 0 {
+		d.must(payment.OpVoid, r.sum(rest))
+		now := d.Standing(d.card.Number)
+		if now.Held != d.before.Held {
+			d.Errorf("the rest was let go of, and the centre's books say %+v", now)
+		}
+	}
+}
+
+// memory: for as long as the centre is declared to remember, it finds what it did, and does not do it again.
+func memory(r *room) {
+	for i, kind := range []payment.Kind{payment.OpCharge, payment.OpCapture, payment.OpVoid, payment.OpRefund} {
+		d := r.deal(r.card(Good, i), r.sum(1000))
+		d.prepare(kind)
+		op := d.must(kind, d.amountFor(kind))
+		d.Advance(op.SentAt.Add(r.caps.Remembers).Sub(d.Now()))
+		d.again(op)
+		if repeatable(kind) {
+			if a := d.ask(d.Context(), op, payment.Send); a.Outcome == payment.Refused {
+				d.Errorf("a %s that was done long ago, sent again: %+v", kind, a)
+			}
+			d.again(op)
+		}
+		d.books(none, d.taken)
+	}
 }
 
 // secondDecision: what was captured is not let go of, what was let go of is not captured.
@@ -652,7 +731,7 @@ func spoiltRequests(t *testing.T, exam Exam) {
 				before := d.Standing(d.card.Number)
 				op, a := d.send(kind, d.amountFor(kind))
 				after := d.Standing(d.card.Number)
-				for wait := 0; f.effect == done && kind.MovesMoney() && after == before && wait < 100; wait++ {
+				for wait := 0; f.effect == done && kind.MovesMoney() && after == before && wait < 1000; wait++ {
 					time.Sleep(20 * time.Millisecond) // on a busy machine the centre may be later than the connector's patience
 					after = d.Standing(d.card.Number)
 				}

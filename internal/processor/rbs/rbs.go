@@ -100,6 +100,9 @@ const (
 	// longer than ours it must last.
 	acquirerHolds = 7 * 24 * time.Hour
 	outlives      = time.Hour
+	// remembers is how long the word of the gateway about an order is believed. It does not say how long it keeps
+	// one [infer: longer than disputes may take to begin].
+	remembers = 30 * 24 * time.Hour
 
 	maxReference = 32              // externalRefundId; an orderNumber may be 36
 	maxMinor     = 999_999_999_999 // amounts have 12 digits
@@ -195,7 +198,9 @@ func New(cfg Config) (*Connector, error) {
 				payment.OpHold: cfg.Shown, payment.OpCharge: cfg.Shown, payment.OpCapture: cfg.Shown,
 			},
 			LongestHold:    acquirerHolds - outlives,
+			Remembers:      remembers,
 			PartialCapture: true,
+			ReleasesRest:   true,
 			PartialRefund:  true,
 			ThreeDS:        true,
 		},

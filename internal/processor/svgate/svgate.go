@@ -86,6 +86,9 @@ const (
 
 	// longestHold is the centre's own limit (Uzcard: 30 days). Ours is outlives and saltMinutes shorter.
 	longestHold = 30 * 24 * time.Hour
+	// remembers is how long the word of the centre about a reference of ours is believed. It does not say how long
+	// it keeps one [infer: as long as a hold].
+	remembers = longestHold
 	// outlives is how much longer than ours the centre's hold must last.
 	outlives = time.Hour
 	// saltMinutes is the step that hold times are rounded up to, and the number of salts.
@@ -175,7 +178,9 @@ func New(cfg Config) (*Connector, error) {
 			// when it is used twice, and a hold is let go of once.
 			Shown:          map[payment.Kind]time.Duration{payment.OpHold: cfg.Shown, payment.OpCharge: cfg.Shown},
 			LongestHold:    longestHold - outlives - saltMinutes*time.Minute,
+			Remembers:      remembers,
 			PartialCapture: true,
+			ReleasesRest:   true,
 			PartialRefund:  true,
 			SendsCode:      true,
 		},

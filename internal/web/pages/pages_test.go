@@ -212,7 +212,7 @@ func TestEveryKeyHasWords(t *testing.T) {
 // scripts.txt is the inventory of what runs beside a card number (PCI DSS 6.4.3).
 func TestScriptInventory(t *testing.T) {
 	want := "# Every script that runs on the payer's pages, the card's included; there is no other, and the\n" +
-		"# Content-Security-Policy lets no other run. Made by: go test ./internal/web/pages -run Inventory -update\n" +
+		"# Content-Security-Policy lets no other run. Made by: make docs\n" +
 		fmt.Sprintf("%s  page.js  %d bytes  ours; checks the card form as it is typed, counts the code's seconds down, looks for the result\n", hash(script), len(script))
 	if *update {
 		if err := os.WriteFile("scripts.txt", []byte(want), 0o644); err != nil {
@@ -224,7 +224,7 @@ func TestScriptInventory(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(got) != want {
-		t.Errorf("scripts.txt is not up to date: review page.js and run go test ./internal/web/pages -run Inventory -update\n%s", want)
+		t.Errorf("scripts.txt is not up to date: review page.js and run make docs\n%s", want)
 	}
 	if got := strings.Count(pageHTML, "<script"); got != 0 {
 		t.Errorf("page.html has %d script elements of its own", got)
