@@ -888,7 +888,7 @@ func TestFlagsTable(t *testing.T) {
 		}
 		known := []string{"help", "config"} // every command has them
 		if name == "settingFlags" {
-			known = append(known, "data", "name", "json")
+			known = append(known, "data", "db", "name", "json")
 		}
 		said := help(t, command...)
 		for _, flag := range want {

@@ -52,6 +52,8 @@ type cli struct {
 	Restore restoreCmd `cmd:"" help:"Make a data directory of a backup."`
 	Bench   benchCmd   `cmd:"" help:"Measure whole payments a second, and check the books afterwards."`
 	Plot    plotCmd    `cmd:"" help:"Draw what bench has measured."`
+	Migrate migrateCmd `cmd:"" help:"Bring the schema of a store up to date, or tell which it has."`
+	Copy    copyCmd    `cmd:"" help:"Copy a store from its file into a database of PostgreSQL."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

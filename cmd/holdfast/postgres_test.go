@@ -54,3 +54,47 @@ func TestCommandsOnPostgreSQL(t *testing.T) {
 		t.Error(complaint)
 	}
 }
+
+// A store in a file is copied into a database, and everything goes on there.
+func TestCopyToPostgreSQL(t *testing.T) {
+	dir, db := t.TempDir(), postgrestest.Database(t)
+	command(t, 0, "demo", "--walk", "--data", dir)
+	status := func(want string, args ...string) {
+		t.Helper()
+		if said, _ := command(t, 0, append([]string{"migrate", "status", "--json"}, args...)...); said != want+"\n" {
+			t.Errorf("migrate status: %s, want %s", said, want)
+		}
+	}
+	none, current := `{"known":2,"schema":0,"up_to_date":false}`, `{"known":2,"schema":2,"up_to_date":true}`
+	status(none, "--data", t.TempDir())
+	status(current, "--data", dir)
+	status(none, "--db", db)
+	said, _ := command(t, 0, "copy", "--from", "sqlite:"+dir, "--to", db)
+	if !strings.Contains(said, "Copied and checked") {
+		t.Error(said)
+	}
+	status(current, "--db", db)
+	before, _ := command(t, 0, "audit", "--data", dir, "--json")
+	after, _ := command(t, 0, "audit", "--data", dir, "--db", db, "--json")
+	if before != after || !strings.Contains(after, `"clean":true`) {
+		t.Errorf("the books of the file: %s\nof the copy: %s", before, after)
+	}
+	list, _ := command(t, 0, "payment", "list", "--data", dir)
+	if copied, _ := command(t, 0, "payment", "list", "--data", dir, "--db", db); copied != list {
+		t.Errorf("in the file:\n%s\nin the copy:\n%s", list, copied)
+	}
+	said, _ = command(t, 0, "shop", "create", "--name", "After", "--data", dir, "--db", db, "--json") // it goes on there
+	if !strings.Contains(said, `"shop_id":4`) {
+		t.Error(said)
+	}
+	for _, c := range []struct{ from, to, want string }{
+		{"sqlite:" + dir, db, "is not empty"},
+		{"sqlite:" + t.TempDir(), db, "there is no store in"},
+		{dir, db, "is not a data directory as sqlite:DIR"},
+		{"sqlite:" + dir, "elsewhere", "name a database as postgres://"},
+	} {
+		if _, complaint := command(t, 1, "copy", "--from", c.from, "--to", c.to); !strings.Contains(complaint, c.want) {
+			t.Errorf("%s to %s: %s, want %q", c.from, c.to, complaint, c.want)
+		}
+	}
+}

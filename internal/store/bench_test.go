@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/internal/payment"
+	"holdfast/internal/postgrestest"
 	"holdfast/internal/store"
 )
 
@@ -45,10 +46,17 @@ func diskDir(b *testing.B) string {
 //
 // Every commit is synced to the disk. times is the rate of the line against that of one caller.
 func BenchmarkUpdate(b *testing.B) {
+	b.Run("SQLite", func(b *testing.B) { benchmarkUpdate(b, func(*testing.B) string { return "" }) })
+	b.Run("PostgreSQL", func(b *testing.B) {
+		benchmarkUpdate(b, func(b *testing.B) string { return postgrestest.Database(b) })
+	})
+}
+
+func benchmarkUpdate(b *testing.B, db func(*testing.B) string) {
 	var alone float64
 	for _, callers := range []int{1, 64} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
-			s, err := store.Open(store.Config{Dir: diskDir(b), Serve: true, Log: slog.New(slog.DiscardHandler)})
+			s, err := store.Open(store.Config{Dir: diskDir(b), DB: db(b), Serve: true, Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				b.Fatal(err)
 			}

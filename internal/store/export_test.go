@@ -15,3 +15,10 @@ func Impatient(d time.Duration) (restore func()) {
 	reachWithin, resolveWithin = d, d
 	return func() { reachWithin, resolveWithin = reach, resolve }
 }
+
+// CopyInBlocks makes copies commit so many rows of payments at a time; restore undoes that.
+func CopyInBlocks(rows int64) (restore func()) {
+	was := copyRows
+	copyRows = rows
+	return func() { copyRows = was }
+}

@@ -225,26 +225,35 @@ func (e *postgresEngine) failure(err error) failure {
 
 // judge says what an error means that came up before COMMIT was sent: the server has stored nothing.
 func (e *postgresEngine) judge(conn *pgx.Conn, err error) error {
-	var server *pgconn.PgError
-	switch known := new(meaning); {
-	case err == nil || errors.As(err, known):
+	if err == nil || errors.As(err, new(meaning)) {
 		return err
-	case errors.As(err, &server):
-		switch {
-		case server.Code[:2] == "40": // it stood in another's way
-			return meaning{err, again}
-		case server.Code[:2] == "08", server.Code[:2] == "57", server.Code == "25006", server.Code == "25P03", server.Code == "26000", server.Code == "0A000":
-			// It ends, or is not the primary any more, or the schema is not what it was when we connected.
-			conn.Close(context.Background())
-			return meaning{err, again}
-		case server.Code[:2] == "53", server.Code[:2] == "58", server.Code[:2] == "XX":
-			return meaning{err, others} // it is out of something, or damaged: no job is at fault
-		}
-		return err
+	}
+	class, state := sqlState(err)
+	switch class {
+	case "40": // it stood in another's way
+		return meaning{err, again}
+	case "53", "58", "XX": // it is out of something, or damaged: no job is at fault
+		return meaning{err, others}
+	}
+	switch {
+	case class == "08", class == "57", state == "25006", state == "25P03", state == "26000", state == "0A000":
+		// It ends, or is not the primary any more, or the schema is not what it was when we connected.
+		conn.Close(context.Background())
+		return meaning{err, again}
 	case conn.IsClosed():
 		return meaning{err, again}
 	}
 	return err
+}
+
+// sqlState is what the server calls an error of its own, with the class of such errors; "" is none of its own.
+func sqlState(err error) (class, state string) {
+	var server *pgconn.PgError
+	if errors.As(err, &server) && len(server.SQLState()) == 5 {
+		state = server.SQLState()
+		return state[:2], state
+	}
+	return "", ""
 }
 
 func (e *postgresEngine) begin() (writing, error) {
@@ -535,8 +544,8 @@ func (r postgresReader) query(sql string, args []any, row func(record) error) (e
 			answered = true
 			return row(rec)
 		})
-		var server *pgconn.PgError
-		if err == nil || answered || r.ctx.Err() != nil || try == readerTries || errors.As(err, &server) && !strings.HasPrefix(server.Code, "57") && server.Code[:2] != "40" {
+		class, _ := sqlState(err)
+		if err == nil || answered || r.ctx.Err() != nil || try == readerTries || class != "" && class != "57" && class != "40" {
 			return err
 		}
 		select {
@@ -862,8 +871,7 @@ func (e *postgresEngine) migrate(ctx context.Context) (numberKey []byte, err err
 		if err == nil {
 			break
 		}
-		var server *pgconn.PgError
-		if !errors.As(err, &server) || server.Code[:2] != "23" && server.Code[:2] != "42" || server.Code == "42501" || try == readerTries {
+		if class, state := sqlState(err); class != "23" && class != "42" || state == "42501" || try == readerTries {
 			return nil, e.explain(err)
 		}
 	}
@@ -978,32 +986,49 @@ func Scratch(ctx context.Context, db, what string) (own string, drop func() erro
 	}, nil
 }
 
+// postgresVersion is what a database says of its schema; "": nothing.
+func postgresVersion(ctx context.Context, db string) (string, error) {
+	cfg, err := pgx.ParseConfig(db)
+	if err != nil || !IsPostgres(db) {
+		return "", errNoAddress
+	}
+	e := newPostgresEngine(cfg, slog.New(slog.DiscardHandler))
+	if err := e.connect(ctx); err != nil {
+		return "", e.explain(err)
+	}
+	defer e.drop()
+	version, err := e.meta(ctx, "schema")
+	if _, state := sqlState(err); state == "42P01" { // there is no such table
+		return "", nil
+	}
+	if err != nil {
+		return "", e.explain(err)
+	}
+	return version, nil
+}
+
 var errNoAddress = errors.New("the address of the database is not understood: write it as postgres://user:password@host:5432/name")
 
 // explain turns what PostgreSQL says into a sentence that says what to do.
 func (e *postgresEngine) explain(err error) error {
-	var server *pgconn.PgError
-	var config *pgconn.ParseConfigError
-	var connect *pgconn.ConnectError
+	class, state := sqlState(err)
 	switch {
-	case errors.As(err, &server):
-		switch {
-		case server.Code[:2] == "28":
-			return fmt.Errorf("%s does not let us in: check the user and the password in its address (%w)", e.name, err)
-		case server.Code == "3D000":
-			return fmt.Errorf("%s does not exist: make it with createdb, owned by the user of the address (%w)", e.name, err)
-		case server.Code == "42501":
-			return fmt.Errorf("the user of %s lacks a right: make him the owner of the database, or of the schema in its search_path (%w)", e.name, err)
-		case server.Code == "25006":
-			return fmt.Errorf("%s is a read-only standby: name the primary, or all servers with target_session_attrs=read-write (%w)", e.name, err)
-		case server.Code == "53100":
-			return fmt.Errorf("the disk of %s is full: free some space; nothing acknowledged is lost (%w)", e.name, err)
-		case server.Code == "53300":
-			return fmt.Errorf("%s has no connection left for us: raise max_connections, or end other programs (%w)", e.name, err)
-		}
-	case errors.As(err, &config):
+	case class == "28":
+		return fmt.Errorf("%s does not let us in: check the user and the password in its address (%w)", e.name, err)
+	case state == "3D000":
+		return fmt.Errorf("%s does not exist: make it with createdb, owned by the user of the address (%w)", e.name, err)
+	case state == "42501":
+		return fmt.Errorf("the user of %s lacks a right: make him the owner of the database, or of the schema in its search_path (%w)", e.name, err)
+	case state == "25006":
+		return fmt.Errorf("%s is a read-only standby: name the primary, or all servers with target_session_attrs=read-write (%w)", e.name, err)
+	case state == "53100":
+		return fmt.Errorf("the disk of %s is full: free some space; nothing acknowledged is lost (%w)", e.name, err)
+	case state == "53300":
+		return fmt.Errorf("%s has no connection left for us: raise max_connections, or end other programs (%w)", e.name, err)
+	case class != "":
+	case errors.As(err, new(*pgconn.ParseConfigError)):
 		return fmt.Errorf("%w (%w)", errNoAddress, err)
-	case errors.As(err, &connect):
+	case errors.As(err, new(*pgconn.ConnectError)):
 		if strings.Contains(err.Error(), "read only connection") {
 			return fmt.Errorf("%s: no server of its address takes writes: name the primary too, or promote a standby (%w)", e.name, err)
 		}

@@ -197,11 +197,11 @@ func TestPostgreSQLOneBadRow(t *testing.T) {
 // While the database is away callers are told so after a while, and go on when it is back. Only where the outcome
 // of a commit cannot be known is nothing more acknowledged.
 func TestPostgreSQLAway(t *testing.T) {
-	t.Cleanup(store.Impatient(300 * time.Millisecond)) // not in parallel with others
 	t.Run("before", func(t *testing.T) {
 		proxy := postgrestest.NewProxy(t, postgrestest.Database(t))
 		w := newWorld(t, postgres(proxy.DSN()))
 		p := w.asking(terms("order-1"))
+		defer store.Impatient(3 * time.Second)() // not in parallel with others
 		proxy.Close()
 		if err := ask(w.Store, p.ID); err == nil || errors.Is(err, store.ErrBroken) || !strings.Contains(err.Error(), "cannot be reached") {
 			t.Errorf("told %v", err)
@@ -218,6 +218,7 @@ func TestPostgreSQLAway(t *testing.T) {
 		proxy := postgrestest.NewProxy(t, postgrestest.Database(t))
 		w := newWorld(t, postgres(proxy.DSN()))
 		p := w.asking(terms("order-1"))
+		defer store.Impatient(time.Second)()
 		proxy.Watch(func(m postgrestest.Message) postgrestest.Verdict {
 			if m.FromServer && m.Type == 'C' && m.Text == "COMMIT" {
 				proxy.Close()

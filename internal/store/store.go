@@ -140,6 +140,15 @@ func (s *Store) open() error {
 	if s.restored, err = restoredMark(s.engine); err != nil {
 		return errors.Join(s.engine.explain(err), s.engine.close())
 	}
+	if s.cfg.Serve {
+		begun, err := s.copying()
+		if err == nil && begun {
+			err = errCopying
+		}
+		if err != nil {
+			return errors.Join(s.engine.explain(err), s.engine.close())
+		}
+	}
 	if err := s.lookForRows(context.Background()); err != nil {
 		return errors.Join(s.engine.explain(err), s.engine.close())
 	}

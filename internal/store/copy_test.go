@@ -1,0 +1,108 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"holdfast/internal/postgrestest"
+	"holdfast/internal/store"
+)
+
+// A copy that is interrupted goes on where it stopped, and until then nobody serves from it. Afterwards everything is
+// there: each payment as it was, its number too.
+func TestCopyToPostgreSQL(t *testing.T) {
+	defer store.CopyInBlocks(5)()
+	from := newWorld(t, store.Open)
+	from.everything() // 13 payments
+	if _, err := from.CreateShop(t.Context(), shopNamed("Choyxona")); err != nil {
+		t.Fatal(err)
+	}
+	want := from.clean()
+	open := postgres(postgrestest.Database(t))
+	config := store.Config{Dir: t.TempDir(), Now: from.clock, Log: slog.New(slog.DiscardHandler)}
+	copyTo := func(from *world, until int) error {
+		to, err := open(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		err = from.CopyTo(ctx, to, func(done, of int) {
+			if of != 13 {
+				t.Errorf("%d of %d", done, of)
+			}
+			if done >= until {
+				cancel()
+			}
+		})
+		return errors.Join(err, to.Close())
+	}
+	if err := copyTo(from, 5); !errors.Is(err, context.Canceled) {
+		t.Fatalf("interrupted: %v", err)
+	}
+	serving := config
+	serving.Serve = true
+	if s, err := open(serving); err == nil || !strings.Contains(err.Error(), "run the same holdfast copy again") {
+		t.Fatalf("half a copy is served from: %v, %v", s, err)
+	}
+	other := newWorld(t, store.Open)
+	other.create(terms("order-1"))
+	if err := copyTo(other, 100); err == nil || !strings.Contains(err.Error(), "a copy from another store into this one was begun") {
+		t.Errorf("another store on top: %v", err)
+	}
+	if err := copyTo(from, 100); err != nil {
+		t.Fatal(err)
+	}
+	if err := copyTo(from, 100); err == nil || !strings.Contains(err.Error(), "is not empty") {
+		t.Errorf("once more: %v", err)
+	}
+	w := &world{t: t, open: open, dir: config.Dir, now: from.clock()}
+	w.Store = w.openAgain(true)
+	if diff := cmp.Diff(want, w.clean()); diff != "" {
+		t.Errorf("audit (-original +copy):\n%s", diff)
+	}
+	originals, err := from.List(t.Context(), store.Filter{})
+	if err != nil || len(originals) != 13 {
+		t.Fatalf("%d, %v", len(originals), err)
+	}
+	for _, p := range originals {
+		line, err := from.Timeline(t.Context(), p.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copied, err := w.Timeline(t.Context(), p.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(line, copied); diff != "" {
+			t.Errorf("payment %s (-original +copy):\n%s", p.ID, diff)
+		}
+		if found, err := w.PaymentByNumber(t.Context(), p.Number); err != nil || found.ID != p.ID {
+			t.Errorf("number %d: %v", p.Number, err)
+		}
+	}
+	// What comes next has numbers of its own, and what was being asked is due when its answer was.
+	if p := w.create(terms("after")); p.Number == originals[0].Number {
+		t.Error("a number was given twice")
+	}
+	w.later(2 * time.Minute) // before anything lapses
+	due, err := w.Due(t.Context(), w.Now(), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	for _, id := range due {
+		if p, err := w.Payment(t.Context(), id); err == nil && p.Open != nil && p.Open.Outcome == "" {
+			asked++
+		}
+	}
+	if asked == 0 {
+		t.Error("nobody takes up what was being asked when the old gateway was stopped")
+	}
+}
