@@ -20,6 +20,7 @@ build: ## build the program into ./holdfast
 test: needs check ## everything CI runs: formatting, vet, staticcheck, all tests with the race detector; prints the figures of each regime
 	$(GO) test -race -timeout 20m -v $(GO_TEST_FLAGS) $(RACED) | awk -f tools/figures.awk
 	$(GO) test -run '^$$' -bench . -benchtime 1x $(BENCHED)
+	$(GO) test -count 1 -run '^TestOverload$$' -v ./cmd/holdfast | awk -f tools/figures.awk
 	$(GO) test -count 1 -run '^TestWorld$$' -v ./internal/world | awk -f tools/figures.awk
 
 .PHONY: quick

@@ -24,8 +24,6 @@ import (
 // What the real program does when more is asked of it than it can do, and when it is told to stop.
 
 const (
-	// callers is how many ask for new payments at once in the overload: more than are let in at once.
-	callers = 1000
 	// measured is how long is looked at what the program can take, and by how many callers at once.
 	measured    = 2 * time.Second
 	measuringBy = 64
@@ -45,6 +43,10 @@ const (
 // sets how long (make overload).
 func TestOverload(t *testing.T) {
 	lasts := 8 * time.Second
+	callers, times := 1000, float64(pushes) // more callers than are let in at once
+	if underRace {
+		callers, times = 200, 2
+	}
 	if text := os.Getenv("OVERLOAD"); text != "" {
 		var err error
 		if lasts, err = time.ParseDuration(text); err != nil {
@@ -119,7 +121,7 @@ func TestOverload(t *testing.T) {
 	began := time.Now()
 	var group sync.WaitGroup
 	group.Go(func() { all.come(ctx, callers, turns) })
-	group.Go(func() { all.push(ctx, capacity, turns) })
+	group.Go(func() { all.push(ctx, times, capacity, turns) })
 	// Meanwhile the shop captures what is held, all the time that the crowd is there.
 	took, captured := make([]time.Duration, captures), make([]time.Time, captures)
 	var capturing sync.WaitGroup
@@ -154,7 +156,7 @@ func TestOverload(t *testing.T) {
 
 	crowded := gone.Sub(began).Seconds()
 	offered := served + shed // requests without an answer do not count
-	if offered < fold*served {
+	if !underRace && offered < fold*served {
 		t.Errorf("%d new payments were asked for and %d served: this was no overload of %d times", offered, served, fold)
 	}
 	s.until("every capture is told of", func() bool {
@@ -173,7 +175,7 @@ func TestOverload(t *testing.T) {
 	}
 	mu.Unlock()
 	slices.Sort(took)
-	if slowest := took[captures-1]; slowest > onTime || toldAfter > onTime {
+	if slowest := took[captures-1]; !underRace && (slowest > onTime || toldAfter > onTime) {
 		t.Errorf("in the overload a capture took %s, and one was told of after %s", slowest, toldAfter)
 	}
 	var late time.Duration
@@ -194,6 +196,9 @@ func TestOverload(t *testing.T) {
 	})
 	if late > letGoWithin {
 		t.Errorf("a hold was let go %s after its deadline", late)
+	}
+	if all.shed.Load() == 0 {
+		t.Error("nothing was shed: this was no overload")
 	}
 	if letGoMeanwhile == 0 || toldMeanwhile == 0 {
 		t.Errorf("while the crowd was there %d holds were let go and %d captures told of: nothing is shown", letGoMeanwhile, toldMeanwhile)

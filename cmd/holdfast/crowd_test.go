@@ -5,9 +5,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -50,9 +49,9 @@ func (c *crowd) come(ctx context.Context, callers int, turns <-chan struct{}) {
 	group.Wait()
 }
 
-// push gives turns out, so that in all, from its beginning on, pushes times of what was served, or could be
+// push gives turns out, so that in all, from its beginning on, so many times of what was served, or could be
 // served in a second as was measured before, is asked for.
-func (c *crowd) push(ctx context.Context, capacity float64, turns chan<- struct{}) {
+func (c *crowd) push(ctx context.Context, times, capacity float64, turns chan<- struct{}) {
 	began := time.Now()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -62,7 +61,7 @@ func (c *crowd) push(ctx context.Context, capacity float64, turns chan<- struct{
 			return
 		case <-tick.C:
 		}
-		want := pushes * max(capacity*time.Since(began).Seconds(), float64(c.served.Load())) / inOneWrite
+		want := times * max(capacity*time.Since(began).Seconds(), float64(c.served.Load())) / inOneWrite
 	giving:
 		for ; given < int(want); given++ {
 			select {
@@ -81,7 +80,7 @@ func (c *crowd) ask(ctx context.Context, i int, turns <-chan struct{}) error {
 	}
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	defer conn.Close()
-	in := bufio.NewReader(conn)
+	in := bufio.NewReaderSize(conn, 16<<10)
 	var body, requests []byte
 	for n := 0; ctx.Err() == nil; n++ {
 		if turns != nil {
@@ -109,23 +108,42 @@ func (c *crowd) ask(ctx context.Context, i int, turns <-chan struct{}) error {
 	return nil
 }
 
-// hear reads an answer: a new payment, or that there is none now and when to come again.
+// hear reads an answer: a new payment, or that there is none now and when to come again. The program writes
+// Content-Length for answers as small as these.
 func (c *crowd) hear(in *bufio.Reader) error {
-	res, err := http.ReadResponse(in, nil)
+	status, err := in.ReadSlice('\n')
 	if err != nil {
 		return err
 	}
-	answer, err := io.ReadAll(res.Body)
-	res.Body.Close()
-	switch {
-	case err != nil:
-		return err
-	case res.StatusCode == http.StatusOK && bytes.HasPrefix(answer, []byte(`{"error":0`)):
-		c.served.Add(1)
-	case (res.StatusCode == http.StatusServiceUnavailable || res.StatusCode == http.StatusTooManyRequests) && res.Header.Get("Retry-After") != "":
-		c.shed.Add(1)
-	default:
-		return fmt.Errorf("HTTP %d %s", res.StatusCode, answer)
+	ok, full := bytes.HasPrefix(status, []byte("HTTP/1.1 200 ")), bytes.HasPrefix(status, []byte("HTTP/1.1 503 ")) || bytes.HasPrefix(status, []byte("HTTP/1.1 429 "))
+	length, again := 0, false
+	for {
+		line, err := in.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		name, value, header := bytes.Cut(bytes.TrimSpace(line), []byte(": "))
+		switch {
+		case len(name) == 0:
+			answer, err := in.Peek(length)
+			switch {
+			case err != nil:
+				return err
+			case ok && bytes.HasPrefix(answer, []byte(`{"error":0`)):
+				c.served.Add(1)
+			case full && again:
+				c.shed.Add(1)
+			default:
+				return fmt.Errorf("an answer that is neither a payment nor the word to come again (200 %t, 503 or 429 %t, Retry-After %t): %s", ok, full, again, answer)
+			}
+			_, err = in.Discard(length)
+			return err
+		case header && string(name) == "Content-Length":
+			if length, err = strconv.Atoi(string(value)); err != nil {
+				return err
+			}
+		case string(name) == "Retry-After":
+			again = len(value) > 0
+		}
 	}
-	return nil
 }

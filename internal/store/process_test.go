@@ -56,7 +56,9 @@ func child(role string) int {
 			return 2
 		}
 	}
-	s, err := store.Open(store.Config{Dir: dir, Serve: true, Log: slog.New(slog.DiscardHandler)})
+	moved := make(chan struct{})
+	log := slog.New(slog.NewTextHandler(&closing{"msg=checkpoint ", sync.OnceFunc(func() { close(moved) })}, nil))
+	s, err := store.Open(store.Config{Dir: dir, Serve: true, Log: log})
 	if err != nil {
 		fmt.Println("open:", err)
 		return 1
@@ -64,10 +66,19 @@ func child(role string) int {
 	if role == "write once" {
 		// What it wrote is in the log and fits there; moving it into the file, in the background, does not.
 		_, _, err := s.Create(context.Background(), shop, "once", maker(terms("once")))
-		for end := time.Now().Add(30 * time.Second); s.Err() == nil && time.Now().Before(end); {
-			time.Sleep(time.Millisecond)
-		}
 		fmt.Println("create:", err)
+		select {
+		case <-moved:
+		case <-time.After(30 * time.Second):
+			fmt.Println("the log was not moved")
+		}
+		// What is written next is not acknowledged, also if nobody has asked how the store is: the failure is in
+		// the log a moment before the store knows of it.
+		for i := 0; i < 40 && err == nil; i++ {
+			name := fmt.Sprint("after-", i)
+			_, _, err = s.Create(context.Background(), shop, name, maker(terms(name)))
+		}
+		fmt.Println("after:", err)
 		fmt.Println("err:", s.Err())
 		return 3
 	}
@@ -114,6 +125,19 @@ func child(role string) int {
 	fmt.Println("after:", after)
 	fmt.Println("err:", s.Err())
 	return 3
+}
+
+// closing is a log that calls once a line with a text comes.
+type closing struct {
+	text string
+	call func()
+}
+
+func (c *closing) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte(c.text)) {
+		c.call()
+	}
+	return len(line), nil
 }
 
 // acknowledgements reads what a child acknowledged, and hands every other line to other.
@@ -262,7 +286,7 @@ func TestDiskFailsInTheBackground(t *testing.T) {
 	if err := cmd.Run(); !errors.As(err, &exit) || exit.ExitCode() != 3 {
 		t.Fatalf("%v\n%s", err, &out)
 	}
-	if said := out.String(); !strings.Contains(said, "create: <nil>") || !strings.Contains(said, "err: "+store.ErrBroken.Error()) {
+	if said := out.String(); !strings.Contains(said, "create: <nil>\n") || !strings.Contains(said, "after: "+store.ErrBroken.Error()) || !strings.Contains(said, "err: "+store.ErrBroken.Error()) {
 		t.Errorf("it says %s", said)
 	}
 	// What it acknowledged is there on a disk that works.

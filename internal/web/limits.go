@@ -65,9 +65,9 @@ func newDoors(s Site) *doors {
 	return d
 }
 
-// admit takes a place for a request, once the whole of it is here. false: it has been answered already.
-// leave is to be called when the request has been served.
-func (d *doors) admit(o *observed, r *http.Request, call string) (leave func(), ok bool) {
+// admit takes a place for a request, once the whole of it is here. false: it has been answered already, by
+// pages if a payer's page was asked for. leave is to be called when the request has been served.
+func (d *doors) admit(o *observed, r *http.Request, call string, pages http.Handler) (leave func(), ok bool) {
 	var address netip.Addr
 	open := d.open[call]
 	if open {
@@ -76,19 +76,19 @@ func (d *doors) admit(o *observed, r *http.Request, call string) (leave func(), 
 	if open && !d.guessers.may(address, time.Now()) {
 		o.Header().Set("Retry-After", strconv.Itoa(int(guessesFor/time.Second)))
 		info := holdfast.CodeTooManyRequests.Info()
-		Fail(o, http.StatusTooManyRequests, holdfast.Fail(info.Code, info.Message, "Too many calls from this address named payments, codes or cards that do not exist."))
+		turnAway(o, r, pages, http.StatusTooManyRequests, holdfast.Fail(info.Code, info.Message, "Too many calls from this address named payments, codes or cards that do not exist."))
 		return nil, false
 	}
 	isNew := call == "prepare_payment" || call == "pay"
 	if full := len(d.places); full >= cap(d.places) || isNew && full >= newAtOnce { // before its body is waited for
-		Shed(o)
+		shed(o, r, pages)
 		return nil, false
 	}
 	receive(o, r)
 	select {
 	case d.places <- struct{}{}:
 	default:
-		Shed(o)
+		shed(o, r, pages)
 		return nil, false
 	}
 	conn, _ := r.Context().Value(connKey{}).(*tracked)
@@ -102,7 +102,7 @@ func (d *doors) admit(o *observed, r *http.Request, call string) (leave func(), 
 	began := time.Now()
 	paced := call == "prepare_payment"
 	if isNew && len(d.places) > newAtOnce || paced && !d.prepared.begin() {
-		Shed(o)
+		shed(o, r, pages)
 		return nil, false
 	}
 	return func() {

@@ -83,16 +83,20 @@ func (s Site) Handler() http.Handler {
 			s.ready(o)
 			return
 		}
-		leave, ok := doors.admit(o, r, call)
+		looks := r.Method == http.MethodGet || r.Method == http.MethodHead
+		lost := looks && strings.Contains(r.Header.Get("Accept"), "text/html") // a person, and not a shop's program
+		var pages http.Handler
+		if paths[call] && (looks || !calls[call]) {
+			pages = s.Pages
+		}
+		leave, ok := doors.admit(o, r, call, pages)
 		if !ok {
 			return
 		}
 		defer leave()
-		looks := r.Method == http.MethodGet || r.Method == http.MethodHead
-		lost := looks && strings.Contains(r.Header.Get("Accept"), "text/html") // a person, and not a shop's program
 		switch {
-		case s.Pages != nil && paths[call] && (looks || !calls[call]):
-			s.Pages.ServeHTTP(o, r)
+		case pages != nil:
+			pages.ServeHTTP(o, r)
 		case calls[call]:
 			s.API.ServeHTTP(o, r)
 		case s.Others[call] != nil:
@@ -139,10 +143,31 @@ func NotFound(w http.ResponseWriter, r *http.Request, calls []string) {
 	Fail(w, http.StatusNotFound, holdfast.Fail(holdfast.CodeNotFound, "No such call: "+r.URL.Path, "The calls are "+strings.Join(calls, ", ")+"."))
 }
 
-// Shed turns a request away that there is no room for.
-func Shed(w http.ResponseWriter) {
+// shed turns a request away that there is no room for.
+func shed(w http.ResponseWriter, r *http.Request, pages http.Handler) {
 	info := holdfast.CodeTooManyRequests.Info()
-	Fail(w, http.StatusServiceUnavailable, holdfast.Fail(info.Code, info.Message, info.Next+"."))
+	turnAway(w, r, pages, http.StatusServiceUnavailable, holdfast.Fail(info.Code, info.Message, info.Next+"."))
+}
+
+// turnAway answers a request that is not let in: a shop's program in the API's words, a payer with a page.
+func turnAway(w http.ResponseWriter, r *http.Request, pages http.Handler, status int, f holdfast.Failure) {
+	if pages == nil {
+		Fail(w, status, f)
+		return
+	}
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	pages.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), turnedAwayKey{}, status)))
+}
+
+type turnedAwayKey struct{}
+
+// TurnedAway is the HTTP status with which a page is to say that nobody can be let in now, and do nothing
+// else; 0: the request is let in.
+func TurnedAway(r *http.Request) int {
+	status, _ := r.Context().Value(turnedAwayKey{}).(int)
+	return status
 }
 
 // Fail writes a failed call's envelope with an HTTP status.

@@ -377,11 +377,11 @@ func TestPayInTheBrowser(t *testing.T) {
 		}
 	}
 	trips = append(trips, trip{"uz", "uzcard", desktop}, trip{"oz", "humo", desktop.inTheDark()}, trip{"ru", "visa", desktop.withoutScript()}, trip{"en", "mastercard", desktop.inTheDark()})
-	w := newWorld(t)
 	for i, c := range trips {
 		language, d := c.language, c.device
 		t.Run(language+"/"+c.scheme+"/"+d.name, func(t *testing.T) {
-			w.t = t
+			t.Parallel()
+			w := newWorld(t)
 			texts := text.For(language)
 			change, status, heading := twoStage, "waiting_for_capture", "held.title"
 			if i%3 == 2 {

@@ -138,6 +138,10 @@ func New(cfg Config) http.Handler {
 	guarded := sameOrigin.Handler(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.rules(w.Header())
+		if status := web.TurnedAway(r); status != 0 {
+			s.sorry(w, r, status, "busy")
+			return
+		}
 		r.Body = http.MaxBytesReader(w, r.Body, formBytes)
 		guarded.ServeHTTP(w, r)
 	})

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"holdfast/internal/payment"
+	"holdfast/internal/web"
 	"holdfast/internal/web/text"
 )
 
@@ -262,6 +263,39 @@ func TestUnknownTakesAsLong(t *testing.T) {
 	t.Logf("known: %.0f allocations, median %v; unknown: %.0f, %v", a, took[0][len(took[0])/2], b, took[1][len(took[1])/2])
 	if b < a || b > 1.5*a {
 		t.Errorf("for a known payment %.0f allocations are made, for an unknown one %.0f", a, b)
+	}
+}
+
+// Who is turned away at the door, because his network guesses, is told so by a page in his language, and
+// let in again later; a shop's program is told in the API's words.
+func TestTurnedAway(t *testing.T) {
+	w := newWorld(t)
+	log := slog.New(slog.DiscardHandler)
+	site := web.Site{
+		API: http.NotFoundHandler(), Calls: []string{"pay"}, Log: log,
+		Pages: New(Config{Gateway: w.gateway, Store: w.store, BaseURL: w.url, Log: log}), Paths: Paths,
+	}.Handler()
+	known := "/pay/" + w.prepare("en").ID.String() + "?language=ru"
+	if got := record(site, "GET", known); got.Code != http.StatusOK {
+		t.Fatalf("before any guess: %d", got.Code)
+	}
+	for range web.Guesses {
+		if got := record(site, "GET", "/pay/01a0b6d4-0000-7000-8000-000000000000"); got.Code != http.StatusNotFound {
+			t.Fatalf("a guess: %d", got.Code)
+		}
+	}
+	for _, language := range text.Languages {
+		got := record(site, "GET", strings.Replace(known, "=ru", "="+language, 1))
+		if got.Code != http.StatusTooManyRequests || got.Header().Get("Retry-After") == "" || got.Header().Get("Content-Security-Policy") != policy {
+			t.Errorf("%s: answered %d with %v", language, got.Code, got.Header())
+		}
+		if !strings.Contains(got.Body.String(), text.For(language).Get("busy.title")) {
+			t.Errorf("%s: it says\n%s", language, got.Body)
+		}
+		checkStructure(t, got.Body.String())
+	}
+	if got := record(site, "POST", known); got.Code != http.StatusTooManyRequests || !strings.HasPrefix(got.Body.String(), `{"error":124,`) {
+		t.Errorf("a shop's program is told %d %s", got.Code, got.Body)
 	}
 }
 
