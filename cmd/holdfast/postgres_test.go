@@ -84,7 +84,7 @@ func TestCopyToPostgreSQL(t *testing.T) {
 		t.Errorf("in the file:\n%s\nin the copy:\n%s", list, copied)
 	}
 	said, _ = command(t, 0, "shop", "create", "--name", "After", "--data", dir, "--db", db, "--json") // it goes on there
-	if !strings.Contains(said, `"shop_id":4`) {
+	if !strings.Contains(said, `"shop_id":3`) {
 		t.Error(said)
 	}
 	for _, c := range []struct{ from, to, want string }{
