@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"holdfast/internal/gateway"
+	"holdfast/internal/postgrestest"
 	"holdfast/internal/store"
 )
 
@@ -20,13 +21,19 @@ type opener func(cfg store.Config, first *store.Store) (*store.Store, error)
 type engine struct {
 	name     string
 	open     opener
+	database func(testing.TB) (dsn string) // a new one of PostgreSQL; nil: a file
 	gateways int
 }
 
 var engines = []engine{
-	{"SQLite", openSQLite, 1},
-	{"SQLite, two gateways", openSQLite, 2},
+	{"SQLite", openSQLite, nil, 1},
+	{"SQLite, two gateways", openSQLite, nil, 2},
+	{"PostgreSQL", openPostgreSQL, postgrestest.Database, 1},
+	{"PostgreSQL, two gateways", openPostgreSQL, postgrestest.Database, 2},
 }
+
+// openPostgreSQL: each gateway has a store of its own on the database.
+func openPostgreSQL(cfg store.Config, _ *store.Store) (*store.Store, error) { return store.Open(cfg) }
 
 // openSQLite: one process serves from a SQLite file, so its gateways share the store. They share nothing
 // else, and neither knows what the other asks.

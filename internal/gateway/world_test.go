@@ -57,6 +57,8 @@ type world struct {
 	others  []other // further gateways on the same database
 	shop    merchant.Shop
 
+	db string // a database of PostgreSQL; "": a file in dir
+
 	mu   sync.Mutex
 	now  time.Time
 	at   func(gateway.Point, payment.ID) // at each named point, where a test wants to know
@@ -75,6 +77,9 @@ func newWorldOn(t testing.TB, e engine, answer ...time.Duration) *world {
 	w := &world{t: t, dir: t.TempDir(), now: t0, open: e.open, others: make([]other, e.gateways-1), shop: merchant.Shop{ID: 1, Settings: merchant.Settings{
 		Tariff: merchant.Tariff{ID: 3, Fee: merchant.Fee{Rate: 20_000}},
 	}}}
+	if e.database != nil {
+		w.db = e.database(t)
+	}
 	w.sim = sim.New(sim.Config{Now: w.clock, Seed: 7, SlowAnswer: 2 * time.Second})
 	server := httptest.NewServer(http.HandlerFunc(w.serve))
 	transport := &http.Transport{MaxIdleConnsPerHost: 100}
@@ -112,7 +117,7 @@ func (w *world) start() {
 
 func (w *world) serveFrom(first *store.Store) (*store.Store, *gateway.Gateway) {
 	w.t.Helper()
-	s, err := w.open(store.Config{Dir: w.dir, Serve: true, Now: w.clock, Log: slog.New(slog.DiscardHandler)}, first)
+	s, err := w.open(store.Config{Dir: w.dir, DB: w.db, Serve: true, Now: w.clock, Log: slog.New(slog.DiscardHandler)}, first)
 	if err != nil {
 		w.t.Fatal(err)
 	}
