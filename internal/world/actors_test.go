@@ -127,7 +127,7 @@ func (w *world) named(id payment.ID) *pay {
 func (w *world) someMoment() time.Time {
 	var moments []time.Time
 	add := func(t time.Time) {
-		if t.After(w.now) {
+		if t.After(w.now()) {
 			moments = append(moments, t)
 		}
 	}
@@ -141,12 +141,12 @@ func (w *world) someMoment() time.Time {
 			}
 		}
 	}
-	soon := w.now.Add(pick(w, time.Second, 5*time.Second, 31*time.Second, time.Minute, 3*time.Minute))
+	soon := w.now().Add(pick(w, time.Second, 5*time.Second, 31*time.Second, time.Minute, 3*time.Minute))
 	if len(moments) == 0 || w.maybe(2) {
 		return soon
 	}
 	at := pick(w, moments...).Add(pick(w, -time.Microsecond, 0, 0, time.Microsecond, time.Second))
-	if !at.After(w.now) {
+	if !at.After(w.now()) {
 		return soon
 	}
 	return at
@@ -239,7 +239,7 @@ func (w *world) prepare() {
 		w.pays = append(w.pays, p)
 		w.figures.Payments++
 	}
-	w.arrive(w.now.Add(time.Millisecond)) // ids of one millisecond have no order, and recovery goes by them
+	w.arrive(w.now().Add(time.Millisecond)) // ids of one millisecond have no order, and recovery goes by them
 	ttl := pick(w, 5*time.Minute, 15*time.Minute, 15*time.Minute, time.Hour)
 	what := fmt.Sprintf("prepare %d from shop %d, %s %s, auto_capture %v", p.terms.Amount.Minor, p.shop.ID, p.card.Scheme, p.card.Behaviour, p.terms.AutoCapture)
 	created := false
@@ -395,7 +395,7 @@ func (w *world) waits(id payment.ID, c payment.Command) bool {
 	if err != nil {
 		return true
 	}
-	_, err = payment.Begin(p, c, w.now)
+	_, err = payment.Begin(p, c, w.now())
 	var refused *payment.Error
 	return w.isAsked(id) && errors.As(err, &refused) && refused.Reason == payment.UnderWay
 }

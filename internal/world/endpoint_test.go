@@ -72,7 +72,7 @@ func (w *world) notified(r *http.Request) (status int, answer string) {
 	if err != nil {
 		return 0, ""
 	}
-	told, err := holdfast.VerifyNotificationAt(shopKey, body, r.Header, w.now)
+	told, err := holdfast.VerifyNotificationAt(shopKey, body, r.Header, w.now())
 	if err != nil {
 		w.wrong("a notification does not verify: %v", err)
 		return 500, ""
@@ -129,7 +129,7 @@ func (w *world) notified(r *http.Request) (status int, answer string) {
 		status = 0
 	case "hang":
 		w.depth++
-		w.pass(w.now.Add(10 * time.Second))
+		w.pass(w.now().Add(10 * time.Second))
 		w.depth--
 		status = 0
 	case "redirect":

@@ -73,7 +73,11 @@ var rules = []rule{
 		{"internal/payment/begin.go", `	if stands := p.Decision; stands != nil {
 `, `	if stands := p.Decision; stands != nil && (p.State.Terminal() || !broken("decision")) {
 `},
-		// The second line of defence would see it too.
+		// Two further lines of defence would see it too: while one decision is carried out the payment is busy, and
+		// a change is checked once more.
+		{"internal/payment/begin.go", `	case p.Open != nil:
+		return Change{}, p.busy() // after a restore`, `	case p.Open != nil && !broken("decision"):
+		return Change{}, p.busy() // after a restore`},
 		{"internal/payment/check.go", `	case was.Decision != nil && (d == nil || *d != *was.Decision):
 `, `	case !broken("decision") && was.Decision != nil && (d == nil || *d != *was.Decision):
 `},

@@ -69,7 +69,7 @@ func (w *world) one() {
 // overdue reports that something should have been done long ago, so that a process that lives would have.
 func (w *world) overdue() bool {
 	next := w.nextDue()
-	return !next.IsZero() && w.now.Sub(next) > 30*time.Second
+	return !next.IsZero() && w.now().Sub(next) > 30*time.Second
 }
 
 // rest lets nothing more happen and nothing more go wrong, until everything has come to its end: nothing is
@@ -103,7 +103,7 @@ func (w *world) rest() {
 			w.atRest()
 			return
 		}
-		w.arrive(maxTime(next, w.now.Add(time.Millisecond)))
+		w.arrive(maxTime(next, w.now().Add(time.Millisecond)))
 	}
 	w.wrong("it does not come to rest")
 }

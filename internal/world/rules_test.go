@@ -28,7 +28,7 @@ func (w *world) check() {
 	list := w.list()
 	for i := range list {
 		now := &list[i]
-		late := w.now.Sub(now.HoldDeadline)
+		late := w.now().Sub(now.HoldDeadline)
 		if now.State == payment.Held && now.Decision == nil && late > time.Minute {
 			w.wrong("invariant 9: %s is held undecided, %s after its deadline", w.name(now.ID), late)
 		}

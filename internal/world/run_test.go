@@ -152,7 +152,7 @@ func TestReplay(t *testing.T) {
 			t.Fatalf("seed %d has %d lines and then %d", seed+1, len(a), len(b))
 		}
 	}
-	if lines < 50*seeds {
+	if lines < 30*seeds {
 		t.Errorf("%d seeds have %d lines: that is no world", seeds, lines)
 	}
 }

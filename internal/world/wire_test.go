@@ -82,7 +82,7 @@ func (n *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	method, centre := methodOf(r, body)
 	question := w.asking[len(w.asking)-1]
 	over := question.over
-	if !w.now.Before(over) {
+	if !w.now().Before(over) {
 		return nil, context.DeadlineExceeded
 	}
 	if w.depth < maxDepth && !w.calm && w.maybe(14) {
@@ -95,7 +95,7 @@ func (n *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 		if w.maybe(2) {
 			fault = pick(w, centreFaults[centre]...)
 		}
-		if fault == "not_found_once" && !question.shown.IsZero() && !w.now.Before(question.shown) {
+		if fault == "not_found_once" && !question.shown.IsZero() && !w.now().Before(question.shown) {
 			fault = "http_502" // no centre says that of what it has had so long
 		}
 		w.figures.Faults++
@@ -104,7 +104,7 @@ func (n *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	if p.dead {
 		return nil, errDead
 	}
-	if !w.now.Before(over) {
+	if !w.now().Before(over) {
 		return nil, context.DeadlineExceeded
 	}
 	switch fault {
@@ -112,7 +112,7 @@ func (n *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	case requestLost:
 		return nil, errors.New("dial: connection refused after the first byte")
 	case requestLate:
-		w.late = append(w.late, lateCall{w.now.Add(time.Duration(1+w.rand.IntN(60)) * time.Second), method, r, body})
+		w.late = append(w.late, lateCall{w.now().Add(time.Duration(1+w.rand.IntN(60)) * time.Second), method, r, body})
 		return nil, context.DeadlineExceeded
 	case answerLost, connReset, timeOut, lateAnswer:
 	default:
@@ -151,7 +151,7 @@ func (n *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	if p.dead {
 		return nil, errDead
 	}
-	if !w.now.Before(over) {
+	if !w.now().Before(over) {
 		return nil, context.DeadlineExceeded
 	}
 	if res == nil {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -158,8 +159,8 @@ type world struct {
 	trace  bytes.Buffer
 	broken []string // what was found wrong; the first ends the play
 
-	now    time.Time
-	skew   time.Duration // how far the centres' clock is from ours
+	moment *atomic.Pointer[time.Time] // of the one clock; a notifier whose call has broken off may still look at it
+	skew   time.Duration              // how far the centres' clock is from ours
 	centre *sim.Sim
 	late   []lateCall // requests that will arrive when nobody waits for them any more
 	calm   bool       // nothing goes wrong any more
@@ -224,14 +225,16 @@ type process struct {
 }
 
 func newWorld(g *ground, seed uint64) (*world, error) {
-	w := &world{ground: g, seed: seed, rand: rand.New(rand.NewPCG(seed, 0x686f6c6466617374)), now: t0}
+	w := &world{ground: g, seed: seed, rand: rand.New(rand.NewPCG(seed, 0x686f6c6466617374)), moment: new(atomic.Pointer[time.Time])}
+	start := t0
+	w.moment.Store(&start)
 	w.dir = filepath.Join(g.dir, fmt.Sprint("seed-", seed))
 	if err := os.Mkdir(w.dir, 0o700); err != nil {
 		return nil, err
 	}
 	w.skew = time.Duration(w.rand.IntN(41)-20) * time.Second
 	w.centre = sim.New(sim.Config{
-		Now: func() time.Time { return w.now.Add(w.skew) }, Seed: seed + 1, BaseURL: simURL,
+		Now: func() time.Time { return w.now().Add(w.skew) }, Seed: seed + 1, BaseURL: simURL,
 	})
 	place := w.place()
 	if err := g.engine.copy(g.template, place); err != nil {
@@ -260,7 +263,7 @@ func (w *world) place() string {
 
 // say adds a line to the trace. It holds nothing that differs from run to run: no random id, no real time.
 func (w *world) say(format string, args ...any) {
-	fmt.Fprintf(&w.trace, "%12s %s", w.now.Sub(t0), strings.Repeat("  ", w.depth))
+	fmt.Fprintf(&w.trace, "%12s %s", w.now().Sub(t0), strings.Repeat("  ", w.depth))
 	fmt.Fprintf(&w.trace, format, args...)
 	w.trace.WriteByte('\n')
 }
@@ -277,13 +280,16 @@ func (w *world) maybe(n int) bool { return w.rand.IntN(n) == 0 }
 
 func pick[T any](w *world, of ...T) T { return of[w.rand.IntN(len(of))] }
 
+// now is what all clocks say, but for the centres'.
+func (w *world) now() time.Time { return *w.moment.Load() }
+
 // start opens the store at a place and makes a gateway on it.
 func (w *world) start(place string) error {
 	p := &process{w: w, place: place}
 	var err error
 	quiet := slog.New(slog.DiscardHandler)
 	p.store, err = w.engine.open(store.Config{
-		Dir: place, Serve: true, Now: func() time.Time { return w.now }, Log: quiet, Readers: 1,
+		Dir: place, Serve: true, Now: w.now, Log: quiet, Readers: 1,
 		At: func(point store.Point) { p.reached(string(point)) },
 	})
 	if err != nil {
@@ -305,7 +311,7 @@ func (w *world) start(place string) error {
 // connect makes the connectors of a process.
 func (w *world) connect(p *process) (gateway.Centres, error) {
 	client := &http.Client{Transport: &wire{w, p}}
-	now := func() time.Time { return w.now }
+	now := w.now
 	uzcard, err := svgate.New(svgate.Config{
 		Endpoint: simURL + "/svgate", Login: simKey, Password: simKey, MerchantID: "90050017182", TerminalID: "91419475", Port: 16050,
 		HTTP: client, Shown: shown, Now: now,
@@ -353,7 +359,7 @@ func (c watched) Ask(ctx context.Context, q processor.Question) payment.Answer {
 			w.wrong("invariant 6: the centre is asked to %s the %s of %s, and that is not on the disk", q.Operation.Ask, q.Operation.Kind, w.name(q.Payment))
 		}
 	}
-	question := asked{payment: q.Payment, over: w.now.Add(c.Capabilities().Answer)}
+	question := asked{payment: q.Payment, over: w.now().Add(c.Capabilities().Answer)}
 	if window := c.Capabilities().Shown[q.Operation.Kind]; window > 0 {
 		question.shown = q.Operation.SentAt.Add(window)
 	}
@@ -399,7 +405,7 @@ func (p *process) reached(point string) {
 func (w *world) alive() {
 	for w.process.dead && len(w.broken) == 0 {
 		if w.maybe(4) {
-			w.pass(w.now.Add(w.downtime())) // nobody keeps any deadline meanwhile
+			w.pass(w.now().Add(w.downtime())) // nobody keeps any deadline meanwhile
 		}
 		w.restart()
 	}
@@ -480,16 +486,16 @@ func (w *world) arrive(to time.Time) {
 		}
 		call := w.late[first]
 		w.late = slices.Delete(w.late, first, first+1)
-		if call.at.After(w.now) {
-			w.now = call.at
+		if call.at.After(w.now()) {
+			w.moment.Store(&call.at)
 		}
 		w.say("%s arrives late", call.method)
 		if res := w.deliver(call.request, call.body); res != nil {
 			res.Body.Close()
 		}
 	}
-	if to.After(w.now) {
-		w.now = to
+	if to.After(w.now()) {
+		w.moment.Store(&to)
 	}
 }
 
