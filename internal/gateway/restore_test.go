@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -156,13 +157,20 @@ func TestRestoredBackupIsReconciled(t *testing.T) {
 	w.later(3 * time.Minute)
 	w.restore(file)
 	w.later(3 * time.Minute)
+	var mu sync.Mutex // many payments are reconciled at once
 	asked := make(map[string]bool)
-	w.watch(nil, func(method string) { asked[method] = true })
+	w.watch(nil, func(method string) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked[method] = true
+	})
 	if _, err := w.gateway.Recover(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	w.reconcile()
 	w.watch(nil, nil)
+	mu.Lock()
+	defer mu.Unlock()
 	for method := range asked {
 		if !slices.Contains([]string{"trans.ext", "hold.get.id", "hold.get.cardId"}, method) {
 			t.Errorf("%s was called while the backup was reconciled", method)
