@@ -197,7 +197,10 @@ func (e *sqliteEngine) read(ctx context.Context, f func(querier) error) (err err
 		return err
 	}
 	defer e.readers.Put(conn)
-	return f(sqliteConn{conn})
+	if err = f(sqliteConn{conn}); err != nil && ctx.Err() != nil {
+		err = errors.Join(ctx.Err(), err) // SQLite only says that it was interrupted
+	}
+	return err
 }
 
 func (e *sqliteEngine) snapshot(ctx context.Context, f func(querier) error) error {
