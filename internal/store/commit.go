@@ -228,9 +228,7 @@ func (c *committer) sync() {
 		}
 		if err != nil {
 			for _, j := range b.jobs {
-				if !errors.As(j.err, new(refused)) {
-					j.err = err
-				}
+				j.err = err // a refusal too: it may rest on what is not on the disk
 			}
 		}
 		c.reach.Lock()

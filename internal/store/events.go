@@ -60,6 +60,10 @@ const (
 // top is claimed later, as everything else is.
 const freshRoom = 4096
 
+// onTheWay is how many may be handed over by batches that do not stand in the queue yet: one is being written, one
+// waits for the disk, one is synced, and a change makes two events at most.
+const onTheWay = 3 * 2 * maxBatch
+
 // Fresh hands over events as they are made, already claimed for the time of lease: the attempt is on
 // the disk with the event itself. Whoever takes them sends them, those of one payment one after
 // another, or gives them back with PutBack.
@@ -85,7 +89,7 @@ func (s *Store) eventRow(w writing, j *job, e *payment.Event) ([]any, error) {
 	switch lease := time.Duration(s.lease.Load()); {
 	case p.Terms.NotifyURL == "":
 		nextAt, outcome = nil, outcomeNowhere
-	case lease > 0 && len(s.fresh) < freshRoom-maxBatch:
+	case lease > 0 && len(s.fresh) < freshRoom-onTheWay:
 		waits, err := s.earlierWaits(w, j.row, e)
 		if err != nil {
 			return nil, err

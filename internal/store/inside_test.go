@@ -77,3 +77,32 @@ func TestFailureOfTheDiskEndsEverything(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A log that is begun anew must have its header on the disk before what follows, or a loss of power could leave the old
+// header with the first old frames behind it. No test can cut the power; SQLite syncs the header wherever
+// synchronous is not OFF (0), and leaves each commit to us at NORMAL (1).
+func TestHeaderOfTheLogIsSynced(t *testing.T) {
+	defer CapLog(1)()
+	s, err := Open(Config{Dir: t.TempDir(), Serve: true, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	e := s.engine.(*sqliteEngine)
+	for range 2 { // before the log is begun anew by us, and after
+		e.gate.Lock()
+		err := query(e.writer, "PRAGMA synchronous", nil, func(r record) error {
+			if r.int(0) != 1 {
+				t.Errorf("synchronous is %d, want 1 (NORMAL)", r.int(0))
+			}
+			return nil
+		})
+		e.gate.Unlock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.restartLog(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -68,9 +68,11 @@ func openWriter(path string) (*sqlite.Conn, error) {
 		return nil, explain(err, path)
 	}
 	// Money is acknowledged only when it is on the disk, and sync sees to that: not SQLite within COMMIT,
-	// where it would keep the next batch waiting. Checkpoints are made by a connection of their own, so that
-	// no caller waits for one.
-	if err := set(conn, "synchronous = OFF", "wal_autocheckpoint = 0", "cache_size = -16384", "temp_store = MEMORY"); err != nil {
+	// where it would keep the next batch waiting. What else must be synced, NORMAL does: the log and the file in a
+	// checkpoint, and the log's header when the log is begun anew. Without that last one (OFF) a loss of power
+	// could leave the old header with the first old frames behind it, and they would be taken for news. Checkpoints are
+	// made by a connection of their own, so that no caller waits for one.
+	if err := set(conn, "synchronous = NORMAL", "wal_autocheckpoint = 0", "cache_size = -16384", "temp_store = MEMORY"); err != nil {
 		return nil, errors.Join(explain(err, path), conn.Close())
 	}
 	conn.SetBusyTimeout(busyTimeout)
@@ -103,7 +105,7 @@ func (e *sqliteEngine) close() error {
 		logErr = e.log.Close()
 	}
 	// The writer goes last: SQLite then moves all of its log into the file, which readers may not.
-	return errors.Join(logErr, e.readers.Close(), set(e.writer, "synchronous = FULL"), e.writer.Close())
+	return errors.Join(logErr, e.readers.Close(), e.writer.Close())
 }
 
 // sync writes the log to the disk. Transactions stand in it one behind the other, each with a checksum
@@ -431,6 +433,7 @@ func setMeta(conn *sqlite.Conn, name, value string) error {
 const (
 	checkpointEvery = 200 * time.Millisecond
 	restartTimeout  = 50 * time.Millisecond // how long commits wait at most for readers of a log that is to be begun anew
+	restartPause    = 2 * time.Second       // until that is tried again: a backup may read for long
 )
 
 // walCap is the bytes past which the log is begun anew. Only a test changes it.
@@ -450,6 +453,7 @@ func (e *sqliteEngine) checkpoint(ctx context.Context, log *slog.Logger) {
 	tick := time.NewTicker(checkpointEvery)
 	defer tick.Stop()
 	var seen int64
+	var restartAt time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -467,9 +471,12 @@ func (e *sqliteEngine) checkpoint(ctx context.Context, log *slog.Logger) {
 			}
 		}
 		seen = info.ModTime().UnixNano()
-		length, err := moveLog(conn, "PASSIVE")
-		if err == nil && length > walCap {
-			err = e.restartLog()
+		length, _, err := moveLog(conn, "PASSIVE")
+		if err == nil && length > walCap && !time.Now().Before(restartAt) {
+			var done bool
+			if done, err = e.restartLog(); !done {
+				restartAt = time.Now().Add(restartPause)
+			}
 		}
 		if err != nil && sqlite.ErrCode(err).ToPrimary() != sqlite.ResultBusy {
 			log.Warn("checkpoint", "error", err)
@@ -482,29 +489,26 @@ func (e *sqliteEngine) checkpoint(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// restartLog is the writer's own, for then it knows that what it remembers of the file still holds.
-func (e *sqliteEngine) restartLog() error {
+// restartLog is the writer's own, for then it knows that what it remembers of the file still holds. done is false where
+// a reader still needs the old log.
+func (e *sqliteEngine) restartLog() (done bool, err error) {
 	e.gate.Lock()
 	defer e.gate.Unlock()
 	e.writer.SetBusyTimeout(restartTimeout)
 	defer e.writer.SetBusyTimeout(busyTimeout)
-	// Here SQLite itself must sync: the log before its pages go into the file, and the file before the log
-	// is written over.
-	if err := set(e.writer, "synchronous = FULL"); err != nil {
-		return err
-	}
-	_, err := moveLog(e.writer, "RESTART")
-	return errors.Join(err, set(e.writer, "synchronous = OFF"))
+	_, busy, err := moveLog(e.writer, "RESTART")
+	return !busy, err
 }
 
-// moveLog moves pages from the log into the file and returns the log's length in bytes.
-func moveLog(conn *sqlite.Conn, mode string) (length int64, err error) {
+// moveLog moves pages from the log into the file and returns the log's length in bytes, and whether others were
+// in the way.
+func moveLog(conn *sqlite.Conn, mode string) (length int64, busy bool, err error) {
 	const pageBytes = 4096
 	err = query(conn, "PRAGMA wal_checkpoint("+mode+")", nil, func(row record) error {
-		length = row.int(1) * pageBytes
+		busy, length = row.int(0) != 0, row.int(1)*pageBytes
 		return nil
 	})
-	return length, err
+	return length, busy, err
 }
 
 // query runs one statement, prepared once per connection, and calls row for each row of its result.
