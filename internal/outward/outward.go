@@ -38,11 +38,13 @@ type Transport struct {
 	TLS *tls.Config
 	// MostIdle is how many connections to one server are kept while nobody uses them; default 256.
 	MostIdle int
-	// IdleFor is how long a connection that nobody uses is kept; default 30 s, before most servers close it.
+	// IdleFor is how long a connection that nobody uses is kept, up to twice that; default 30 s, before most
+	// servers close it.
 	IdleFor time.Duration
 
-	mu   sync.Mutex
-	idle map[string][]*conn // by "https://host:port"; the one used last is the last
+	mu       sync.Mutex
+	idle     map[string][]*conn // by "https://host:port"; the one used last is the last
+	sweeping bool               // sweep will come
 }
 
 const (
@@ -214,16 +216,14 @@ func (t *Transport) take(server string) *conn {
 
 // keep keeps a connection for the next call.
 func (t *Transport) keep(c *conn) {
-	now := time.Now()
-	c.idleAt = now
-	oldest := now.Add(-orElse(t.IdleFor, idleFor))
+	c.idleAt = time.Now()
 	var shut []*conn
 	t.mu.Lock()
 	if t.idle == nil {
 		t.idle = make(map[string][]*conn)
 	}
 	list := t.idle[c.server]
-	for len(list) > 0 && (list[0].idleAt.Before(oldest) || len(list) >= orElse(t.MostIdle, mostIdle)) {
+	if len(list) >= orElse(t.MostIdle, mostIdle) {
 		shut, list = append(shut, list[0]), list[1:]
 	}
 	if len(list) == 0 && len(t.idle) >= keptServers {
@@ -234,6 +234,34 @@ func (t *Transport) keep(c *conn) {
 		}
 	}
 	t.idle[c.server] = append(list, c)
+	if !t.sweeping {
+		t.sweeping = true
+		time.AfterFunc(orElse(t.IdleFor, idleFor), t.sweep)
+	}
+	t.mu.Unlock()
+	for _, c := range shut {
+		c.Close()
+	}
+}
+
+// sweep closes what nobody has used for long, and comes again as long as anything is kept: a server that is never
+// called again costs no connection for ever.
+func (t *Transport) sweep() {
+	keep := orElse(t.IdleFor, idleFor)
+	oldest := time.Now().Add(-keep)
+	var shut []*conn
+	t.mu.Lock()
+	for server, list := range t.idle {
+		for len(list) > 0 && !list[0].idleAt.After(oldest) {
+			shut, list = append(shut, list[0]), list[1:]
+		}
+		if t.idle[server] = list; len(list) == 0 {
+			delete(t.idle, server)
+		}
+	}
+	if t.sweeping = len(t.idle) > 0; t.sweeping {
+		time.AfterFunc(keep, t.sweep)
+	}
 	t.mu.Unlock()
 	for _, c := range shut {
 		c.Close()

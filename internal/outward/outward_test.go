@@ -133,6 +133,28 @@ func TestConnectionClosedWhileIdle(t *testing.T) {
 	}
 }
 
+// A connection that nobody uses is closed, also when its server is never called again.
+func TestIdleConnectionsEnd(t *testing.T) {
+	closed := make(chan struct{}, 1)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(echo))
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateClosed {
+			closed <- struct{}{}
+		}
+	}
+	s.Start()
+	defer s.Close()
+	tr := &outward.Transport{IdleFor: 20 * time.Millisecond}
+	if _, _, err := call(t, tr, s.URL, "x"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+		t.Error("it is kept for ever")
+	}
+}
+
 // A request is sent once, also when the connection breaks before the answer.
 func TestNothingIsSentTwice(t *testing.T) {
 	var seen atomic.Int64
