@@ -530,6 +530,9 @@ func (k *call) find(judge func(*status) payment.Answer) payment.Answer {
 	}
 	s, t := k.status()
 	switch {
+	case t != nil && t.code == codeNotFound && k.order != "":
+		// It has named the order before. Whichever of its two words is wrong, this one proves nothing.
+		return k.unknown("no such order, and it was " + k.order)
 	case t != nil && t.code == codeNotFound && ordering:
 		return k.neverSeen("no such order")
 	case t != nil:
