@@ -73,7 +73,7 @@ func TestOverload(t *testing.T) {
 	s := newStage(t)
 	s.kill()
 	var hasty createdShop
-	err := onServingStore(s.dir, func(st *store.Store, v *vault.Vault) (err error) {
+	err := s.data().onServingStore(func(st *store.Store, v *vault.Vault) (err error) {
 		hasty, err = createShop(t.Context(), st, v, "Hasty", &settingFlags{Fee: []string{"2%"}, Hold: []string{"5s"}})
 		return err
 	})
@@ -235,7 +235,7 @@ func (s *stage) stored(uuid string) (p payment.Payment) {
 	s.t.Helper()
 	id, err := payment.ParseID(uuid)
 	if err == nil {
-		err = onStore(s.dir, func(st *store.Store, _ *vault.Vault) (err error) {
+		err = s.data().onStore(func(st *store.Store, _ *vault.Vault) (err error) {
 			p, err = st.Payment(s.t.Context(), id)
 			return err
 		})
@@ -294,18 +294,7 @@ func TestStop(t *testing.T) {
 			t.Errorf("stopped after %s: in doubt %d, violations %v, books %+v", time.Since(asked), result.InDoubt, result.Violations, result.Books)
 		}
 		inDoubt += result.InDoubt
-		err := onStore(s.dir, func(st *store.Store, _ *vault.Vault) error {
-			for _, log := range logs {
-				for _, a := range log {
-					told++
-					s.checkAcknowledged(st, a)
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		told += s.checkAll(logs)
 		s.start()
 	}
 	result := s.atRest()
@@ -314,7 +303,7 @@ func TestStop(t *testing.T) {
 
 func (s *stage) audited() (result *auditResult) {
 	s.t.Helper()
-	err := onStore(s.dir, func(st *store.Store, _ *vault.Vault) (err error) {
+	err := s.data().onStore(func(st *store.Store, _ *vault.Vault) (err error) {
 		result, err = audit(s.t.Context(), st, s.sim.URL, nil)
 		return err
 	})

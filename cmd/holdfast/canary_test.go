@@ -138,7 +138,7 @@ func TestCanaries(t *testing.T) {
 	s := newStageLogging(t, "debug", logFile)
 	s.kill()
 	var hasty createdShop
-	err = onServingStore(s.dir, func(st *store.Store, v *vault.Vault) (err error) {
+	err = s.data().onServingStore(func(st *store.Store, v *vault.Vault) (err error) {
 		hasty, err = createShop(t.Context(), st, v, "Hasty", &settingFlags{Live: new(true), Fee: []string{"2%"}, Hold: []string{walkHold.String()}})
 		return err
 	})

@@ -102,7 +102,7 @@ func (c *copyCmd) Run(ctx context.Context, p program) error {
 	place := data{Data: dir, DB: c.To}
 	var before, after *auditResult
 	var counts store.Counts
-	err := onServingStore(dir, func(from *store.Store, v *vault.Vault) (err error) {
+	err := data{Data: dir}.onServingStore(func(from *store.Store, v *vault.Vault) (err error) {
 		fmt.Fprintln(p.stderr, "checking the books of", dir)
 		if before, err = audit(ctx, from, "", p.progress("looked at %d of %d payments")); err != nil {
 			return err

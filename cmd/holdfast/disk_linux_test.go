@@ -17,8 +17,6 @@ import (
 
 	"holdfast"
 	"holdfast/internal/sim"
-	"holdfast/internal/store"
-	"holdfast/internal/vault"
 )
 
 // The disk fails under the real program: the kernel itself refuses to sync, or to write, from a moment on that the test
@@ -137,19 +135,7 @@ func TestDiskFailsUnderTheProgram(t *testing.T) {
 			s.env = nil
 			s.start()
 			result := s.atRest()
-			told := 0
-			err := onStore(s.dir, func(st *store.Store, _ *vault.Vault) error {
-				for _, log := range logs {
-					for _, a := range log {
-						told++
-						s.checkAcknowledged(st, a)
-					}
-				}
-				return nil
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
+			told := s.checkAll(logs)
 			t.Logf("figures: disk: %d payments acknowledged before the disk failed, %d stored; lost %d, doubled %d", told, result.Payments, result.Books.Lost, result.Books.Doubled)
 		})
 	}

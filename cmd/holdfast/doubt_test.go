@@ -249,7 +249,7 @@ func TestBackupAndRestoreOfTheProgram(t *testing.T) {
 			t.Errorf("%s is %v, %v", name, info.Mode(), err)
 		}
 	}
-	err = onStore(s.dir, func(st *store.Store, _ *vault.Vault) error {
+	err = s.data().onStore(func(st *store.Store, _ *vault.Vault) error {
 		if r := st.Restored(); r.At.IsZero() || !r.Reconciled {
 			t.Errorf("the store says %+v", r)
 		}

@@ -365,19 +365,7 @@ func (l *load) end() (figures string) {
 	l.group.Wait()
 	s := l.gateways[0]
 	result := s.atRest()
-	told := 0
-	err := s.data().onStore(func(st *store.Store, _ *vault.Vault) error {
-		for _, log := range l.logs {
-			for _, a := range log {
-				told++
-				s.checkAcknowledged(st, a)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		l.t.Fatal(err)
-	}
+	told := s.checkAll(l.logs)
 	if told == 0 {
 		l.t.Error("no payment was acknowledged: nothing was tested")
 	}
@@ -450,6 +438,24 @@ func orDecimal(d, otherwise holdfast.Decimal) holdfast.Decimal {
 		return otherwise
 	}
 	return d
+}
+
+// checkAll looks whether all that shops were told is in the store, and returns of how many payments it was.
+func (s *stage) checkAll(logs [][]acknowledged) (told int) {
+	s.t.Helper()
+	err := s.data().onStore(func(st *store.Store, _ *vault.Vault) error {
+		for _, log := range logs {
+			for _, a := range log {
+				told++
+				s.checkAcknowledged(st, a)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return told
 }
 
 // checkAcknowledged looks whether what the shop was told is in the store.

@@ -110,15 +110,6 @@ func (d data) onServingStore(f func(*store.Store, *vault.Vault) error) error {
 	return errors.Join(f(s, v), s.Close())
 }
 
-// onStore and onServingStore are these for a store in a data directory.
-func onStore(dir string, f func(*store.Store, *vault.Vault) error) error {
-	return data{Data: dir}.onStore(f)
-}
-
-func onServingStore(dir string, f func(*store.Store, *vault.Vault) error) error {
-	return data{Data: dir}.onServingStore(f)
-}
-
 const about = `A payment gateway for two-stage payments: hold the payer's money, then confirm
 all or part of it, or let it go.
 

@@ -22,7 +22,7 @@
 //	6 declined           refused, by actionCode  the same
 //	0, 5 under way       challenged: the payer is at his bank; refused once the session is over (-2007)
 //	7, 0 with -1, -30001 unknown: the payer has done his part and the issuer has not answered
-//	no such order        never seen
+//	no such order        never seen; unknown if it has named the order before
 //
 // A capture is approved by depositedAmount, a void by orderStatus 3, a refund by the row of refunds with
 // our externalRefundId. deposit.do and reverse.do carry no reference of ours, so each is looked up before
