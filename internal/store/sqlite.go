@@ -62,6 +62,10 @@ func openSQLite(path string, readers int, changed func(), log *slog.Logger) (e *
 	return e, numberKey, nil
 }
 
+// pageCache is 4 MiB of pages for each connection: what payments under way touch. The rest is a read from the system's
+// own cache away, and memory that is used again at once is faster than more of it (docs/performance.md, "Levers").
+const pageCache = "cache_size = -4096"
+
 func openWriter(path string) (*sqlite.Conn, error) {
 	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate|sqlite.OpenWAL)
 	if err != nil {
@@ -72,7 +76,7 @@ func openWriter(path string) (*sqlite.Conn, error) {
 	// checkpoint, and the log's header when the log is begun anew. Without that last one (OFF) a loss of power
 	// could leave the old header with the first old frames behind it, and they would be taken for news. Checkpoints are
 	// made by a connection of their own, so that no caller waits for one.
-	if err := set(conn, "synchronous = NORMAL", "wal_autocheckpoint = 0", "cache_size = -16384", "temp_store = MEMORY"); err != nil {
+	if err := set(conn, "synchronous = NORMAL", "wal_autocheckpoint = 0", pageCache, "temp_store = MEMORY"); err != nil {
 		return nil, errors.Join(explain(err, path), conn.Close())
 	}
 	conn.SetBusyTimeout(busyTimeout)
@@ -88,7 +92,7 @@ func openReaders(path string, count int) (*sqlitex.Pool, error) {
 		PoolSize: count,
 		PrepareConn: func(conn *sqlite.Conn) error {
 			conn.SetBusyTimeout(busyTimeout)
-			return set(conn, "query_only = ON", "cache_size = -16384")
+			return set(conn, "query_only = ON", pageCache)
 		},
 	})
 	if err != nil {
@@ -436,8 +440,9 @@ const (
 	restartPause    = 2 * time.Second       // until that is tried again: a backup may read for long
 )
 
-// walCap is the bytes past which the log is begun anew. Only a test changes it.
-var walCap int64 = 64 << 20
+// walCap is the bytes past which the log is begun anew: small, so that it stays in the processor's reach. Only a test
+// changes it.
+var walCap int64 = 16 << 20
 
 // checkpoint moves committed pages from the log into the file, in the background, until ctx ends.
 // Under load it never catches up, and the log grows; past walCap the writer begins it anew, and nobody
