@@ -133,13 +133,8 @@ func (s *Store) copyTo(ctx context.Context, name string, progress func(done, of 
 	if !ok {
 		return errors.New("only a store in a file can be copied: use the database's own backup")
 	}
-	from, err := e.readers.Take(ctx)
-	if err != nil {
-		return err
-	}
-	defer e.readers.Put(from)
 	taken := s.Now()
-	if err := s.snapshotOf(ctx, from, to, progress); err != nil {
+	if err := e.borrow(ctx, func(from *sqlite.Conn) error { return s.snapshotOf(ctx, from, to, progress) }); err != nil {
 		return err
 	}
 	// A backup is one file, without a log beside it.

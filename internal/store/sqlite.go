@@ -197,16 +197,23 @@ func (e *sqliteEngine) lookForeign() error {
 	})
 }
 
-func (e *sqliteEngine) read(ctx context.Context, f func(querier) error) (err error) {
+func (e *sqliteEngine) read(ctx context.Context, f func(querier) error) error {
+	return e.borrow(ctx, func(conn *sqlite.Conn) error { return f(sqliteConn{conn}) })
+}
+
+// borrow runs f on a reader's connection.
+func (e *sqliteEngine) borrow(ctx context.Context, f func(*sqlite.Conn) error) (err error) {
+	defer func() {
+		if err != nil && ctx.Err() != nil {
+			err = errors.Join(ctx.Err(), err) // SQLite only says that it was interrupted
+		}
+	}()
 	conn, err := e.readers.Take(ctx)
 	if err != nil {
 		return err
 	}
 	defer e.readers.Put(conn)
-	if err = f(sqliteConn{conn}); err != nil && ctx.Err() != nil {
-		err = errors.Join(ctx.Err(), err) // SQLite only says that it was interrupted
-	}
-	return err
+	return f(conn)
 }
 
 func (e *sqliteEngine) snapshot(ctx context.Context, f func(querier) error) error {
