@@ -15,19 +15,18 @@ import (
 // nil for a new payment. The store refuses to write what does not pass.
 func (c *Change) Check(before *Payment) error {
 	p := &c.Payment
-	var was Payment
-	if before != nil {
-		was = *before
-	} else {
+	was := before
+	if was == nil {
 		zero := p.Terms.Amount.Zero()
-		was = *p
-		was.State, was.Progress = Created, Progress{}
-		was.Sums = Sums{Held: zero, Captured: zero, Released: zero, Refunded: zero, Fee: zero}
+		made := *p
+		made.State, made.Progress = Created, Progress{}
+		made.Sums = Sums{Held: zero, Captured: zero, Released: zero, Refunded: zero, Fee: zero}
+		was = &made
 	}
 	err := p.CheckSums()
 	for _, check := range []func(was *Payment) error{c.checkFrozen, c.checkQuestions, c.checkDecision, c.checkEntries, c.checkEvents} {
 		if err == nil {
-			err = check(&was)
+			err = check(was)
 		}
 	}
 	if err != nil {

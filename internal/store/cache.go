@@ -6,9 +6,9 @@ import (
 	"holdfast/internal/payment"
 )
 
-// cacheSize is how many payments are remembered: more than are ever under way at once on one
-// machine, at about 2 KiB each.
-const cacheSize = 16 << 10
+// cacheSize is how many payments are remembered, at about 2 KiB each: those that calls follow upon each other of. What
+// waits for a payer longer than that costs a read.
+const cacheSize = 4 << 10
 
 // cache is the payments written last, as they are in the store. Only the process that serves has one.
 // A payment is put in after its commit, by the committer alone; what is kept is never edited, only

@@ -293,7 +293,8 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 	if changed, again, err = s.claimNames(w, changed); err != nil {
 		return nil, err
 	}
-	changed, stale, err := s.updatePayments(w, changed)
+	var buf buffer
+	changed, stale, err := s.updatePayments(w, changed, &buf)
 	if err != nil {
 		return nil, err
 	}
@@ -306,9 +307,9 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 			if err != nil {
 				return nil, fmt.Errorf("payment %s: its terms cannot be written: %w", p.ID, err)
 			}
-			progress, err := progressText(p)
+			progress, err := buf.text(p.Progress.AppendJSON)
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("payment %s: its progress cannot be written: %w", p.ID, err)
 			}
 			p.Version = 1
 			j.row.due = dueAt(p, time.Time{})
@@ -318,11 +319,11 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 				string(p.Terms.Amount.Currency), p.Terms.Amount.Minor, string(text)})
 		}
 		for i := range c.Closed {
-			record, err := c.Closed[i].AppendJSON(make([]byte, 0, recordBytes))
+			record, err := buf.text(c.Closed[i].AppendJSON)
 			if err != nil {
 				return nil, fmt.Errorf("operation %s cannot be written: %w", c.Closed[i].Ref, err)
 			}
-			operations = append(operations, []any{j.row.seq, int64(c.Closed[i].N), string(record)})
+			operations = append(operations, []any{j.row.seq, int64(c.Closed[i].N), record})
 		}
 		for i, e := range c.Entries {
 			n := p.LastEntry - len(c.Entries) + 1 + i
@@ -398,7 +399,7 @@ func (s *Store) unclaim(w writing, j *job) error {
 }
 
 // updatePayments writes the payments that are there already, each if it is as it was decided on.
-func (s *Store) updatePayments(w writing, changed []*job) (left, stale []*job, err error) {
+func (s *Store) updatePayments(w writing, changed []*job, buf *buffer) (left, stale []*job, err error) {
 	var jobs [2][]*job // those whose due_at stays, and those whose does not
 	claims := [2]*claim{{statement: updatePayment}, {statement: updateDue}}
 	for _, j := range changed {
@@ -407,9 +408,9 @@ func (s *Store) updatePayments(w writing, changed []*job) (left, stale []*job, e
 			continue
 		}
 		p := &j.change.Payment
-		progress, err := progressText(p)
+		progress, err := buf.text(p.Progress.AppendJSON)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, fmt.Errorf("payment %s: its progress cannot be written: %w", p.ID, err)
 		}
 		args := []any{j.row.seq, p.Version, p.Version + 1, p.State.String(), micros(p.UpdatedAt), openKind(p),
 			p.Held.Minor, p.Captured.Minor, p.Released.Minor, p.Refunded.Minor, p.Fee.Minor, progress}
@@ -446,15 +447,14 @@ func (s *Store) updatePayments(w writing, changed []*job) (left, stale []*job, e
 	return left, stale, nil
 }
 
-// Most are shorter.
-const progressBytes, recordBytes = 1536, 640
+// buffer is room in which texts are put together, one after another.
+type buffer []byte
 
-func progressText(p *payment.Payment) (string, error) {
-	text, err := p.Progress.AppendJSON(make([]byte, 0, progressBytes))
-	if err != nil {
-		return "", fmt.Errorf("payment %s: its progress cannot be written: %w", p.ID, err)
-	}
-	return string(text), nil
+// text is what add appends to the buffer.
+func (b *buffer) text(add func([]byte) ([]byte, error)) (string, error) {
+	text, err := add((*b)[:0])
+	*b = text
+	return string(text), err
 }
 
 func openKind(p *payment.Payment) string {
