@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"runtime"
 
 	"holdfast/internal/sim"
 )
@@ -27,6 +29,7 @@ The same for people, in a browser: http://127.0.0.1:8090/`
 
 func (c *simCmd) Run(ctx context.Context, p program) error {
 	collectLess()
+	oneProcessor()
 	log := c.logger(p.stderr)
 	url, stop, err := listenAndServe(c.Listen, sim.New(sim.Config{Logger: log}).Handler(), log)
 	if err != nil {
@@ -41,4 +44,13 @@ func (c *simCmd) Run(ctx context.Context, p program) error {
 		<-ctx.Done()
 	}
 	return stop()
+}
+
+// oneProcessor makes the program run Go on one processor, unless GOMAXPROCS says otherwise. A simulator's work is a few
+// microseconds a call: one processor does all of it, and on two a good part would be looking for work in vain, on the
+// machine on which the gateway is measured.
+func oneProcessor() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(1)
+	}
 }

@@ -18,15 +18,15 @@ func TestBooksAlwaysBalance(t *testing.T) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		c := &clock{now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)}
 		s := New(Config{Now: c.Now, Seed: seed + 1})
+		var m memory // used again, as the endpoint does
 		ask := func(method, params string) (json.RawMessage, bool) {
-			call, bad := parseCall(fmt.Appendf(nil, `{"jsonrpc":"2.0","method":%q,"id":1,"params":%s}`, method, params))
-			_, answer := s.svgate(call, bad)
+			s.svgate(&m, fmt.Appendf(nil, `{"jsonrpc":"2.0","method":%q,"id":1,"params":%s}`, method, params))
 			var envelope struct {
 				Result json.RawMessage
 				Error  any
 			}
-			if err := json.Unmarshal(answer, &envelope); err != nil {
-				t.Fatalf("seed %d: %v: %s", seed, err, answer)
+			if err := json.Unmarshal(m.answer, &envelope); err != nil {
+				t.Fatalf("seed %d: %v: %s", seed, err, m.answer)
 			}
 			return envelope.Result, envelope.Error == nil
 		}

@@ -44,15 +44,23 @@ type member struct {
 }
 
 func (v *value) get(name string) *value {
-	for i := range v.members {
-		if string(v.members[i].name) == name {
-			return &v.members[i].value
-		}
+	if found := find(v.members, name); found != nil {
+		return found
 	}
 	return &absentValue
 }
 
 var absentValue value
+
+// find is the value of the member of that name, or nil.
+func find[T string | []byte](members []member, name T) *value {
+	for i := range members {
+		if string(members[i].name) == string(name) {
+			return &members[i].value
+		}
+	}
+	return nil
+}
 
 // integer reads a whole number; a string of digits is taken too if quoted is set.
 func (v *value) integer(quoted bool) (int64, bool) {
@@ -67,20 +75,25 @@ func (v *value) integer(quoted bool) (int64, bool) {
 }
 
 // parse reads one JSON value; why says what is wrong with the body, or is "".
-func parse(body []byte) (v value, why string) {
-	if !utf8.Valid(body) || !json.Valid(body) {
-		return value{}, "the body is no JSON in UTF-8"
-	}
-	w := walker{b: body}
-	v = w.value(0)
-	return v, w.why
-}
+func parse(body []byte) (v value, why string) { return new(walker).parse(body) }
 
 // walker steps through JSON that json.Valid has found right, so it need not look for a missing quote or bracket.
 type walker struct {
 	b   []byte
 	i   int
 	why string
+	// Members of the objects that are not at their end yet, and of those that are.
+	open, closed []member
+}
+
+// parse is that of the package, in memory that the walker keeps: the value is good until the next one is parsed.
+func (w *walker) parse(body []byte) (v value, why string) {
+	if !utf8.Valid(body) || !json.Valid(body) {
+		return value{}, "the body is no JSON in UTF-8"
+	}
+	*w = walker{b: body, open: w.open[:0], closed: w.closed[:0]}
+	v = w.value(0)
+	return v, w.why
 }
 
 func (w *walker) space() {
@@ -100,20 +113,24 @@ func (w *walker) value(depth int) value {
 	start := w.i
 	switch w.b[w.i] {
 	case '{':
-		v := value{kind: object, members: make([]member, 0, 8)}
+		first := len(w.open)
 		for w.i++; w.more('}'); {
 			name := w.string()
 			w.space()
 			w.i++ // the colon
-			if v.get(string(name)).kind != absent {
+			if find(w.open[first:], name) != nil {
 				w.why = "the key " + string(name) + " comes twice"
 			}
-			v.members = append(v.members, member{name, w.value(depth + 1)})
-			if len(v.members) > maxMembers {
+			v := w.value(depth + 1)
+			w.open = append(w.open, member{name, v})
+			if len(w.open)-first > maxMembers {
 				w.why = "too many keys"
 			}
 		}
-		return v
+		all := len(w.closed)
+		w.closed = append(w.closed, w.open[first:]...)
+		w.open = w.open[:first]
+		return value{kind: object, members: w.closed[all:]}
 	case '[':
 		v := value{kind: list}
 		for w.i++; w.more(']'); {
@@ -186,10 +203,10 @@ type call struct {
 	params value
 }
 
-// parseCall reads a request. On a refusal the id is still given if it could be found.
-func parseCall(body []byte) (call, refusal) {
+// parseCall reads a request; it is good until the walker's next one. On a refusal the id is still given if it could be found.
+func (w *walker) parseCall(body []byte) (call, refusal) {
 	c := call{id: []byte("null")}
-	v, why := parse(body)
+	v, why := w.parse(body)
 	if why != "" {
 		return c, refusal{codeRPC, why}
 	}

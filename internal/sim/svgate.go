@@ -165,8 +165,15 @@ type answer struct {
 	amountError    int64 // added to the amounts shown
 }
 
-// bodies holds the buffers of calls; at thousands of calls a second they would else be most of the garbage.
-var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+// memory is what a call is read into and its answer written in. It is used again: at thousands of calls a second it
+// would else be most of the garbage.
+type memory struct {
+	body   bytes.Buffer
+	walker walker
+	answer []byte
+}
+
+var memories = sync.Pool{New: func() any { return new(memory) }}
 
 // serveSVGate is the endpoint. Whatever is wrong with the call itself is answered with HTTP 200 and an error, as SVGate does.
 func (s *Sim) serveSVGate(w http.ResponseWriter, r *http.Request) {
@@ -184,25 +191,23 @@ func (s *Sim) serveSVGate(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "Content-Type must be application/json", http.StatusUnsupportedMediaType)
 		return
 	}
-	body := bodies.Get().(*bytes.Buffer)
-	defer func() {
-		body.Reset()
-		bodies.Put(body)
-	}()
-	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxSVGateBody)); err != nil {
+	m := memories.Get().(*memory)
+	defer memories.Put(m)
+	m.body.Reset()
+	if _, err := m.body.ReadFrom(http.MaxBytesReader(w, r.Body, maxSVGateBody)); err != nil {
 		http.Error(w, "the body is too long or did not arrive", http.StatusRequestEntityTooLarge)
 		return
 	}
-	c, bad := parseCall(body.Bytes())
-	fault, out := s.svgate(c, bad)
+	method, fault := s.svgate(m, m.body.Bytes())
 	if fault.Name != "" {
-		s.log.Info("fault", "method", c.method, "fault", fault.Name)
+		s.log.Info("fault", "method", method, "fault", fault.Name)
 	}
-	s.deliver(w, r, fault, reply{http.StatusOK, jsonType, out})
+	s.deliver(w, r, fault, reply{http.StatusOK, jsonType, m.answer})
 }
 
 // svgate does a call, or leaves it undone if a fault says so, and writes the answer.
-func (s *Sim) svgate(c call, bad refusal) (Fault, []byte) {
+func (s *Sim) svgate(m *memory, body []byte) (method string, fault Fault) {
+	c, bad := m.walker.parseCall(body)
 	work, known := svgateMethods[c.method]
 	switch {
 	case bad.code != 0:
@@ -214,11 +219,10 @@ func (s *Sim) svgate(c call, bad refusal) (Fault, []byte) {
 	case c.params.kind != object:
 		bad = refusal{codeRPC, "params must be an object"}
 	}
-	out := answer{b: make([]byte, 0, 768)}
+	out := answer{b: m.answer[:0]}
 	out.b = append(out.b, `{"jsonrpc":"2.0","id":`...)
 	out.b = append(out.b, c.id...)
 	idEnd := len(out.b)
-	var fault Fault
 	if bad.code == 0 {
 		s.mu.Lock()
 		now := s.clock()
@@ -264,7 +268,8 @@ func (s *Sim) svgate(c call, bad refusal) (Fault, []byte) {
 	if fault.Name == "wrong_id" {
 		out.b = slices.Replace(out.b, idEnd-len(c.id), idEnd, foreignID(c.id)...)
 	}
-	return fault, append(out.b, '}')
+	m.answer = append(out.b, '}')
+	return c.method, fault
 }
 
 // foreignID is another id of the same JSON type.

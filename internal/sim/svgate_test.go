@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -675,6 +676,52 @@ func TestFullBooksRefuse(t *testing.T) {
 	w.hold(token, 1) // a known terminal still works
 }
 
+// TestNestedObjectsKeepApart reads several bodies with one walker: an object's members are its own, wherever others stand
+// around it, and nothing of an earlier body is left.
+func TestNestedObjectsKeepApart(t *testing.T) {
+	var w walker
+	for _, body := range []string{
+		`{"a":{"b":{"a":1,"d":2},"a":3},"list":[{"a":4},{"b":{"c":5}}],"b":6}`,
+		`{"b":{},"c":{"a":{"a":{"a":7}}}}`,
+		`{}`,
+	} {
+		var want any
+		numbers := json.NewDecoder(strings.NewReader(body))
+		numbers.UseNumber()
+		if err := numbers.Decode(&want); err != nil {
+			t.Fatal(err)
+		}
+		v, why := w.parse([]byte(body))
+		if got := plain(&v); why != "" || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s is read as %v %s", body, got, why)
+		}
+	}
+	if _, why := w.parse([]byte(`{"a":{"b":1,"c":{},"b":2}}`)); why != "the key b comes twice" {
+		t.Error(why)
+	}
+}
+
+// plain is a value as encoding/json reads it.
+func plain(v *value) any {
+	switch v.kind {
+	case object:
+		all := map[string]any{}
+		for i := range v.members {
+			all[string(v.members[i].name)] = plain(&v.members[i].value)
+		}
+		return all
+	case list:
+		all := []any{}
+		for i := range v.items {
+			all = append(all, plain(&v.items[i]))
+		}
+		return all
+	default:
+		n, _ := v.integer(false)
+		return json.Number(strconv.FormatInt(n, 10))
+	}
+}
+
 // FuzzSVGate sends anything at all: the answer is always one JSON-RPC answer, and the books balance.
 func FuzzSVGate(f *testing.F) {
 	token := cardToken(sharedPAN)
@@ -688,11 +735,11 @@ func FuzzSVGate(f *testing.F) {
 	}
 	s := New(Config{Seed: 1, Now: func() time.Time { return time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC) }})
 	f.Fuzz(func(t *testing.T, body string) {
-		c, bad := parseCall([]byte(body))
-		_, answer := s.svgate(c, bad)
+		var m memory
+		s.svgate(&m, []byte(body))
 		var envelope struct{ Result, Error json.RawMessage }
-		if err := json.Unmarshal(answer, &envelope); err != nil || (envelope.Result == nil) == (envelope.Error == nil) {
-			t.Fatalf("%q: %v: %s", body, err, answer)
+		if err := json.Unmarshal(m.answer, &envelope); err != nil || (envelope.Result == nil) == (envelope.Error == nil) {
+			t.Fatalf("%q: %v: %s", body, err, m.answer)
 		}
 		checkBooks(t, s.Books())
 		if s.count > 100 {
