@@ -149,8 +149,8 @@ func TestPlots(t *testing.T) {
 	}
 	plots := Plot([]Plotted{run(64, 0, 2000), run(1, 0, 300), run(64, 500, 500), run(64, 1000, 999)})
 	want := map[string][]string{
-		"rate-by-concurrency.svg": {"payers at once", "whole payments a second", ">2000<", ">32<", `class="value" text-anchor="end">2000<`, "2 cores (a &lt; b &amp; c)"},
-		"latency-by-rate.svg":     {"payments begun a second", "milliseconds", "p99.9", ">0.1<", ">10000<"}, // it ends at written values
+		"rate-by-concurrency.svg": {"payers at once", "whole payments a second", ">2,000<", ">32<", `class="value" text-anchor="end">2,000<`, "2 cores (a &lt; b &amp; c)"},
+		"latency-by-rate.svg":     {"payments begun a second", "milliseconds", "p99.9", ">0.1<", ">10,000<"}, // it ends at written values
 		"rate-over-time.svg":      {"seconds"},
 		"memory-over-time.svg":    {"MiB", "gateway", "load", "write-ahead log"},
 	}

@@ -298,11 +298,15 @@ func nice(rough float64) float64 {
 	return 10 * power
 }
 
-// label is a value as it is written: whole from 100 on, and three figures that count below.
+// label is a value as it is written: whole from 100 on, its thousands set apart, and three figures that count below.
 func label(v float64) string {
-	if v >= 100 {
-		return strconv.FormatFloat(v, 'f', 0, 64)
+	if v < 100 {
+		rounded, _ := strconv.ParseFloat(strconv.FormatFloat(v, 'g', 3, 64), 64)
+		return strconv.FormatFloat(rounded, 'f', -1, 64)
 	}
-	rounded, _ := strconv.ParseFloat(strconv.FormatFloat(v, 'g', 3, 64), 64)
-	return strconv.FormatFloat(rounded, 'f', -1, 64)
+	text := strconv.FormatFloat(v, 'f', 0, 64)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
 }
