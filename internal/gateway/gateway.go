@@ -326,11 +326,12 @@ func (g *Gateway) put(ctx context.Context, p payment.Payment, s secrets) payment
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+	method := p.Attempt.Method // and not the whole payment, which Claimed would keep
 	q := processor.Question{
 		Payment: p.ID, Shop: p.Shop, Operation: *p.Open, Attempt: *p.Attempt, Captured: p.Captured,
 		HoldUntil: p.HoldDeadline, ExpiresAt: p.Terms.ExpiresAt, Language: p.Terms.Language,
 		Claimed: func(ctx context.Context, claim string) (bool, error) {
-			return g.cfg.Store.Claimed(ctx, p.Attempt.Method, claim)
+			return g.cfg.Store.Claimed(ctx, method, claim)
 		},
 	}
 	if p.Open.Ask == payment.Send {

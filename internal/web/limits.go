@@ -1,15 +1,14 @@
 package web
 
 import (
-	"bytes"
 	"cmp"
 	"container/list"
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,6 +34,8 @@ const (
 	// gateway is behind: fewer of them are then let in at once, down to leastPrepared.
 	preparedWithin = 250 * time.Millisecond
 	leastPrepared  = 16
+
+	promised = 4 << 10 // of a body that has not come yet, in bytes
 
 	answerReadWithin = 10 * time.Second // how long a client may take to read an answer
 
@@ -138,28 +139,53 @@ func receive(w http.ResponseWriter, r *http.Request) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return
 	}
-	// As long as it says, but no more than has come: a promise costs nothing.
-	var b bytes.Buffer
-	b.Grow(int(max(bytes.MinRead, min(r.ContentLength+bytes.MinRead, 4<<10))))
-	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, BodyBytes))
-	if err == nil {
-		err = io.EOF
+	from := r.Body
+	if r.ContentLength < 0 || r.ContentLength > BodyBytes { // else net/http reads no more than it says
+		from = http.MaxBytesReader(w, from, BodyBytes)
 	}
-	r.Body = &received{b, err}
+	// As long as it says, but no more than has come: a promise costs nothing.
+	room := promised
+	if 0 < r.ContentLength && r.ContentLength < promised {
+		room = int(r.ContentLength)
+	}
+	b := received{rest: make([]byte, 0, room)}
+	for b.end == nil {
+		if len(b.rest) == cap(b.rest) {
+			b.rest = slices.Grow(b.rest, promised)
+		}
+		var n int
+		n, b.end = from.Read(b.rest[len(b.rest):cap(b.rest)])
+		b.rest = b.rest[:len(b.rest)+n]
+	}
+	r.Body = &b
 }
 
 // received is a body that is here.
 type received struct {
-	bytes.Buffer
-	end error // what comes after it: io.EOF, or what went wrong
+	rest []byte
+	end  error // what comes after it: io.EOF, or what went wrong
 }
 
-func (b *received) Read(p []byte) (int, error) {
-	n, err := b.Buffer.Read(p)
-	if errors.Is(err, io.EOF) {
+func (b *received) Read(p []byte) (n int, err error) {
+	n = copy(p, b.rest)
+	if b.rest = b.rest[n:]; len(b.rest) == 0 {
 		err = b.end
 	}
 	return n, err
+}
+
+// Body is the whole body of a request, which is the caller's.
+func Body(r *http.Request) ([]byte, error) {
+	b, here := r.Body.(*received)
+	if !here {
+		return io.ReadAll(r.Body)
+	}
+	if b.end != io.EOF {
+		return nil, b.end
+	}
+	whole := b.rest
+	b.rest = nil
+	return whole, nil
 }
 
 func (b *received) Close() error { return nil }
@@ -346,8 +372,10 @@ func (t *tracked) waits() {
 	}
 	t.all.mu.Lock()
 	defer t.all.mu.Unlock()
-	t.leave()
-	if t.all.open[t.conn] == t {
+	switch {
+	case t.turn != nil:
+		t.all.waiting.MoveToBack(t.turn)
+	case t.all.open[t.conn] == t:
 		t.turn = t.all.waiting.PushBack(t)
 	}
 }

@@ -4,6 +4,7 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -14,6 +15,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -72,8 +74,9 @@ func (s Site) Handler() http.Handler {
 		r.URL.Path = tidy(r.URL.Path)
 		call := firstElement(r.URL.Path)
 		o := &observed{ResponseWriter: w, id: requestID()}
-		o.Header().Set("X-Request-Id", o.id)
-		o.Header().Set("X-Content-Type-Options", "nosniff")
+		h := o.Header()
+		h["X-Request-Id"] = []string{o.id}
+		h["X-Content-Type-Options"] = noSniff
 		defer s.finish(o, r, calls[call], began)
 		switch call {
 		case "healthz":
@@ -180,21 +183,37 @@ func Fail(w http.ResponseWriter, status int, f holdfast.Failure) {
 
 // JSON writes an answer of the merchant API. code is the error number in it, for the log.
 func JSON(w http.ResponseWriter, status int, code holdfast.Code, answer any) {
+	body := answers.Get().(*bytes.Buffer)
+	defer func() {
+		if body.Cap() <= BodyBytes {
+			body.Reset()
+			answers.Put(body)
+		}
+	}()
 	// A message may quote a path, and a path may be any bytes.
-	body, err := json.Marshal(answer, jsontext.AllowInvalidUTF8(true))
-	if err != nil {
+	if err := json.MarshalWrite(body, answer, jsontext.AllowInvalidUTF8(true)); err != nil {
 		panic(err) // a bug: every answer of ours can be written
 	}
 	if o, ok := w.(*observed); ok {
 		o.code = int(code)
 	}
 	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	h.Set("Cache-Control", "no-store")
+	h["Content-Type"] = asJSON
+	h["Content-Length"] = []string{strconv.Itoa(body.Len())}
+	h["Cache-Control"] = noStore
 	w.WriteHeader(status)
-	w.Write(body)
+	w.Write(body.Bytes())
 }
+
+// answers are buffers that answers are written in.
+var answers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// Values of headers that every answer has. They are shared: nobody may change them, and net/http does not.
+var (
+	asJSON  = []string{"application/json"}
+	noStore = []string{"no-store"}
+	noSniff = []string{"nosniff"}
+)
 
 // Note puts the payment that a request is about into the request's line.
 func Note(w http.ResponseWriter, payment string) {

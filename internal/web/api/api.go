@@ -8,7 +8,6 @@ package api
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -79,7 +78,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		web.Fail(w, http.StatusMethodNotAllowed, holdfast.Fail(holdfast.CodeDataFormat, "Use POST", "This call takes POST with a JSON body."))
 		return
 	}
-	body, err := io.ReadAll(r.Body)
+	body, err := web.Body(r)
 	if err != nil {
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
