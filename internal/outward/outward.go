@@ -43,7 +43,7 @@ type Transport struct {
 	IdleFor time.Duration
 
 	mu       sync.Mutex
-	idle     map[string][]*conn // by "https://host:port"; the one used last is the last
+	idle     map[server][]*conn // the one used last is the last
 	sweeping bool               // sweep will come
 }
 
@@ -58,19 +58,37 @@ const (
 	keepTCPAlive  = 15 * time.Second
 	keptServers   = 4096 // servers with idle connections; with more of them the oldest connections are closed
 	tlsShakesHand = 5 * time.Second
+	unwatched     = 50 * time.Millisecond // from when on a call heeds that its context was cancelled
 )
+
+// server is one that connections lead to.
+type server struct {
+	secure bool
+	host   string // as the URL has it, with a port or without
+}
 
 // conn is a connection to one server.
 type conn struct {
 	net.Conn
-	server  string
+	server  server
 	limited io.LimitedReader // of an answer's header
 	in      *bufio.Reader
-	out     []byte
-	raw     syscall.RawConn // of the socket
-	peek    func(fd uintptr)
-	dead    bool
 	idleAt  time.Time
+
+	socket syscall.RawConn // what is below; nil: not the system's
+	speak  func(fd uintptr) bool
+	kept   bool   // it has brought an answer before
+	gone   bool   // and is of no more use
+	out    []byte // what is to be sent in this exchange
+	spoken bool   // speak was here
+	sent   int    // by it, of out
+	failed error
+	one    [1]byte
+
+	// Of the exchange under way.
+	ctx     context.Context
+	watched bool        // the end of ctx ends it
+	stop    func() bool // watching
 }
 
 // RoundTrip sends the request and reads the answer's header; the body comes as it is read.
@@ -84,17 +102,38 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := req.Context().Err(); err != nil {
 		return nil, err
 	}
-	c, err := t.connection(req)
-	if err != nil {
+	out := requests.Get().(*[]byte)
+	defer func() {
+		clear(*out) // it may hold a card number
+		if cap(*out) <= 4*bufferBytes {
+			requests.Put(out)
+		}
+	}()
+	var err error
+	if *out, err = appendRequest((*out)[:0], req); err != nil {
 		return nil, err
 	}
-	res, err := c.exchange(t, req)
-	if err != nil {
+	for {
+		c, err := t.connection(req)
+		if err != nil {
+			return nil, err
+		}
+		res, err := c.exchange(t, req, *out)
+		if err == nil {
+			return res, nil
+		}
 		c.Close()
-		return nil, blame(req.Context(), err)
+		if err != errGone { // else nothing was sent
+			return nil, blame(req.Context(), err)
+		}
 	}
-	return res, nil
 }
+
+// requests are buffers that requests are written in.
+var requests = sync.Pool{New: func() any {
+	b := make([]byte, 0, bufferBytes)
+	return &b
+}}
 
 // blame names the context's end where that is why a call broke off.
 func blame(ctx context.Context, err error) error {
@@ -107,28 +146,65 @@ func blame(ctx context.Context, err error) error {
 	return err
 }
 
-// connection is one that is kept, if there is one alive, or else a new one.
+// appendRequest writes the whole request.
+func appendRequest(b []byte, req *http.Request) ([]byte, error) {
+	b = append(b, orElse(req.Method, http.MethodGet)...)
+	b = append(b, ' ')
+	b = append(b, req.URL.RequestURI()...)
+	b = append(b, " HTTP/1.1\r\nHost: "...)
+	b = append(b, orElse(req.Host, req.URL.Host)...)
+	b = append(b, "\r\n"...)
+	for name, values := range req.Header {
+		if name == "Host" || name == "Content-Length" || name == "Connection" || name == "Transfer-Encoding" {
+			continue
+		}
+		for _, value := range values {
+			if strings.ContainsAny(name, "\r\n: ") || strings.ContainsAny(value, "\r\n\x00") {
+				return b, fmt.Errorf("outward: the header %q cannot be sent", name)
+			}
+			b = append(b, name...)
+			b = append(b, ": "...)
+			b = append(b, value...)
+			b = append(b, "\r\n"...)
+		}
+	}
+	if req.Close {
+		b = append(b, "Connection: close\r\n"...)
+	}
+	if req.ContentLength > 0 || req.Method == http.MethodPost || req.Method == http.MethodPut {
+		b = append(b, "Content-Length: "...)
+		b = strconv.AppendInt(b, req.ContentLength, 10)
+		b = append(b, "\r\n"...)
+	}
+	b = append(b, "\r\n"...)
+	if req.ContentLength > 0 && req.Body != nil {
+		at := len(b)
+		b = slices.Grow(b, int(req.ContentLength))[:at+int(req.ContentLength)]
+		if _, err := io.ReadFull(req.Body, b[at:]); err != nil {
+			return b, fmt.Errorf("outward: the request's body is shorter than it says: %w", err)
+		}
+	}
+	return b, nil
+}
+
+// connection is one that is kept, if there is one, or else a new one.
 func (t *Transport) connection(req *http.Request) (*conn, error) {
 	secure := req.URL.Scheme == "https"
 	if !secure && req.URL.Scheme != "http" {
 		return nil, fmt.Errorf("outward: the scheme %q is neither http nor https", req.URL.Scheme)
 	}
+	to := server{secure, req.URL.Host}
+	if c := t.take(to); c != nil {
+		return c, nil
+	}
 	host, port := req.URL.Hostname(), req.URL.Port()
 	if port == "" {
 		port = map[bool]string{false: "80", true: "443"}[secure]
 	}
-	address := net.JoinHostPort(host, port)
-	server := req.URL.Scheme + "://" + address
-	for c := t.take(server); c != nil; c = t.take(server) {
-		if c.alive() {
-			return c, nil
-		}
-		c.Close()
-	}
-	return t.connect(req.Context(), server, address, host, secure)
+	return t.connect(req.Context(), to, host, net.JoinHostPort(host, port))
 }
 
-func (t *Transport) connect(ctx context.Context, server, address, host string, secure bool) (*conn, error) {
+func (t *Transport) connect(ctx context.Context, to server, host, address string) (*conn, error) {
 	dial := t.Dial
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: dialWithin, KeepAlive: keepTCPAlive}).DialContext
@@ -137,9 +213,12 @@ func (t *Transport) connect(ctx context.Context, server, address, host string, s
 	if err != nil {
 		return nil, asDial(err)
 	}
-	c := &conn{Conn: socket, server: server}
-	c.watch(socket)
-	if secure {
+	c := &conn{Conn: socket, server: to}
+	c.speak = c.firstWord
+	if s, ok := socket.(syscall.Conn); ok {
+		c.socket, _ = s.SyscallConn() // nil where it fails
+	}
+	if to.secure {
 		cfg := t.TLS.Clone()
 		if cfg == nil {
 			cfg = &tls.Config{MinVersion: tls.VersionTLS12}
@@ -156,7 +235,7 @@ func (t *Transport) connect(ctx context.Context, server, address, host string, s
 		}
 		c.Conn = protected
 	}
-	c.limited.R = c.Conn
+	c.limited.R = reader{c}
 	c.in = bufio.NewReaderSize(&c.limited, bufferBytes)
 	return c, nil
 }
@@ -169,58 +248,30 @@ func asDial(err error) error {
 	return &net.OpError{Op: "dial", Net: "tcp", Err: err}
 }
 
-// watch prepares for alive.
-func (c *conn) watch(socket net.Conn) {
-	s, ok := socket.(syscall.Conn)
-	if !ok {
-		return
-	}
-	raw, err := s.SyscallConn()
-	if err != nil {
-		return
-	}
-	c.raw = raw
-	look := make([]unix.PollFd, 1)
-	c.peek = func(fd uintptr) {
-		look[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN | unix.POLLRDHUP}
-		// Something to read, or the end, on a connection where nothing was asked: it is of no more use.
-		n, err := unix.Poll(look, 0)
-		c.dead = n != 0 || err != nil
-	}
-}
-
-// alive reports whether the server has left an idle connection open.
-func (c *conn) alive() bool {
-	if c.raw == nil {
-		return true
-	}
-	return c.raw.Control(c.peek) == nil && !c.dead
-}
-
 // take is the connection that was used last, or nil.
-func (t *Transport) take(server string) *conn {
+func (t *Transport) take(from server) *conn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	list := t.idle[server]
+	list := t.idle[from]
 	if len(list) == 0 {
 		return nil
 	}
 	c := list[len(list)-1]
 	if left := list[:len(list)-1]; len(left) > 0 {
-		t.idle[server] = left
+		t.idle[from] = left
 	} else {
-		delete(t.idle, server)
+		delete(t.idle, from)
 	}
 	return c
 }
 
 // keep keeps a connection for the next call.
 func (t *Transport) keep(c *conn) {
-	c.idleAt = time.Now()
+	c.kept, c.idleAt = true, time.Now()
 	var shut []*conn
 	t.mu.Lock()
 	if t.idle == nil {
-		t.idle = make(map[string][]*conn)
+		t.idle = make(map[server][]*conn)
 	}
 	list := t.idle[c.server]
 	if len(list) >= orElse(t.MostIdle, mostIdle) {
@@ -289,82 +340,152 @@ func (t *Transport) CloseIdleConnections() {
 	}
 }
 
-// exchange writes the request in one piece and reads the answer's header.
-func (c *conn) exchange(t *Transport, req *http.Request) (*http.Response, error) {
-	ctx := req.Context()
-	deadline, _ := ctx.Deadline() // zero: none
-	if err := c.SetDeadline(deadline); err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
-	if err := c.write(req); err != nil {
-		stop()
-		return nil, err
+// exchange sends the request, written in out, and reads the answer's header.
+func (c *conn) exchange(t *Transport, req *http.Request, out []byte) (*http.Response, error) {
+	c.ctx, c.watched, c.out = req.Context(), false, out
+	err := c.send()
+	c.out = nil
+	if err != nil {
+		return nil, c.end(err)
 	}
 	for range mostHundreds {
 		c.limited.N = headerBytes
 		res, err := http.ReadResponse(c.in, req)
 		if err != nil {
-			stop()
 			if c.limited.N <= 0 {
 				err = fmt.Errorf("the answer's header is longer than %d bytes", headerBytes)
 			}
-			return nil, err
+			return nil, c.end(err)
 		}
 		if res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
 			c.limited.N = 1<<63 - 1
-			res.Body = &body{ReadCloser: res.Body, t: t, c: c, ctx: ctx, stop: stop, again: !res.Close && !req.Close}
+			res.Body = &body{ReadCloser: res.Body, t: t, c: c, again: !res.Close && !req.Close}
 			return res, nil
 		}
 	}
-	stop()
-	return nil, errors.New("the server sends one interim answer after another")
+	return nil, c.end(errors.New("the server sends one interim answer after another"))
 }
 
-// write sends the whole request.
-func (c *conn) write(req *http.Request) error {
-	b := append(c.out[:0], orElse(req.Method, http.MethodGet)...)
-	b = append(b, ' ')
-	b = append(b, req.URL.RequestURI()...)
-	b = append(b, " HTTP/1.1\r\nHost: "...)
-	b = append(b, orElse(req.Host, req.URL.Host)...)
-	b = append(b, "\r\n"...)
-	for name, values := range req.Header {
-		if name == "Host" || name == "Content-Length" || name == "Connection" || name == "Transfer-Encoding" {
-			continue
+// errGone is that the server had closed the connection before anything was sent on it.
+var errGone = errors.New("outward: the connection was closed while it was idle")
+
+// send sends out, and waits until something of the answer is there, or for unwatched at most.
+//
+// Over a socket without TLS that is one wait within one hold of the socket: sent before the wait is prepared, the
+// request could be answered before, and each exchange would have to try to read in vain first. The read in vain
+// comes before the request instead, and sees whether the server has left the connection open.
+func (c *conn) send() error {
+	c.spoken, c.gone, c.sent, c.failed = false, false, 0, nil
+	if c.socket != nil {
+		if err := c.begin(); err != nil {
+			return err
 		}
-		for _, value := range values {
-			if strings.ContainsAny(name, "\r\n: ") || strings.ContainsAny(value, "\r\n\x00") {
-				return fmt.Errorf("outward: the header %q cannot be sent", name)
+		err := c.socket.Read(c.speak)
+		if !c.spoken && errors.Is(err, os.ErrDeadlineExceeded) { // this process stood still for so long
+			if err = c.watch(); err == nil {
+				err = c.socket.Read(c.speak)
 			}
-			b = append(b, name...)
-			b = append(b, ": "...)
-			b = append(b, value...)
-			b = append(b, "\r\n"...)
+		}
+		switch {
+		case c.gone:
+			return errGone
+		case c.failed != nil:
+			return c.failed
+		case !c.spoken || err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
+			return err
+		case c.sent == len(c.out):
+			return nil
 		}
 	}
-	if req.Close {
-		b = append(b, "Connection: close\r\n"...)
+	if err := c.watch(); err != nil {
+		return err
 	}
-	if req.ContentLength > 0 || req.Method == http.MethodPost || req.Method == http.MethodPut {
-		b = append(b, "Content-Length: "...)
-		b = strconv.AppendInt(b, req.ContentLength, 10)
-		b = append(b, "\r\n"...)
-	}
-	b = append(b, "\r\n"...)
-	if req.ContentLength > 0 && req.Body != nil {
-		at := len(b)
-		b = slices.Grow(b, int(req.ContentLength))[:at+int(req.ContentLength)]
-		if _, err := io.ReadFull(req.Body, b[at:]); err != nil {
-			return fmt.Errorf("outward: the request's body is shorter than it says: %w", err)
-		}
-	}
-	if cap(b) <= 4*bufferBytes {
-		c.out = b[:0]
-	}
-	_, err := c.Conn.Write(b)
-	clear(b) // it may hold a card number
+	_, err := c.Conn.Write(c.out[c.sent:])
 	return err
+}
+
+// firstWord is called with the socket: at once, and when something came.
+func (c *conn) firstWord(fd uintptr) (done bool) {
+	if c.spoken {
+		return true
+	}
+	c.spoken = true
+	if c.kept {
+		// Something to read, or the end, where nothing was asked: the connection is of no more use.
+		if _, err := again(unix.Read, fd, c.one[:]); err != unix.EAGAIN {
+			c.gone = true
+			return true
+		}
+	}
+	if c.server.secure {
+		return true
+	}
+	n, err := again(unix.Write, fd, c.out)
+	if err != nil && err != unix.EAGAIN {
+		c.failed = &net.OpError{Op: "write", Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.NewSyscallError("write", err)}
+		return true
+	}
+	c.sent = max(n, 0)
+	return c.sent < len(c.out)
+}
+
+// again calls the system once more where a signal came between.
+func again(call func(fd int, b []byte) (int, error), fd uintptr, b []byte) (int, error) {
+	for {
+		if n, err := call(int(fd), b); err != unix.EINTR {
+			return n, err
+		}
+	}
+}
+
+// begin bounds the wait for the answer's first word. Most answers are there before its end, and nobody needs to
+// watch their contexts.
+func (c *conn) begin() error {
+	limit := time.Now().Add(unwatched)
+	if deadline, limited := c.ctx.Deadline(); limited && deadline.Before(limit) {
+		limit = deadline
+	}
+	return c.SetReadDeadline(limit)
+}
+
+// watch has the end of the context end the exchange.
+func (c *conn) watch() error {
+	if c.watched {
+		return nil
+	}
+	deadline, _ := c.ctx.Deadline() // zero: none
+	if err := c.SetDeadline(deadline); err != nil {
+		return err
+	}
+	c.watched = true
+	c.stop = context.AfterFunc(c.ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
+	return nil
+}
+
+// end ends the watching, and passes an error on.
+func (c *conn) end(err error) error {
+	c.release()
+	return err
+}
+
+// release ends the watching. false: the context has ended, and may still be about to set the connection's deadline.
+func (c *conn) release() bool {
+	c.ctx = nil
+	return !c.watched || c.stop()
+}
+
+// reader reads an answer for as long as its context allows.
+type reader struct{ c *conn }
+
+func (r reader) Read(p []byte) (int, error) {
+	n, err := r.c.Conn.Read(p)
+	if n == 0 && !r.c.watched && errors.Is(err, os.ErrDeadlineExceeded) {
+		if err := r.c.watch(); err != nil {
+			return 0, err
+		}
+		return r.c.Conn.Read(p)
+	}
+	return n, err
 }
 
 // body is an answer's body; at its end the connection is free for the next call.
@@ -372,21 +493,22 @@ type body struct {
 	io.ReadCloser
 	t     *Transport
 	c     *conn
-	ctx   context.Context
-	stop  func() bool // of what ends the exchange with its context
-	again bool        // the connection can be used again
-	ended bool        // the body was read to its end
+	again bool // the connection can be used again
+	ended bool // the body was read to its end
 	shut  bool
 }
 
 func (b *body) Read(p []byte) (int, error) {
+	if b.shut {
+		return 0, http.ErrBodyReadAfterClose // the connection may be another call's by now
+	}
 	n, err := b.ReadCloser.Read(p)
 	switch {
 	case err == io.EOF:
 		b.ended = true
 	case err != nil:
 		b.again = false
-		err = blame(b.ctx, err)
+		err = blame(b.c.ctx, err)
 	}
 	return n, err
 }
@@ -401,8 +523,7 @@ func (b *body) Close() error {
 		n, err := io.CopyN(io.Discard, b.ReadCloser, drainAtMost)
 		b.ended = err == io.EOF && n < drainAtMost
 	}
-	// Once its context has ended, that may still be about to set the connection's deadline.
-	if b.stop() && b.again && b.ended && b.c.in.Buffered() == 0 {
+	if b.c.release() && b.again && b.ended && b.c.in.Buffered() == 0 {
 		b.t.keep(b.c)
 		return nil
 	}

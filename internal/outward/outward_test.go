@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -117,18 +118,68 @@ func TestManyAtOnce(t *testing.T) {
 	}
 }
 
-// A server that has closed a connection meanwhile costs no call.
+// A server that has closed a connection meanwhile costs no call, over TLS neither.
 func TestConnectionClosedWhileIdle(t *testing.T) {
-	s, made := counted(t, echo)
+	for name, start := range map[string]func(*httptest.Server){"plain": (*httptest.Server).Start, "TLS": (*httptest.Server).StartTLS} {
+		t.Run(name, func(t *testing.T) {
+			var made atomic.Int64
+			s := httptest.NewUnstartedServer(http.HandlerFunc(echo))
+			s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+				if state == http.StateNew {
+					made.Add(1)
+				}
+			}
+			start(s)
+			defer s.Close()
+			tr := &outward.Transport{TLS: trusting(s)}
+			defer tr.CloseIdleConnections()
+			for i := range 5 {
+				if _, answer, err := call(t, tr, s.URL, "x"); answer != "x" || err != nil {
+					t.Fatalf("call %d: %q, %v", i, answer, err)
+				}
+				s.CloseClientConnections()
+			}
+			if made.Load() != 5 {
+				t.Errorf("%d connections", made.Load())
+			}
+		})
+	}
+}
+
+// trusting is for calls of a server with a certificate of its own; nil where it has none.
+func trusting(s *httptest.Server) *tls.Config {
+	if s.TLS == nil {
+		return nil
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	return &tls.Config{RootCAs: roots}
+}
+
+// Whatever comes slowly comes whole: a request that does not fit into the socket, an answer that begins late and
+// goes on later.
+func TestSlowly(t *testing.T) {
+	s, made := counted(t, func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(120 * time.Millisecond)
+		n, err := io.Copy(io.Discard, r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("Content-Length", "20")
+		io.WriteString(w, "0123456789")
+		w.(http.Flusher).Flush()
+		time.Sleep(120 * time.Millisecond)
+		io.WriteString(w, strconv.FormatInt(n, 10)+strings.Repeat(" ", 10-len(strconv.FormatInt(n, 10))))
+	})
 	tr := new(outward.Transport)
 	defer tr.CloseIdleConnections()
-	for i := range 5 {
-		if _, _, err := call(t, tr, s.URL, "x"); err != nil {
-			t.Fatalf("call %d: %v", i, err)
+	for _, size := range []int{1, 16 << 20, 1} {
+		_, answer, err := call(t, tr, s.URL, strings.Repeat("x", size))
+		if want := "0123456789" + strconv.Itoa(size); err != nil || strings.TrimSpace(answer) != want {
+			t.Errorf("%d bytes: %q, %v", size, answer, err)
 		}
-		s.CloseClientConnections()
 	}
-	if made.Load() != 5 {
+	if made.Load() != 1 {
 		t.Errorf("%d connections", made.Load())
 	}
 }
@@ -207,9 +258,17 @@ func TestTimeLimit(t *testing.T) {
 			"deadline": func() (context.Context, context.CancelFunc) {
 				return context.WithTimeout(context.Background(), 50*time.Millisecond)
 			},
+			"late deadline": func() (context.Context, context.CancelFunc) {
+				return context.WithTimeout(context.Background(), 200*time.Millisecond)
+			},
 			"cancelled": func() (context.Context, context.CancelFunc) {
 				ctx, cancel := context.WithCancel(context.Background())
-				time.AfterFunc(50*time.Millisecond, cancel)
+				time.AfterFunc(20*time.Millisecond, cancel)
+				return ctx, cancel
+			},
+			"cancelled late": func() (context.Context, context.CancelFunc) {
+				ctx, cancel := context.WithCancel(context.Background())
+				time.AfterFunc(200*time.Millisecond, cancel)
 				return ctx, cancel
 			},
 		} {
@@ -298,9 +357,7 @@ func TestSmuggledAnswer(t *testing.T) {
 func TestTLS(t *testing.T) {
 	s := httptest.NewTLSServer(http.HandlerFunc(echo))
 	defer s.Close()
-	roots := x509.NewCertPool()
-	roots.AddCert(s.Certificate())
-	tr := &outward.Transport{TLS: &tls.Config{RootCAs: roots}}
+	tr := &outward.Transport{TLS: trusting(s)}
 	defer tr.CloseIdleConnections()
 	for range 3 {
 		if status, answer, err := call(t, tr, s.URL, "sealed"); status != 200 || answer != "sealed" || err != nil {
