@@ -222,7 +222,7 @@ func (c *Connector) Capabilities() processor.Capabilities { return c.capabilitie
 // Ask asks one question: one to four calls within Config.Answer in all.
 func (c *Connector) Ask(ctx context.Context, q processor.Question) payment.Answer {
 	begun := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Answer)
+	ctx, cancel := wire.Within(ctx, c.cfg.Answer)
 	defer cancel()
 	k := &call{c: c, ctx: ctx, q: &q, order: q.Attempt.Centre.Hold}
 	if q.Attempt.Challenge != nil {

@@ -210,7 +210,7 @@ func (c *Connector) Capabilities() processor.Capabilities { return c.capabilitie
 // Config.Answer in all.
 func (c *Connector) Ask(ctx context.Context, q processor.Question) payment.Answer {
 	begun := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Answer)
+	ctx, cancel := wire.Within(ctx, c.cfg.Answer)
 	defer cancel()
 	k := &call{c: c, ctx: ctx, q: &q}
 	a := k.ask()

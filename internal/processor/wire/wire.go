@@ -54,6 +54,15 @@ func RoundTripper(c *http.Client, hosts int) http.RoundTripper {
 	}
 }
 
+// Within is ctx, ended after the time given at the latest. A context that ends before is itself enough: the gateway's
+// always does.
+func Within(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	if end, limited := ctx.Deadline(); limited && time.Until(end) <= limit {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, limit)
+}
+
 // Reply is that a request was answered; the answer itself is in the buffer, as far as it could be read.
 type Reply struct {
 	Status int
