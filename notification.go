@@ -80,9 +80,12 @@ func WebhookSignature(key, id string, at time.Time, body []byte) string {
 
 func webhookMAC(key, id string, seconds int64, body []byte) []byte {
 	mac := hmac.New(sha256.New, []byte(key))
-	fmt.Fprintf(mac, "%s.%d.", id, seconds)
+	head := make([]byte, 0, 64)
+	head = append(append(head, id...), '.')
+	head = append(strconv.AppendInt(head, seconds, 10), '.')
+	mac.Write(head)
 	mac.Write(body)
-	return mac.Sum(nil)
+	return mac.Sum(head[:0])
 }
 
 // WebhookSecret writes a shop's unique_key as the secret that the Standard

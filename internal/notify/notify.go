@@ -460,7 +460,7 @@ func (n *Notifier) post(ctx context.Context, p *payment.Payment, d store.Deliver
 		return 0, nil, fmt.Errorf("no answer: %w", err)
 	}
 	defer res.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(res.Body, answerBytes+1))
+	answer, err := readAnswer(res)
 	switch {
 	case err != nil:
 		return 0, nil, fmt.Errorf("the answer broke off: %w", err)
@@ -469,6 +469,16 @@ func (n *Notifier) post(ctx context.Context, p *payment.Payment, d store.Deliver
 		answer = nil
 	}
 	return res.StatusCode, answer, nil
+}
+
+// readAnswer reads an answer's body, or a little more than answerBytes of it.
+func readAnswer(res *http.Response) ([]byte, error) {
+	if res.ContentLength < 0 || res.ContentLength > answerBytes {
+		return io.ReadAll(io.LimitReader(res.Body, answerBytes+1))
+	}
+	answer := make([]byte, res.ContentLength)
+	_, err := io.ReadFull(res.Body, answer)
+	return answer, err
 }
 
 // WebhookID names an event to the merchant: the same at each repeat.

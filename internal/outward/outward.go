@@ -84,6 +84,7 @@ type conn struct {
 	sent   int    // by it, of out
 	failed error
 	one    [1]byte
+	bound  time.Time // of reading; zero: another
 
 	// Of the exchange under way.
 	ctx     context.Context
@@ -159,7 +160,7 @@ func appendRequest(b []byte, req *http.Request) ([]byte, error) {
 			continue
 		}
 		for _, value := range values {
-			if strings.ContainsAny(name, "\r\n: ") || strings.ContainsAny(value, "\r\n\x00") {
+			if !sendable(name) || !sendable(value) || strings.Contains(name, ":") || strings.Contains(name, " ") {
 				return b, fmt.Errorf("outward: the header %q cannot be sent", name)
 			}
 			b = append(b, name...)
@@ -185,6 +186,16 @@ func appendRequest(b []byte, req *http.Request) ([]byte, error) {
 		}
 	}
 	return b, nil
+}
+
+// sendable reports whether a text stays within its line.
+func sendable(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c == '\r' || c == '\n' || c == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // connection is one that is kept, if there is one, or else a new one.
@@ -439,13 +450,18 @@ func again(call func(fd int, b []byte) (int, error), fd uintptr, b []byte) (int,
 }
 
 // begin bounds the wait for the answer's first word. Most answers are there before its end, and nobody needs to
-// watch their contexts.
+// watch their contexts. A bound of the call before is good enough while most of it is still to come.
 func (c *conn) begin() error {
-	limit := time.Now().Add(unwatched)
-	if deadline, limited := c.ctx.Deadline(); limited && deadline.Before(limit) {
-		limit = deadline
+	now := time.Now()
+	deadline, limited := c.ctx.Deadline()
+	if c.bound.Sub(now) > unwatched/2 && !(limited && deadline.Before(c.bound)) {
+		return nil
 	}
-	return c.SetReadDeadline(limit)
+	c.bound = now.Add(unwatched)
+	if limited && deadline.Before(c.bound) {
+		c.bound = deadline
+	}
+	return c.SetReadDeadline(c.bound)
 }
 
 // watch has the end of the context end the exchange.
@@ -453,6 +469,7 @@ func (c *conn) watch() error {
 	if c.watched {
 		return nil
 	}
+	c.bound = time.Time{}
 	deadline, _ := c.ctx.Deadline() // zero: none
 	if err := c.SetDeadline(deadline); err != nil {
 		return err
