@@ -97,10 +97,17 @@ func WebhookSecret(uniqueKey string) string {
 // SignWebhook sets the three webhook headers for one try to deliver body. The
 // gateway's sender calls it; so do a merchant's tests.
 func SignWebhook(h http.Header, uniqueKey, id string, at time.Time, body []byte) {
-	h.Set(HeaderWebhookID, id)
-	h.Set(HeaderWebhookTimestamp, strconv.FormatInt(at.Unix(), 10))
-	h.Set(HeaderWebhookSignature, WebhookSignature(uniqueKey, id, at, body))
+	h[canonicalID] = []string{id}
+	h[canonicalTimestamp] = []string{strconv.FormatInt(at.Unix(), 10)}
+	h[canonicalSignature] = []string{WebhookSignature(uniqueKey, id, at, body)}
 }
+
+// The headers' names as http.Header has them.
+var (
+	canonicalID        = http.CanonicalHeaderKey(HeaderWebhookID)
+	canonicalTimestamp = http.CanonicalHeaderKey(HeaderWebhookTimestamp)
+	canonicalSignature = http.CanonicalHeaderKey(HeaderWebhookSignature)
+)
 
 // ErrNotVerified is what every refusal of [VerifyNotification] wraps.
 var ErrNotVerified = errors.New("holdfast: the notification is not verified, do not act on it")

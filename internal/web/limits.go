@@ -68,61 +68,64 @@ func newDoors(s Site) *doors {
 
 // admit takes a place for a request, once the whole of it is here. false: it has been answered already, by
 // pages if a payer's page was asked for. leave is to be called when the request has been served.
-func (d *doors) admit(o *observed, r *http.Request, call string, pages http.Handler) (leave func(), ok bool) {
-	var address netip.Addr
-	open := d.open[call]
-	if open {
-		address = d.guessers.address(r)
+func (d *doors) admit(o *observed, r *http.Request, call string, pages http.Handler) bool {
+	o.open = d.open[call]
+	if o.open {
+		o.address = d.guessers.address(r)
 	}
-	if open && !d.guessers.may(address, time.Now()) {
+	if o.open && !d.guessers.may(o.address, time.Now()) {
 		o.Header().Set("Retry-After", strconv.Itoa(int(guessesFor/time.Second)))
 		info := holdfast.CodeTooManyRequests.Info()
 		turnAway(o, r, pages, http.StatusTooManyRequests, holdfast.Fail(info.Code, info.Message, "Too many calls from this address named payments, codes or cards that do not exist."))
-		return nil, false
+		return false
 	}
 	isNew := call == "prepare_payment" || call == "pay"
 	if full := len(d.places); full >= cap(d.places) || isNew && full >= newAtOnce { // before its body is waited for
 		shed(o, r, pages)
-		return nil, false
+		return false
 	}
 	receive(o, r)
 	select {
 	case d.places <- struct{}{}:
 	default:
 		shed(o, r, pages)
-		return nil, false
+		return false
 	}
-	conn, _ := r.Context().Value(connKey{}).(*tracked)
-	conn.works()
-	o.answers = func() {
-		<-d.places
-		conn.waits()
-		// On a connection that cannot have one the server's own, longer limit stands.
-		http.NewResponseController(o.ResponseWriter).SetWriteDeadline(time.Now().Add(answerReadWithin))
-	}
-	began := time.Now()
+	o.places = d.places
+	o.conn, _ = r.Context().Value(connKey{}).(*tracked)
+	o.conn.works()
+	o.admitted = time.Now()
 	paced := call == "prepare_payment"
 	if isNew && len(d.places) > newAtOnce || paced && !d.prepared.begin() {
 		shed(o, r, pages)
-		return nil, false
+		return false
 	}
-	return func() {
-		if paced {
-			d.prepared.end(time.Since(began), time.Now())
-		}
-		if open && (o.missed || o.status == http.StatusNotFound) {
-			d.guessers.missed(address, time.Now())
-		}
-		o.answered()
-	}, true
+	o.paced = paced
+	return true
+}
+
+// leave is what a request that was let in leaves behind.
+func (d *doors) leave(o *observed) {
+	now := time.Now()
+	if o.paced {
+		d.prepared.end(now.Sub(o.admitted), now)
+	}
+	if o.open && (o.missed || o.status == http.StatusNotFound) {
+		d.guessers.missed(o.address, now)
+	}
+	o.answered()
 }
 
 // answered gives the request's place back.
 func (o *observed) answered() {
-	if o.answers != nil {
-		o.answers()
-		o.answers = nil
+	if o.places == nil {
+		return
 	}
+	<-o.places
+	o.places = nil
+	o.conn.waits()
+	// On a connection that cannot have one the server's own, longer limit stands.
+	http.NewResponseController(o.ResponseWriter).SetWriteDeadline(time.Now().Add(answerReadWithin))
 }
 
 // Miss notes that a request named a payment, a code or a card that does not exist: many of them from one

@@ -92,11 +92,10 @@ func (s Site) Handler() http.Handler {
 		if paths[call] && (looks || !calls[call]) {
 			pages = s.Pages
 		}
-		leave, ok := doors.admit(o, r, call, pages)
-		if !ok {
+		if !doors.admit(o, r, call, pages) {
 			return
 		}
-		defer leave()
+		defer doors.leave(o)
 		switch {
 		case pages != nil:
 			pages.ServeHTTP(o, r)
@@ -229,8 +228,15 @@ type observed struct {
 	status  int
 	code    int
 	payment string
-	missed  bool   // see Miss
-	answers func() // gives the request's place back; nil: it has none
+	missed  bool // see Miss
+
+	// Of the doors.
+	places   chan struct{} // where it has a place; nil: it has none
+	conn     *tracked
+	admitted time.Time
+	paced    bool       // it is a prepare_payment that was let in
+	open     bool       // it needs no credentials, and comes from
+	address  netip.Addr // here
 }
 
 func (o *observed) WriteHeader(status int) {

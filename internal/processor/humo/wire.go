@@ -22,7 +22,7 @@ import (
 type call struct {
 	c       *Connector
 	ctx     context.Context
-	q       *processor.Question
+	q       processor.Question
 	method  string   // message or path sent last
 	code    int      // the last code of an error; 0 where there was none
 	secrets []string // what must not stand in a cause

@@ -224,13 +224,13 @@ func (c *Connector) Ask(ctx context.Context, q processor.Question) payment.Answe
 	begun := time.Now()
 	ctx, cancel := wire.Within(ctx, c.cfg.Answer)
 	defer cancel()
-	k := &call{c: c, ctx: ctx, q: &q, order: q.Attempt.Centre.Hold}
+	k := &call{c: c, ctx: ctx, q: q, order: q.Attempt.Centre.Hold}
 	if q.Attempt.Challenge != nil {
 		k.secure = q.Attempt.Challenge.CentreID
 	}
 	a := k.ask()
 	a.Ref = q.Operation.Ref
-	wire.Report(ctx, c.cfg.Log, c.Name(), k.method, k.code, &q, a, time.Since(begun))
+	wire.Report(ctx, c.cfg.Log, c.Name(), k.method, k.code, &k.q, a, time.Since(begun))
 	return a
 }
 

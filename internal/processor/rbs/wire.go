@@ -19,7 +19,7 @@ import (
 type call struct {
 	c      *Connector
 	ctx    context.Context
-	q      *processor.Question
+	q      processor.Question
 	method string // called last, for causes and the log
 	code   int64  // the last error code; 0 where there was none
 	order  string // the gateway's name of the order (mdOrder), where it is known

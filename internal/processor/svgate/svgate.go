@@ -212,10 +212,10 @@ func (c *Connector) Ask(ctx context.Context, q processor.Question) payment.Answe
 	begun := time.Now()
 	ctx, cancel := wire.Within(ctx, c.cfg.Answer)
 	defer cancel()
-	k := &call{c: c, ctx: ctx, q: &q}
+	k := &call{c: c, ctx: ctx, q: q}
 	a := k.ask()
 	a.Ref = q.Operation.Ref
-	wire.Report(ctx, c.log, c.Name(), k.method, k.code, &q, a, time.Since(begun))
+	wire.Report(ctx, c.log, c.Name(), k.method, k.code, &k.q, a, time.Since(begun))
 	return a
 }
 

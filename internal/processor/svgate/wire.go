@@ -18,7 +18,7 @@ import (
 type call struct {
 	c      *Connector
 	ctx    context.Context
-	q      *processor.Question
+	q      processor.Question
 	method string // JSON-RPC method called last
 	id     int64  // of the request sent last
 	code   int64  // the last error code; 0 where there was none
