@@ -30,7 +30,8 @@ import (
 // Transport is an http.RoundTripper. Set its fields before its first use. The zero Transport is ready.
 //
 // A request's body must have a known length, and an answer's body must be closed. Errors of connecting
-// are *net.OpError with Op "dial": then nothing was sent.
+// are *net.OpError with Op "dial": then nothing was sent. A call ends at its context's deadline, and at most
+// 50 ms after its context was cancelled.
 type Transport struct {
 	// Dial connects; default a net.Dialer that gives up after 5 s.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -75,21 +76,21 @@ type conn struct {
 	in      *bufio.Reader
 	idleAt  time.Time
 
-	socket syscall.RawConn // what is below; nil: not the system's
-	speak  func(fd uintptr) bool
-	kept   bool   // it has brought an answer before
-	gone   bool   // and is of no more use
-	out    []byte // what is to be sent in this exchange
-	spoken bool   // speak was here
-	sent   int    // by it, of out
-	failed error
-	one    [1]byte
-	bound  time.Time // of reading; zero: another
+	socket syscall.RawConn       // what is below; nil: not the system's
+	speak  func(fd uintptr) bool // firstWord
+	kept   bool                  // it has brought an answer before
+	bound  time.Time             // until when it can be read from; zero: watch has set that
+	one    [1]byte               // what firstWord reads in vain
 
 	// Of the exchange under way.
+	out     []byte // what is to be sent
+	spoken  bool   // firstWord was here
+	gone    bool   // it found the connection closed
+	sent    int    // or sent so many bytes of out
+	failed  error  // or could not
 	ctx     context.Context
 	watched bool        // the end of ctx ends it
-	stop    func() bool // watching
+	stop    func() bool // ends the watching
 }
 
 // RoundTrip sends the request and reads the answer's header; the body comes as it is read.
