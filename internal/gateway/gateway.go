@@ -121,7 +121,7 @@ type Card struct {
 // the same attempt. The payment returned says what the payer has to do now; where the card was
 // refused, its LastRefusal says why.
 func (g *Gateway) Pay(ctx context.Context, shop merchant.Shop, id payment.ID, card Card) (payment.Payment, error) {
-	p, err := g.cfg.Store.Payment(ctx, id)
+	p, err := g.cfg.Store.Recall(ctx, id, 0) // its terms
 	if err != nil {
 		return p, err
 	}

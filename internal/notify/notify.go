@@ -303,7 +303,7 @@ func (n *Notifier) record(ctx context.Context) {
 // deliver sends one event and says what became of it.
 func (n *Notifier) deliver(ctx context.Context, d store.Delivery) store.Result {
 	r := store.Result{Delivery: d, At: n.cfg.Store.Now()}
-	p, err := n.cfg.Store.Payment(ctx, d.Payment)
+	p, err := n.cfg.Store.Recall(ctx, d.Payment, d.Event.N)
 	if err != nil {
 		return n.again(r, "the payment cannot be read: "+err.Error())
 	}
@@ -361,7 +361,7 @@ func (n *Notifier) asked(ctx context.Context, r store.Result, p *payment.Payment
 		r.Accepted, r.Outcome = true, "left to set_accept"
 		return r
 	}
-	now, err := n.cfg.Store.Payment(ctx, p.ID)
+	now, err := n.cfg.Store.Recall(ctx, p.ID, r.Event.N) // a decision that is not seen yet ends the repeats a little later
 	if err != nil {
 		return n.again(r, "the payment cannot be read: "+err.Error())
 	}

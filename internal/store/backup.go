@@ -37,7 +37,7 @@ func (s *Store) Restored() Restored { return s.restored }
 
 // SetReconciled notes that nothing of the restored backup is behind any more.
 func (s *Store) SetReconciled(ctx context.Context) error {
-	return s.committer.do(ctx, &job{exec: func(w writing, _ time.Time) error {
+	return s.do(ctx, &job{exec: func(w writing, _ time.Time) error {
 		_, err := w.exec(`UPDATE meta SET value = '1' WHERE name = ?1`, []any{metaReconciled}) // restore made the row
 		return err
 	}})

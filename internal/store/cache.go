@@ -11,8 +11,8 @@ import (
 const cacheSize = 4 << 10
 
 // cache is the payments written last, as they are in the store. Only the process that serves has one.
-// A payment is put in after its commit, by the committer alone; what is kept is never edited, only
-// replaced. Another process's write empties it.
+// A payment is put in after its commit, by its committer, or, where others write too, by who has read a later version;
+// what is kept is never edited, only replaced. Another process's write to a file empties it.
 type cache struct {
 	mu    sync.RWMutex
 	bySeq map[int64]*row
@@ -38,7 +38,7 @@ func (c *cache) clear() {
 	c.ring, c.next = make([]int64, cacheSize), 0
 }
 
-// put remembers a row. On a nil cache it does nothing, and the others find nothing.
+// put remembers a row, unless a later version of it is known. On a nil cache it does nothing, and the others find nothing.
 func (c *cache) put(r row) {
 	if c == nil {
 		return
@@ -46,6 +46,9 @@ func (c *cache) put(r row) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if known := c.bySeq[r.seq]; known != nil {
+		if known.payment.Version > r.payment.Version {
+			return
+		}
 		r.told = max(r.told, known.told)
 	} else {
 		if old := c.bySeq[c.ring[c.next]]; old != nil {

@@ -14,7 +14,8 @@ import (
 
 // The shared commit. Callers queue; the committer takes all that wait, at most maxBatch and each
 // payment once, and runs three passes over them: load, decide, write. One commit makes all of it
-// durable, and only then is anybody answered.
+// durable, and only then is anybody answered. A database that takes several transactions at once may
+// have several committers, each for payments of its own.
 //
 // There are no savepoints. A job that is refused has written nothing, because deciding comes
 // before writing. Should a write fail all the same, everything is rolled back and the jobs are run
@@ -23,6 +24,12 @@ import (
 const (
 	maxBatch = 256
 	maxQueue = 4096 // jobs that wait; further callers wait to be let in
+)
+
+// How long it waits before a batch is run again that stood in somebody's way, at first and at most.
+const (
+	firstWait   = 2 * time.Millisecond
+	longestWait = 500 * time.Millisecond
 )
 
 // Decide looks at a payment and says what changes. It is pure: the store may run it again. now is
@@ -44,6 +51,7 @@ type job struct {
 	change payment.Change // what was decided, and what is stored in the end
 	made   bool           // the payment is new
 	fresh  []Delivery     // events that are claimed already, for who delivers them
+	lost   holdKey        // a hold that it wanted and another payment has
 	stale  int            // how often it was decided on a payment that another process had changed meanwhile
 	err    error
 	done   chan struct{}
@@ -57,15 +65,20 @@ type refused struct{ error }
 
 func (r refused) Unwrap() error { return r.error }
 
+// errAnew says that a part of a job could be written and another could not: nothing of the batch may stay, and it runs
+// again with what is known now.
+var errAnew = errors.New("what was decided is not possible any more")
+
 type committer struct {
 	store   *Store
+	number  int // of the engine's writer
 	queue   chan *job
 	written chan *batch // committed, and not known to be durable; one waits while another is synced
 	ended   chan struct{}
 
 	mu     sync.RWMutex // held shared while a job is handed in, so that close finds the queue complete
 	closed bool
-	cause  atomic.Pointer[error] // of ErrBroken
+	rows   []rowRange // row numbers taken and not used yet
 
 	commits, jobs atomic.Uint64
 	syncs         atomic.Uint64
@@ -83,8 +96,8 @@ type batch struct {
 	jobs   []*job
 }
 
-func newCommitter(s *Store) *committer {
-	c := &committer{store: s, queue: make(chan *job, maxQueue), written: make(chan *batch), ended: make(chan struct{})}
+func newCommitter(s *Store, number int) *committer {
+	c := &committer{store: s, number: number, queue: make(chan *job, maxQueue), written: make(chan *batch), ended: make(chan struct{})}
 	c.grown = sync.NewCond(&c.reach)
 	return c
 }
@@ -122,13 +135,6 @@ func (c *committer) close() {
 	<-c.ended
 }
 
-func (c *committer) broken() error {
-	if cause := c.cause.Load(); cause != nil {
-		return fmt.Errorf("%w: %w", ErrBroken, *cause)
-	}
-	return nil
-}
-
 func (c *committer) run() {
 	go c.sync()
 	defer close(c.written)
@@ -160,36 +166,52 @@ func (c *committer) run() {
 
 // serve commits a batch, answers its jobs and returns those that must wait for the next one.
 func (c *committer) serve(batch []*job) (held []*job) {
-	if err := c.broken(); err != nil {
+	if err := c.store.broken(); err != nil {
 		for _, j := range batch {
 			j.err = err
 		}
 		c.hand(batch, nil)
 		return nil
 	}
-	taken, held, err := c.commit(batch)
-	for tries := 0; err != nil && c.store.engine.failure(err) == again && tries < mostStale; tries++ {
-		taken, held, err = c.commit(batch)
-	}
+	taken, held, err := c.insist(batch)
 	if err != nil {
 		// One job's write failed; which one does not matter. Each gets a transaction of its own, unless
 		// it is the disk that failed, or another process that does not let us in.
 		oneByOne := len(taken) > 1 && c.store.engine.failure(err) == jobs
 		for _, j := range taken {
-			if oneByOne && c.broken() == nil {
+			if oneByOne && c.store.broken() == nil {
 				var left []*job
-				if _, left, err = c.commit([]*job{j}); err == nil {
+				if _, left, err = c.insist([]*job{j}); err == nil {
 					held = append(held, left...)
 					continue // stored, or refused: j.err says which
 				}
 			}
-			if j.err = c.broken(); j.err == nil {
+			if j.err = c.store.broken(); j.err == nil {
 				j.err = err
 			}
 		}
 	}
 	c.hand(taken, held)
 	return held
+}
+
+// insist commits a batch, again and again as long as nobody is at fault that it fails.
+func (c *committer) insist(batch []*job) (taken, held []*job, err error) {
+	wait := firstWait
+	for range mostStale {
+		taken, held, err = c.commit(batch)
+		switch {
+		case err == nil:
+			return taken, held, nil
+		case errors.Is(err, errAnew):
+		case c.store.engine.failure(err) == again:
+			time.Sleep(wait)
+			wait = min(2*wait, longestWait)
+		default:
+			return taken, held, err
+		}
+	}
+	return taken, held, err
 }
 
 // hand passes on what is committed, or refused. The next batch builds on it at once; the callers are
@@ -222,7 +244,7 @@ func (c *committer) sync() {
 	for b := range c.written {
 		if err == nil && b.wrote {
 			c.syncs.Add(1)
-			if err = c.failed(c.store.engine.sync()); err == nil {
+			if err = c.store.failed(c.store.engine.sync()); err == nil {
 				c.store.cfg.At(Durable)
 			}
 		}
@@ -245,11 +267,11 @@ func (c *committer) sync() {
 func (c *committer) await(number uint64) error {
 	c.reach.Lock()
 	defer c.reach.Unlock()
-	for c.durable < number && c.broken() == nil {
+	for c.durable < number && c.store.broken() == nil {
 		c.grown.Wait()
 	}
 	if c.durable < number {
-		return c.broken()
+		return c.store.broken()
 	}
 	return nil
 }
@@ -289,9 +311,9 @@ func (c *committer) answer(jobs []*job) {
 // commit runs the batch in one transaction. taken are the jobs it ran, held those that must be run
 // in a later one. An error means that nothing of the batch is stored.
 func (c *committer) commit(batch []*job) (taken, held []*job, err error) {
-	w, err := c.store.engine.begin()
+	w, err := c.store.engine.begin(c.number)
 	if err != nil {
-		return batch, nil, c.failed(err)
+		return batch, nil, c.store.failed(err)
 	}
 	taken, held, err = c.write(w, batch)
 	if err == nil {
@@ -308,20 +330,7 @@ func (c *committer) commit(batch []*job) (taken, held []*job, err error) {
 	if back := w.rollback(); back != nil {
 		err = errors.Join(err, back)
 	}
-	return batch, nil, c.failed(err)
-}
-
-// failed notes an error that is the disk's and not a job's.
-func (c *committer) failed(err error) error {
-	if err == nil || c.store.engine.failure(err) != disk {
-		return err
-	}
-	// After a failed sync nobody can say what is on the disk: all acknowledgements end.
-	cause := c.store.engine.explain(err)
-	if c.cause.CompareAndSwap(nil, &cause) {
-		c.store.cfg.Log.Error("the store failed; nothing more is acknowledged until a restart", "error", err)
-	}
-	return c.broken()
+	return batch, nil, c.store.failed(err)
 }
 
 // write runs the three passes.
@@ -355,7 +364,7 @@ func (c *committer) write(w writing, batch []*job) (taken, held []*job, err erro
 		}
 		taken = append(taken, j)
 	}
-	if err := c.store.reserve(len(named)); err != nil {
+	if err := c.reserve(len(named)); err != nil {
 		return batch, nil, err
 	}
 	var deciding []*job
@@ -410,29 +419,33 @@ func (c *committer) find(w writing, batch []*job) error {
 			byID = append(byID, j)
 		}
 	}
-	if err := c.read(w, paymentsByID, byID); err != nil {
-		return err
+	if len(byID)+len(byName) == 0 {
+		return nil
 	}
-	return c.read(w, paymentsByName, byName)
+	err := c.read(w, paymentsByID, byID, func(j *job) []any { return []any{j.id[:]} })
+	if err == nil {
+		err = c.read(w, paymentsByName, byName, func(j *job) []any { return []any{j.key.shop, j.key.id} })
+	}
+	if err == nil {
+		err = w.flush()
+	}
+	return err
 }
 
-func (c *committer) read(w writing, s *statement, batch []*job) error {
+func (c *committer) read(w writing, s *statement, batch []*job, args func(*job) []any) error {
 	rows := make([][]any, len(batch))
 	for i, j := range batch {
-		if s == paymentsByName {
-			rows[i] = []any{j.key.shop, j.key.id}
-		} else {
-			rows[i] = []any{j.id[:]}
-		}
+		rows[i] = args(j)
 	}
 	return w.each(s, rows, func(i int, rec record) (err error) {
 		batch[i].row, err = c.store.scan(rec)
+		batch[i].known = false
 		return err
 	})
 }
 
 // decideAnew decides again, on the payment as it is stored, what came to nothing on a payment as it was
-// remembered: another gateway may have changed it. (What came to something is written only if the payment is still
+// remembered, where another gateway has changed it. (What came to something is written only if the payment is still
 // as it was decided on.)
 func (c *committer) decideAnew(w writing, decided []*job, now time.Time) error {
 	var doubtful []*job
@@ -441,12 +454,20 @@ func (c *committer) decideAnew(w writing, decided []*job, now time.Time) error {
 			doubtful = append(doubtful, j)
 		}
 	}
-	if err := c.read(w, paymentsByID, doubtful); err != nil {
+	if len(doubtful) == 0 {
+		return nil
+	}
+	err := c.read(w, paymentsIfChanged, doubtful, func(j *job) []any { return []any{j.row.seq, j.row.payment.Version} })
+	if err == nil {
+		err = w.flush()
+	}
+	if err != nil {
 		return err
 	}
 	for _, j := range doubtful {
-		j.known = false
-		c.decide(j, now)
+		if !j.known {
+			c.decide(j, now)
+		}
 	}
 	return nil
 }
@@ -464,7 +485,7 @@ func (c *committer) decide(j *job, now time.Time) {
 
 func (c *committer) decision(j *job, now time.Time) error {
 	if j.create != nil && !j.taken {
-		seq := c.store.nextSeq()
+		seq := c.nextSeq()
 		j.change = j.create(c.store.numberOf(seq), now)
 		j.row, j.made = row{seq: seq}, true
 		if err := j.change.Check(nil); err != nil {
@@ -498,7 +519,12 @@ type Stats struct {
 }
 
 // Stats counts the work of the shared commit.
-func (s *Store) Stats() Stats {
-	c := s.committer
-	return Stats{Commits: c.commits.Load(), Jobs: c.jobs.Load(), Syncs: c.syncs.Load(), Waiting: len(c.queue)}
+func (s *Store) Stats() (all Stats) {
+	for _, c := range s.committers {
+		all.Commits += c.commits.Load()
+		all.Jobs += c.jobs.Load()
+		all.Syncs += c.syncs.Load()
+		all.Waiting += len(c.queue)
+	}
+	return all
 }

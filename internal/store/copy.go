@@ -149,7 +149,7 @@ func (s *Store) CopyTo(ctx context.Context, to *Store, progress func(done, of in
 			return fmt.Errorf("the copy is not complete: %s has %d rows, and %d were copied", name, n, copied[name])
 		}
 	}
-	return to.committer.do(ctx, &job{exec: func(w writing, _ time.Time) error {
+	return to.do(ctx, &job{exec: func(w writing, _ time.Time) error {
 		if _, err := w.exec(`UPDATE meta SET value = ?2 WHERE name = ?1`, []any{rowsTaken, strconv.FormatInt(last, 10)}); err != nil {
 			return err
 		}
@@ -183,7 +183,7 @@ func (s *Store) beginCopy(ctx context.Context, to *Store) (done int64, err error
 	if err != nil {
 		return 0, err
 	}
-	err = to.committer.do(ctx, &job{exec: func(w writing, _ time.Time) error {
+	err = to.do(ctx, &job{exec: func(w writing, _ time.Time) error {
 		mark := make(map[string]string)
 		err := w.query(`SELECT name, value FROM meta WHERE name IN (?1, ?2)`, []any{metaCopying, metaCopied}, func(r record) error {
 			mark[r.text(0)] = r.text(1)
@@ -250,7 +250,7 @@ func (s *Store) copyBlock(ctx context.Context, to *Store, from, last int64) erro
 			return err
 		}
 	}
-	return to.committer.do(ctx, &job{exec: func(w writing, _ time.Time) error {
+	return to.do(ctx, &job{exec: func(w writing, _ time.Time) error {
 		for i, t := range paymentTables {
 			if err := w.put(t.insert(), rows[i]); err != nil {
 				return err

@@ -11,8 +11,13 @@ type engine interface {
 	read(ctx context.Context, f func(querier) error) error
 	// snapshot is read in which all queries see the same moment.
 	snapshot(ctx context.Context, f func(querier) error) error
-	// begin opens a transaction that writes. One at a time is open in this process.
-	begin() (writing, error)
+	// lookup runs a SELECT … FROM … WHERE … on a reader's connection for one row of arguments; an engine may run it for
+	// several callers at once.
+	lookup(ctx context.Context, s *statement, row []any, found func(record) error) error
+	// writers is how many transactions that write may be open at the same time in this process.
+	writers() int
+	// begin opens a transaction that writes, the only one of its writer: 0, 1, 2 …
+	begin(writer int) (writing, error)
 	// sync makes everything committed so far durable before it returns.
 	sync() error
 	// failure says what an error of a transaction means.
@@ -51,7 +56,8 @@ type record interface {
 	null(column int) bool
 }
 
-// writing is a transaction. After an error it can only be rolled back.
+// writing is a transaction. After an error it can only be rolled back. What is done for many rows may be done later, but
+// in the order in which it was asked for, before anything that is asked for singly, and before flush or commit returns.
 type writing interface {
 	querier
 	// exec runs a single statement and says how many rows it changed.
@@ -59,17 +65,19 @@ type writing interface {
 	// each runs a SELECT … FROM … WHERE … once for each row of arguments; what it finds comes in no order, with the
 	// number of the row that it was found for.
 	each(s *statement, rows [][]any, found func(i int, r record) error) error
-	// put runs a statement once for each row of arguments, in no order among them. An engine may do it later, but
-	// before it does anything else.
+	// put runs a statement once for each row of arguments, in no order among them.
 	put(s *statement, rows [][]any) error
 	// claim is put of statements that say which rows they could change.
 	claim(all ...*claim) error
+	// flush waits until all that was asked for is done.
+	flush() error
 	// commit ends the transaction; what comes after sees it, but only sync makes it durable.
 	commit() error
 	rollback() error
 }
 
-// claim is rows that can be written only where nobody was faster. hit, as long as rows, says which were.
+// claim is rows that can be written only where nobody was faster. hit, as long as rows, says which were. Without a flush
+// before it, a commit whose answer was lost leaves hit as it is known.
 type claim struct {
 	statement *statement
 	rows      [][]any

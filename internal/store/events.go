@@ -60,9 +60,9 @@ const (
 // top is claimed later, as everything else is.
 const freshRoom = 4096
 
-// onTheWay is how many may be handed over by batches that do not stand in the queue yet: one is being written, one
-// waits for the disk, one is synced, and a change makes two events at most.
-const onTheWay = 3 * 2 * maxBatch
+// onTheWay is how many may be handed over by batches that do not stand in the queue yet: of each committer one is being
+// written, one waits for the disk, one is synced, and a change makes two events at most.
+func (s *Store) onTheWay() int { return len(s.committers) * 3 * 2 * maxBatch }
 
 // Fresh hands over events as they are made, already claimed for the time of lease: the attempt is on
 // the disk with the event itself. Whoever takes them sends them, those of one payment one after
@@ -81,49 +81,60 @@ var insertEvent = &statement{
 
 // eventRow puts an event into the outbox: claimed for who takes fresh ones, if it is its turn, and
 // else due at once.
-func (s *Store) eventRow(w writing, j *job, e *payment.Event) ([]any, error) {
+func (s *Store) eventRow(j *job, e *payment.Event, waits map[EventKey]bool) []any {
 	p := &j.change.Payment
+	key := EventKey{j.row.seq, e.N}
 	nextAt := any(micros(e.At))
 	leaseUntil, attempts, outcome := int64(0), int64(0), ""
 	to := endpoint(p.Terms.NotifyURL)
 	switch lease := time.Duration(s.lease.Load()); {
 	case p.Terms.NotifyURL == "":
 		nextAt, outcome = nil, outcomeNowhere
-	case lease > 0 && len(s.fresh) < freshRoom-onTheWay:
-		waits, err := s.earlierWaits(w, j.row, e)
-		if err != nil {
-			return nil, err
-		}
-		if waits {
-			break
-		}
+	case lease > 0 && len(s.fresh) < freshRoom-s.onTheWay() && !waits[key]:
 		leaseUntil, attempts = micros(e.At.Add(lease)), 1
 		nextAt = leaseUntil
-		j.fresh = append(j.fresh, Delivery{
-			Key: EventKey{j.row.seq, e.N}, Payment: p.ID, Shop: p.Shop, Event: *e, Endpoint: to, Attempt: 1,
-		})
+		j.fresh = append(j.fresh, Delivery{Key: key, Payment: p.ID, Shop: p.Shop, Event: *e, Endpoint: to, Attempt: 1})
 	}
 	return []any{j.row.seq, int64(e.N), p.Shop, string(e.Status), micros(e.At), e.Sums.Captured.Minor, e.Sums.Fee.Minor, e.Sums.Refunded.Minor,
-		to, nextAt, leaseUntil, attempts, outcome}, nil
+		to, nextAt, leaseUntil, attempts, outcome}
 }
 
-// earlierWaits reports whether an earlier event of the payment waits to be told (again). One that this
-// process is telling right now does not: who takes fresh events keeps their order. Neither does one that the merchant
-// has taken, and that is repeated only until he decides. One that another process is telling does.
-func (s *Store) earlierWaits(q querier, r row, e *payment.Event) (waits bool, err error) {
-	if e.N == r.told+1 {
-		return false, nil
+var earlierEvents = &statement{
+	sql:   `SELECT n, lease_until, accepted FROM events WHERE payment = ?1 AND n < ?2 AND next_at IS NOT NULL`,
+	kinds: "bigint bigint",
+}
+
+// earlierWait asks which new events must wait for an earlier one of their payment that waits to be told (again); the answer
+// is there after a flush. One that this process is telling right now does not wait: who takes fresh events keeps their
+// order. Neither does one that the merchant has taken, and that is repeated only until he decides. One that another
+// process is telling does.
+func (s *Store) earlierWait(w writing, changed []*job) (waits map[EventKey]bool, err error) {
+	if s.lease.Load() == 0 {
+		return nil, nil // nobody takes fresh ones
 	}
-	err = q.query(`SELECT n, lease_until, accepted FROM events WHERE payment = ?1 AND n < ?2 AND next_at IS NOT NULL`,
-		[]any{r.seq, e.N}, func(rec record) error {
-			switch told, taken := rec.int(1) > micros(e.At), rec.int(2) != 0; {
-			case told:
-				waits = waits || !s.Alone() && !s.flying.has(EventKey{r.seq, int(rec.int(0))})
-			case !taken:
-				waits = true
+	waits = make(map[EventKey]bool)
+	var asked []EventKey
+	var at []int64
+	var rows [][]any
+	for _, j := range changed {
+		for _, e := range j.change.Events {
+			if e.N > j.row.told+1 {
+				asked, at = append(asked, EventKey{j.row.seq, e.N}), append(at, micros(e.At))
+				rows = append(rows, []any{j.row.seq, int64(e.N)})
 			}
-			return nil
-		})
+		}
+	}
+	err = w.each(earlierEvents, rows, func(i int, r record) error {
+		switch told, taken := r.int(1) > at[i], r.int(2) != 0; {
+		case told:
+			if !s.Alone() && !s.flying.has(EventKey{asked[i].seq, int(r.int(0))}) {
+				waits[asked[i]] = true
+			}
+		case !taken:
+			waits[asked[i]] = true
+		}
+		return nil
+	})
 	return waits, err
 }
 
@@ -162,16 +173,15 @@ func (f *flying) remove(key EventKey) {
 
 // PutBack gives up claims on events that were not sent; they are due again at the time given.
 func (s *Store) PutBack(ctx context.Context, deliveries []Delivery, until time.Time) error {
-	return s.committer.do(ctx, &job{exec: func(w writing, now time.Time) error {
+	for _, d := range deliveries {
+		s.flying.remove(d.Key)
+	}
+	return s.do(ctx, &job{exec: func(w writing, now time.Time) error {
+		var rows [][]any
 		for _, d := range deliveries {
-			s.flying.remove(d.Key)
-			_, err := w.exec(`UPDATE events SET next_at = ?3, lease_until = 0, attempts = attempts - 1 WHERE payment = ?1 AND n = ?2 AND attempts = ?4`,
-				[]any{d.Key.seq, d.Key.n, micros(until), d.Attempt})
-			if err != nil {
-				return err
-			}
+			rows = append(rows, []any{d.Key.seq, int64(d.Key.n), micros(until), int64(d.Attempt)})
 		}
-		return nil
+		return w.put(unclaimEvent, rows)
 	}})
 }
 
@@ -187,108 +197,162 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 	if err != nil || !waits || at.After(s.Now()) {
 		return nil, err
 	}
-	err = s.committer.do(ctx, &job{exec: func(w writing, now time.Time) error {
-		claimed = claimed[:0]
-		type candidate struct {
-			Delivery
-			accepted bool
-		}
-		var due []candidate
-		err := w.query(`SELECT e.payment, e.n, e.shop, e.status, e.at, e.captured, e.fee, e.refunded, e.endpoint, e.attempts, e.accepted, t.id, t.currency
-			FROM events e JOIN terms t ON t.payment = e.payment WHERE e.next_at <= ?1 ORDER BY e.next_at LIMIT ?2`,
-			[]any{micros(now), candidates}, func(r record) error {
-				sum := func(column int) money.Amount { return money.New(r.int(column), money.Currency(r.text(12))) }
-				due = append(due, candidate{Delivery{
-					Key: EventKey{r.int(0), int(r.int(1))}, Payment: payment.ID(r.blob(11)), Shop: r.int(2),
-					Event: payment.Event{
-						N: int(r.int(1)), Status: payment.Status(r.text(3)), At: timeAt(r.int(4)),
-						Sums: payment.Sums{Captured: sum(5), Fee: sum(6), Refunded: sum(7)},
-					},
-					Endpoint: r.text(8), Attempt: int(r.int(9)) + 1,
-				}, r.int(10) != 0})
-				return nil
-			})
+	var tried []Delivery
+	claims := &claim{statement: claimEvent}
+	err = s.do(ctx, &job{exec: func(w writing, now time.Time) error {
+		tried, claims.rows = tried[:0], nil
+		due, err := dueEvents(w, now)
 		if err != nil {
 			return err
 		}
-		for _, d := range due {
-			if len(claimed) == limit {
-				break
-			}
-			wait, overtaken, oldNews, err := inOrder(w, d.Key, now)
+		var closed, later [][]any
+		sending := make(map[int64]int) // by payment, the first of its events that is claimed here
+		for len(due) > 0 && len(tried) < limit {
+			some := due[:min(len(due), limit-len(tried))]
+			due = due[len(some):]
+			order, err := inOrder(w, some, now)
 			if err != nil {
 				return err
 			}
-			switch {
-			case oldNews:
-				// A later one was taken while this one was on its way; see Record.
-				err = closeEvent(w, d.Key, d.Attempt-1, outcomeSuperseded)
-			case overtaken && d.accepted:
-				// The merchant took the request to decide, and has decided since.
-				err = closeEvent(w, d.Key, d.Attempt-1, outcomeDecided)
-			case !wait.IsZero():
-				err = putOff(w, d.Key, d.Attempt-1, wait)
-			case !admit(d.Endpoint):
-				err = putOff(w, d.Key, d.Attempt-1, now.Add(time.Second))
-			default:
-				var mine int
-				mine, err = w.exec(`UPDATE events SET attempts = ?3, next_at = ?4, lease_until = ?4 WHERE payment = ?1 AND n = ?2 AND attempts = ?3 - 1`,
-					[]any{d.Key.seq, d.Key.n, d.Attempt, micros(now.Add(lease))})
-				if mine == 1 { // else another process has it
-					claimed = append(claimed, d.Delivery)
+			for i, d := range some {
+				is, key, before := order[i], d.Key, int64(d.Attempt-1)
+				if n, ok := sending[key.seq]; ok && n < key.n {
+					is.wait = now.Add(lease)
+				}
+				switch {
+				case is.oldNews:
+					// A later one was taken while this one was on its way; see Record.
+					closed = append(closed, []any{key.seq, int64(key.n), outcomeSuperseded, before})
+				case is.overtaken && d.accepted:
+					// The merchant took the request to decide, and has decided since.
+					closed = append(closed, []any{key.seq, int64(key.n), outcomeDecided, before})
+				case !is.wait.IsZero():
+					later = append(later, []any{key.seq, int64(key.n), micros(is.wait), before})
+				case !admit(d.Endpoint):
+					later = append(later, []any{key.seq, int64(key.n), micros(now.Add(time.Second)), before})
+				default:
+					tried = append(tried, d.Delivery)
+					claims.rows = append(claims.rows, []any{key.seq, int64(key.n), int64(d.Attempt), micros(now.Add(lease))})
+					if n, ok := sending[key.seq]; !ok || key.n < n {
+						sending[key.seq] = key.n
+					}
 				}
 			}
-			if err != nil {
-				return err
-			}
 		}
-		return nil
+		if err := w.put(closeEvent, closed); err != nil {
+			return err
+		}
+		if err := w.put(putOff, later); err != nil {
+			return err
+		}
+		if err := w.claim(claims); err != nil {
+			return err
+		}
+		return w.flush()
 	}})
-	if err == nil {
-		s.flying.add(s.Now(), lease, claimed)
+	if err != nil {
+		return nil, err
 	}
-	return claimed, err
+	for i, d := range tried {
+		if claims.hit[i] { // else another process has it
+			claimed = append(claimed, d)
+		}
+	}
+	s.flying.add(s.Now(), lease, claimed)
+	return claimed, nil
 }
 
-// inOrder says until when an event must wait for an earlier one of its payment, whether a later
-// one exists already, and whether the merchant took a later one.
-func inOrder(q querier, key EventKey, now time.Time) (wait time.Time, overtaken, oldNews bool, err error) {
-	err = q.query(`SELECT n, next_at, lease_until, attempts, accepted FROM events WHERE payment = ?1 AND (n > ?2 OR n < ?2 AND next_at IS NOT NULL)`,
-		[]any{key.seq, key.n}, func(r record) error {
-			if int(r.int(0)) > key.n {
-				overtaken = true
-				oldNews = oldNews || r.int(4) != 0
-				return nil
-			}
-			next, lease, attempts, accepted := timeAt(r.int(1)), timeAt(r.int(2)), r.int(3), r.int(4) != 0
-			until := next
-			switch {
-			case lease.After(now):
-				until = lease // it is being sent right now; its result wakes this one
-			case accepted || attempts >= Patience:
-				return nil
-			case !next.After(now):
-				until = now.Add(10 * time.Millisecond) // it is due itself and goes first
-			}
-			if until.After(wait) {
-				wait = until
-			}
+// dueEvent is one that may be claimed.
+type dueEvent struct {
+	Delivery
+	accepted bool
+}
+
+func dueEvents(q querier, now time.Time) (due []dueEvent, err error) {
+	err = q.query(`SELECT e.payment, e.n, e.shop, e.status, e.at, e.captured, e.fee, e.refunded, e.endpoint, e.attempts, e.accepted, t.id, t.currency
+		FROM events e JOIN terms t ON t.payment = e.payment WHERE e.next_at <= ?1 ORDER BY e.next_at LIMIT ?2`,
+		[]any{micros(now), candidates}, func(r record) error {
+			sum := func(column int) money.Amount { return money.New(r.int(column), money.Currency(r.text(12))) }
+			due = append(due, dueEvent{Delivery{
+				Key: EventKey{r.int(0), int(r.int(1))}, Payment: payment.ID(r.blob(11)), Shop: r.int(2),
+				Event: payment.Event{
+					N: int(r.int(1)), Status: payment.Status(r.text(3)), At: timeAt(r.int(4)),
+					Sums: payment.Sums{Captured: sum(5), Fee: sum(6), Refunded: sum(7)},
+				},
+				Endpoint: r.text(8), Attempt: int(r.int(9)) + 1,
+			}, r.int(10) != 0})
 			return nil
 		})
-	return wait, overtaken, oldNews, err
+	return due, err
 }
 
-// closeEvent and putOff do nothing to an event that another process has claimed since it had so many attempts.
-func closeEvent(w writing, key EventKey, attempts int, outcome string) error {
-	_, err := w.exec(`UPDATE events SET next_at = NULL, lease_until = 0, outcome = ?3 WHERE payment = ?1 AND n = ?2 AND attempts = ?4`,
-		[]any{key.seq, key.n, outcome, attempts})
-	return err
+// turn says whether it is an event's turn.
+type turn struct {
+	wait      time.Time // until when it must wait for an earlier one of its payment; zero: not at all
+	overtaken bool      // there is a later one
+	oldNews   bool      // the merchant has taken a later one
 }
 
-func putOff(w writing, key EventKey, attempts int, until time.Time) error {
-	_, err := w.exec(`UPDATE events SET next_at = ?3 WHERE payment = ?1 AND n = ?2 AND attempts = ?4 AND next_at IS NOT NULL`, []any{key.seq, key.n, micros(until), attempts})
-	return err
+var neighbourEvents = &statement{
+	sql: `SELECT n, next_at, lease_until, attempts, accepted FROM events
+		WHERE payment = ?1 AND (n > ?2 OR n < ?2 AND next_at IS NOT NULL)`,
+	kinds: "bigint bigint",
 }
+
+// inOrder says of each event whether it is its turn.
+func inOrder(w writing, events []dueEvent, now time.Time) (all []turn, err error) {
+	all = make([]turn, len(events))
+	rows := make([][]any, len(events))
+	for i, e := range events {
+		rows[i] = []any{e.Key.seq, int64(e.Key.n)}
+	}
+	err = w.each(neighbourEvents, rows, func(i int, r record) error {
+		is := &all[i]
+		if int(r.int(0)) > events[i].Key.n {
+			is.overtaken = true
+			is.oldNews = is.oldNews || r.int(4) != 0
+			return nil
+		}
+		next, lease, attempts, accepted := timeAt(r.int(1)), timeAt(r.int(2)), r.int(3), r.int(4) != 0
+		until := next
+		switch {
+		case lease.After(now):
+			until = lease // it is being sent right now; its result wakes this one
+		case accepted || attempts >= Patience:
+			return nil
+		case !next.After(now):
+			until = now.Add(10 * time.Millisecond) // it is due itself and goes first
+		}
+		if until.After(is.wait) {
+			is.wait = until
+		}
+		return nil
+	})
+	if err == nil {
+		err = w.flush()
+	}
+	return all, err
+}
+
+// What a claim writes. Nothing is done to an event that another process has claimed since it had so many attempts.
+var (
+	claimEvent = &statement{
+		sql:   `UPDATE events AS t SET attempts = ?3, next_at = ?4, lease_until = ?4 WHERE t.payment = ?1 AND t.n = ?2 AND t.attempts = ?3 - 1`,
+		kinds: "bigint bigint bigint bigint", key: "payment, n",
+	}
+	closeEvent = &statement{
+		sql:   `UPDATE events AS t SET next_at = NULL, lease_until = 0, outcome = ?3 WHERE t.payment = ?1 AND t.n = ?2 AND t.attempts = ?4`,
+		kinds: "bigint bigint text bigint", key: "payment, n",
+	}
+	putOff = &statement{
+		sql:   `UPDATE events AS t SET next_at = ?3 WHERE t.payment = ?1 AND t.n = ?2 AND t.attempts = ?4 AND t.next_at IS NOT NULL`,
+		kinds: "bigint bigint bigint bigint", key: "payment, n",
+	}
+	unclaimEvent = &statement{
+		sql:   `UPDATE events AS t SET next_at = ?3, lease_until = 0, attempts = t.attempts - 1 WHERE t.payment = ?1 AND t.n = ?2 AND t.attempts = ?4`,
+		kinds: "bigint bigint bigint bigint", key: "payment, n",
+	}
+)
 
 // What a result writes.
 var (
@@ -308,18 +372,17 @@ var (
 			WHERE t.payment = ?1 AND t.n < ?2 AND t.next_at IS NOT NULL AND t.lease_until <= ?4`,
 		kinds: "bigint bigint text bigint",
 	}
-	// The event after it has waited for it.
+	// The event after it has waited for it. (It is found by its key, and not by the index of what is due.)
 	wakeNext = &statement{
-		sql:   `UPDATE events AS t SET next_at = ?3 WHERE t.payment = ?1 AND t.n = ?2 AND t.next_at > ?3 AND t.attempts = 0`,
+		sql:   `UPDATE events AS t SET next_at = ?3 WHERE t.payment = ?1 AND t.n = ?2 AND coalesce(t.next_at, 0) > ?3 AND t.attempts = 0`,
 		kinds: "bigint bigint bigint", key: "payment, n",
 	}
 )
 
 // Record stores what became of deliveries, many in one commit.
 func (s *Store) Record(ctx context.Context, results []Result) error {
-	more := false
-	err := s.committer.do(ctx, &job{exec: func(w writing, now time.Time) error {
-		more = false
+	woken := &claim{statement: wakeNext}
+	err := s.do(ctx, &job{exec: func(w writing, now time.Time) error {
 		var records, deliveries, older, next [][]any
 		for _, r := range results {
 			n := int64(r.Key.n)
@@ -344,10 +407,8 @@ func (s *Store) Record(ctx context.Context, results []Result) error {
 				return err
 			}
 		}
-		woken := &claim{statement: wakeNext, rows: next}
-		err := w.claim(woken)
-		more = slices.Contains(woken.hit, true)
-		return err
+		woken.rows = next
+		return w.claim(woken)
 	}})
 	if err == nil {
 		s.cache.closed(results)
@@ -355,7 +416,7 @@ func (s *Store) Record(ctx context.Context, results []Result) error {
 	for _, r := range results {
 		s.flying.remove(r.Key)
 	}
-	if more {
+	if err == nil && slices.Contains(woken.hit, true) {
 		wake(s.events)
 	}
 	return err
@@ -391,7 +452,7 @@ func (s *Store) ReleaseLeases(ctx context.Context) error {
 	if !s.Alone() {
 		return nil
 	}
-	return s.committer.do(ctx, &job{exec: func(w writing, now time.Time) error {
+	return s.do(ctx, &job{exec: func(w writing, now time.Time) error {
 		_, err := w.exec(`UPDATE events SET next_at = ?1, lease_until = 0 WHERE next_at IS NOT NULL AND lease_until > 0`, []any{micros(now)})
 		return err
 	}})

@@ -38,7 +38,7 @@ func TestFailureOfTheDiskEndsEverything(t *testing.T) {
 	results := make([]chan error, len(jobs))
 	for i, j := range jobs {
 		results[i] = make(chan error, 1)
-		go func() { results[i] <- s.committer.do(context.Background(), j) }()
+		go func() { results[i] <- s.do(context.Background(), j) }()
 		if i == 0 {
 			<-inside
 			continue
@@ -58,7 +58,7 @@ func TestFailureOfTheDiskEndsEverything(t *testing.T) {
 			t.Errorf("job %d of the batch that failed is told %v", i+1, err)
 		}
 	}
-	if err := s.committer.do(context.Background(), &job{exec: func(writing, time.Time) error {
+	if err := s.do(context.Background(), &job{exec: func(writing, time.Time) error {
 		t.Error("something is still tried")
 		return nil
 	}}); !errors.Is(err, ErrBroken) {

@@ -23,6 +23,9 @@ type row struct {
 	payment payment.Payment
 }
 
+// holdKey is a hold that carries no reference of ours: the method's name and the claim.
+type holdKey struct{ method, claim string }
+
 // shopKey is a payment's name within its shop.
 type shopKey struct {
 	shop int64
@@ -38,7 +41,7 @@ func (s *Store) Create(ctx context.Context, shop int64, shopPaymentID string, cr
 		return p, false, errors.New("this process does not serve: it cannot create payments")
 	}
 	j := &job{create: create, key: shopKey{shop, shopPaymentID}}
-	if err := s.committer.do(ctx, j); err != nil {
+	if err := s.do(ctx, j); err != nil {
 		return payment.Payment{}, false, err
 	}
 	return j.change.Payment, j.made, nil
@@ -48,7 +51,7 @@ func (s *Store) Create(ctx context.Context, shop int64, shopPaymentID string, cr
 // The Change is as stored. decide's own error is returned as it is, and then nothing was written.
 func (s *Store) Update(ctx context.Context, id payment.ID, decide Decide) (payment.Change, error) {
 	j := &job{decide: decide, id: id}
-	if err := s.committer.do(ctx, j); err != nil {
+	if err := s.do(ctx, j); err != nil {
 		return payment.Change{}, err // what was decided is not stored
 	}
 	return j.change, nil
@@ -56,10 +59,29 @@ func (s *Store) Update(ctx context.Context, id payment.ID, decide Decide) (payme
 
 // Payment finds a payment by its id.
 func (s *Store) Payment(ctx context.Context, id payment.ID) (payment.Payment, error) {
-	if r, ok := s.cache.byID(id); ok && s.Alone() {
-		return r.payment, s.committer.await(r.batch)
+	if r, ok := s.cache.byID(id); ok {
+		return s.remembered(ctx, r)
 	}
-	return s.find(ctx, paymentByID, id[:])
+	return s.find(ctx, paymentsByID, id[:])
+}
+
+// Recall is Payment for who asks for what never changes, its terms and whose it is, or does no harm by knowing a little
+// late: where several processes serve, it may be the payment as this one remembers it, its event n (0: none) included.
+func (s *Store) Recall(ctx context.Context, id payment.ID, n int) (payment.Payment, error) {
+	if r, ok := s.cache.byID(id); ok && r.payment.LastEvent >= n && !s.Alone() {
+		return r.payment, nil
+	}
+	return s.Payment(ctx, id)
+}
+
+// RecallByNumber is Recall by the public number.
+func (s *Store) RecallByNumber(ctx context.Context, number int64) (payment.Payment, error) {
+	if seq, ok := s.seqOf(number); ok && !s.Alone() {
+		if r, ok := s.cache.bySeqOf(seq); ok {
+			return r.payment, nil
+		}
+	}
+	return s.PaymentByNumber(ctx, number)
 }
 
 // PaymentByNumber finds a payment by its public number (paymentId of check_sms_key).
@@ -71,37 +93,81 @@ func (s *Store) PaymentByNumber(ctx context.Context, number int64) (payment.Paym
 	if !ok {
 		return payment.Payment{}, ErrNotFound
 	}
-	if r, ok := s.cache.bySeqOf(seq); ok && s.Alone() {
-		return r.payment, s.committer.await(r.batch)
+	if r, ok := s.cache.bySeqOf(seq); ok {
+		return s.remembered(ctx, r)
 	}
-	p, err := s.find(ctx, paymentBySeq, seq)
+	p, err := s.find(ctx, paymentsBySeq, seq)
 	if errors.Is(err, ErrNotFound) && seq > numberMask {
 		// The last row that is taken need not be written yet; then the number is still that of a payment a round before.
-		return s.find(ctx, paymentBySeq, seq-numberMask)
+		return s.find(ctx, paymentsBySeq, seq-numberMask)
 	}
 	return p, err
 }
 
 // PaymentByShop finds a payment by the shop's own id of it.
 func (s *Store) PaymentByShop(ctx context.Context, shop int64, shopPaymentID string) (payment.Payment, error) {
-	return s.find(ctx, paymentByName, shop, shopPaymentID)
+	return s.find(ctx, paymentsByName, shop, shopPaymentID)
 }
 
-func (s *Store) find(ctx context.Context, sql string, args ...any) (payment.Payment, error) {
+// remembered is a payment that this process knows, as it is stored.
+func (s *Store) remembered(ctx context.Context, r row) (payment.Payment, error) {
+	if s.Alone() {
+		return r.payment, s.committers[0].await(r.batch)
+	}
+	p, err := s.find(ctx, paymentsIfChanged, r.seq, r.payment.Version)
+	if errors.Is(err, ErrNotFound) {
+		return r.payment, nil
+	}
+	return p, err
+}
+
+func (s *Store) find(ctx context.Context, stored *statement, args ...any) (payment.Payment, error) {
 	var r row
-	err := s.engine.read(ctx, func(q querier) (err error) {
-		r, err = s.load(q, sql, args...)
+	err := s.engine.lookup(ctx, stored, args, func(rec record) (err error) {
+		r, err = s.scan(rec)
 		return err
 	})
-	if err == nil && s.Alone() { // else what can be read is durable
-		err = s.committer.await(s.committer.latest.Load())
+	switch {
+	case err != nil:
+	case s.Alone():
+		err = s.committers[0].await(s.committers[0].latest.Load())
+	case r.seq != 0: // what can be read is durable
+		s.cache.put(r)
+	}
+	if err == nil && r.seq == 0 {
+		err = ErrNotFound
 	}
 	return r.payment, err
 }
 
 // Due lists payments that want attention at now, the longest due first.
 func (s *Store) Due(ctx context.Context, now time.Time, limit int) ([]payment.ID, error) {
-	return s.ids(ctx, `SELECT t.id FROM payments p JOIN terms t ON t.payment = p.seq WHERE p.due_at <= ?1 ORDER BY p.due_at LIMIT ?2`, micros(now), limit)
+	if s.Alone() {
+		return s.ids(ctx, `SELECT t.id FROM payments p JOIN terms t ON t.payment = p.seq WHERE p.due_at <= ?1 ORDER BY p.due_at LIMIT ?2`, micros(now), limit)
+	}
+	for {
+		var ids []payment.ID
+		var early [][]any
+		err := s.engine.read(ctx, func(q querier) error {
+			return q.query(selectPayment+` WHERE p.due_at <= ?1 ORDER BY p.due_at LIMIT ?2`, []any{micros(now), limit}, func(rec record) error {
+				r, err := s.scan(rec)
+				if due := dueAt(&r.payment, time.Time{}); due.After(now) {
+					early = append(early, []any{r.seq, r.payment.Version, micros(due)})
+				} else {
+					ids = append(ids, r.payment.ID)
+				}
+				return err
+			})
+		})
+		if err != nil || len(early) == 0 {
+			return ids, err
+		}
+		// It was left as it was when the payment's next time came to be later.
+		err = s.do(ctx, &job{exec: func(w writing, _ time.Time) error { return w.put(moveDue, early) }})
+		if err != nil || len(ids) > 0 {
+			return ids, err
+		}
+	}
 }
 
 // Open lists payments with a question whose answer is missing, oldest first, after the payment
@@ -173,15 +239,13 @@ func (s *Store) List(ctx context.Context, f Filter) (list []payment.Payment, err
 const selectPayment = `SELECT p.seq, t.id, t.shop, p.version, p.state, t.created_at, p.updated_at, t.currency,
 	p.held, p.captured, p.released, p.refunded, p.fee, t.terms, p.progress, p.due_at, p.open FROM payments p JOIN terms t ON t.payment = p.seq`
 
-const (
-	paymentByID   = selectPayment + ` WHERE t.id = ?1`
-	paymentBySeq  = selectPayment + ` WHERE p.seq = ?1`
-	paymentByName = selectPayment + ` JOIN names n ON n.payment = p.seq WHERE n.shop = ?1 AND n.shop_payment_id = ?2`
-)
+const paymentByID = selectPayment + ` WHERE t.id = ?1`
 
 var (
-	paymentsByID   = &statement{sql: paymentByID, kinds: "bytea"}
-	paymentsByName = &statement{sql: paymentByName, kinds: "bigint text"}
+	paymentsByID      = &statement{sql: paymentByID, kinds: "bytea"}
+	paymentsBySeq     = &statement{sql: selectPayment + ` WHERE p.seq = ?1`, kinds: "bigint"}
+	paymentsByName    = &statement{sql: selectPayment + ` JOIN names n ON n.payment = p.seq WHERE n.shop = ?1 AND n.shop_payment_id = ?2`, kinds: "bigint text"}
+	paymentsIfChanged = &statement{sql: selectPayment + ` WHERE p.seq = ?1 AND p.version <> ?2`, kinds: "bigint bigint"}
 )
 
 func (s *Store) load(q querier, sql string, args ...any) (r row, err error) {
@@ -226,17 +290,11 @@ func (s *Store) scan(rec record) (row, error) {
 // never is when a question that waits for a person is due: later than any time there is.
 var never = time.UnixMicro(1<<63 - 1).UTC()
 
-// dueAt is dueAt for this store. Where others serve from the same data, nobody takes up at his start what one
-// that died was asking: it must be due when its answer is.
-func (s *Store) dueAt(p *payment.Payment, stored time.Time) time.Time {
-	if !s.Alone() {
-		stored = time.Time{}
-	}
-	return dueAt(p, stored)
-}
-
-// dueAt is what due_at says of a payment from now on. A question that is being asked has an answer
+// dueAt is what due_at says of a payment from now on, where one process serves. A question that is being asked has an answer
 // soon, or a process that died and is recovered: so due_at, which is indexed, is then left as it is.
+//
+// Where several serve, nobody takes up at his start what one that died was asking: it must be due when its answer is. There
+// due_at is left as it is as long as it is not too late (updateEarlier), and who finds it too early puts it right (Due).
 func dueAt(p *payment.Payment, stored time.Time) time.Time {
 	switch {
 	case p.Open != nil && p.Open.Outcome == "" && !stored.IsZero():
@@ -268,6 +326,16 @@ var (
 			progress = ?12, due_at = ?13 WHERE t.seq = ?1 AND t.version = ?2`,
 		kinds: "bigint bigint bigint text bigint text bigint bigint bigint bigint bigint text bigint", key: "seq",
 	}
+	// updateEarlier is both of them.
+	updateEarlier = &statement{
+		sql: `UPDATE payments AS t SET version = ?3, state = ?4, updated_at = ?5, open = ?6, held = ?7, captured = ?8, released = ?9, refunded = ?10, fee = ?11,
+			progress = ?12, due_at = CASE WHEN t.due_at <= ?13 THEN t.due_at ELSE ?13 END WHERE t.seq = ?1 AND t.version = ?2`,
+		kinds: "bigint bigint bigint text bigint text bigint bigint bigint bigint bigint text bigint", key: "seq",
+	}
+	moveDue = &statement{
+		sql:   `UPDATE payments AS t SET due_at = ?3 WHERE t.seq = ?1 AND t.version = ?2`,
+		kinds: "bigint bigint bigint", key: "seq",
+	}
 	insertPayment = &statement{
 		sql: `INSERT INTO payments (seq, version, state, updated_at, due_at, open, held, captured, released, refunded, fee, progress)
 			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)`,
@@ -287,14 +355,18 @@ var (
 	}
 )
 
-// writeChanges stores what was decided. What can refuse comes first. again are the jobs for which
-// nothing was written because another process was faster: they must be decided anew.
+// writeChanges stores what was decided. again are the jobs for which nothing was written because another was faster:
+// they must be decided anew.
 func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error) {
-	if changed, again, err = s.claimNames(w, changed); err != nil {
+	if len(changed) == 0 {
+		return nil, nil
+	}
+	waits, err := s.earlierWait(w, changed)
+	if err != nil {
 		return nil, err
 	}
 	var buf buffer
-	changed, stale, err := s.updatePayments(w, changed, &buf)
+	changed, again, err = s.claim(w, changed, &buf)
 	if err != nil {
 		return nil, err
 	}
@@ -331,11 +403,7 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 				string(p.Terms.Amount.Currency), string(e.AppendLines(nil))})
 		}
 		for i := range c.Events {
-			row, err := s.eventRow(w, j, &c.Events[i])
-			if err != nil {
-				return nil, err
-			}
-			events = append(events, row)
+			events = append(events, s.eventRow(j, &c.Events[i], waits))
 		}
 		j.row.payment = *p
 	}
@@ -347,104 +415,102 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 			return nil, err
 		}
 	}
-	return append(again, stale...), nil
+	return again, nil
 }
 
-// claimNames takes the names of new payments, and holds that carry no reference of ours. Those whose name is taken
-// are told which payment has it; whose hold is another payment's is refused.
-func (s *Store) claimNames(w writing, changed []*job) (left, again []*job, err error) {
-	var making, claiming []*job
-	names, holds := &claim{statement: claimName}, &claim{statement: claimHold}
+// claim writes all that can refuse, and waits for the answers: names of new payments, holds that carry no reference of ours,
+// and payments that must be as they were decided on. Those whose name is taken are told which payment has it; whose hold is
+// another payment's is refused.
+func (s *Store) claim(w writing, changed []*job, buf *buffer) (left, again []*job, err error) {
+	// Those of a kind, with their jobs.
+	type kind struct {
+		claim
+		jobs []*job
+	}
+	names, holds := &kind{claim: claim{statement: claimName}}, &kind{claim: claim{statement: claimHold}}
+	kept, moved, earlier := &kind{claim: claim{statement: updatePayment}}, &kind{claim: claim{statement: updateDue}}, &kind{claim: claim{statement: updateEarlier}}
+	add := func(k *kind, j *job, args ...any) {
+		k.jobs, k.rows = append(k.jobs, j), append(k.rows, args)
+	}
+	wanted := make(map[holdKey]bool)
 	for _, j := range changed {
-		if j.made {
-			making = append(making, j)
-			names.rows = append(names.rows, []any{j.key.shop, j.key.id, j.row.seq})
-		}
-		if j.change.Claim != "" {
-			claiming = append(claiming, j)
-			holds.rows = append(holds.rows, []any{string(j.change.Payment.Attempt.Method), j.change.Claim, j.row.seq})
-		}
-	}
-	if err := w.claim(names, holds); err != nil {
-		return nil, nil, err
-	}
-	for i, j := range making {
-		if !names.hit[i] {
-			j.taken = true
-			again = append(again, j)
-		}
-	}
-	for i, j := range claiming {
-		switch {
-		case !holds.hit[i] && !j.taken:
-			j.err = refused{ErrClaimed}
-		case holds.hit[i] && j.taken:
-			if err := s.unclaim(w, j); err != nil {
-				return nil, nil, err
+		p := &j.change.Payment
+		if hold := j.change.Claim; hold != "" {
+			key := holdKey{string(p.Attempt.Method), hold}
+			if key == j.lost {
+				j.err = refused{ErrClaimed}
+				continue
 			}
+			if wanted[key] {
+				again = append(again, j) // whether the other gets it is not known yet
+				continue
+			}
+			wanted[key] = true
+			add(holds, j, key.method, key.claim, j.row.seq)
 		}
-	}
-	for _, j := range changed {
-		if j.err == nil && !j.taken {
-			left = append(left, j)
-		}
-	}
-	return left, again, nil
-}
-
-// unclaim gives a hold back that was claimed for a job which is decided anew.
-func (s *Store) unclaim(w writing, j *job) error {
-	_, err := w.exec(`DELETE FROM claims WHERE processor = ?1 AND claim = ?2`, []any{string(j.change.Payment.Attempt.Method), j.change.Claim})
-	return err
-}
-
-// updatePayments writes the payments that are there already, each if it is as it was decided on.
-func (s *Store) updatePayments(w writing, changed []*job, buf *buffer) (left, stale []*job, err error) {
-	var jobs [2][]*job // those whose due_at stays, and those whose does not
-	claims := [2]*claim{{statement: updatePayment}, {statement: updateDue}}
-	for _, j := range changed {
+		left = append(left, j)
 		if j.made {
-			left = append(left, j)
+			add(names, j, j.key.shop, j.key.id, j.row.seq)
 			continue
 		}
-		p := &j.change.Payment
 		progress, err := buf.text(p.Progress.AppendJSON)
 		if err != nil {
 			return nil, nil, fmt.Errorf("payment %s: its progress cannot be written: %w", p.ID, err)
 		}
 		args := []any{j.row.seq, p.Version, p.Version + 1, p.State.String(), micros(p.UpdatedAt), openKind(p),
 			p.Held.Minor, p.Captured.Minor, p.Released.Minor, p.Refunded.Minor, p.Fee.Minor, progress}
-		i := 0
-		if due := s.dueAt(p, j.row.due); !due.Equal(j.row.due) {
+		switch due := dueAt(p, j.row.due); {
+		case !s.Alone():
+			add(earlier, j, append(args, orNull(dueAt(p, time.Time{})))...)
+		case due.Equal(j.row.due):
+			add(kept, j, args...)
+		default:
 			j.row.due = due
-			args, i = append(args, orNull(due)), 1
+			add(moved, j, append(args, orNull(due))...)
 		}
-		jobs[i] = append(jobs[i], j)
-		claims[i].rows = append(claims[i].rows, args)
 	}
-	if err := w.claim(claims[:]...); err != nil {
+	if err := w.claim(&names.claim, &holds.claim, &kept.claim, &moved.claim, &earlier.claim); err != nil {
 		return nil, nil, err
 	}
-	for i := range jobs {
-		for k, j := range jobs[i] {
-			if claims[i].hit[k] {
-				j.change.Payment.Version++
-				left = append(left, j)
+	if err := w.flush(); err != nil {
+		return nil, nil, err
+	}
+	got, missed := make(map[*job]bool, len(changed)), make(map[*job]bool)
+	for _, k := range []*kind{names, holds, kept, moved, earlier} {
+		for i, j := range k.jobs {
+			if k.hit[i] {
+				got[j] = true
 				continue
 			}
-			s.cache.forget(j.row.seq)
-			if j.stale++; j.stale > mostStale {
-				return nil, nil, fmt.Errorf("payment %s is never as it was read: others change it all the time", j.change.Payment.ID)
-			}
-			if j.change.Claim != "" {
-				if err := s.unclaim(w, j); err != nil {
-					return nil, nil, err
+			missed[j] = true
+			switch k {
+			case names:
+				j.taken = true
+			case holds:
+				j.lost = holdKey{string(j.change.Payment.Attempt.Method), j.change.Claim}
+			default:
+				s.cache.forget(j.row.seq)
+				if j.stale++; j.stale > mostStale {
+					return nil, nil, fmt.Errorf("payment %s is never as it was read: others change it all the time", j.change.Payment.ID)
 				}
 			}
-			stale = append(stale, j)
 		}
 	}
-	return left, stale, nil
+	changed, left = left, left[:0]
+	for _, j := range changed {
+		switch {
+		case !missed[j]:
+			left = append(left, j)
+			if !j.made {
+				j.change.Payment.Version++
+			}
+		case got[j]:
+			return nil, nil, errAnew
+		default:
+			again = append(again, j)
+		}
+	}
+	return left, again, nil
 }
 
 // buffer is room in which texts are put together, one after another.
@@ -496,22 +562,22 @@ func (s *Store) sawRow(seq int64) {
 	}
 }
 
-// reserve sees to it that there are row numbers for so many new payments. It is the committer's, like nextSeq.
-func (s *Store) reserve(payments int) error {
-	if s.Alone() {
+// reserve sees to it that there are row numbers for so many new payments.
+func (c *committer) reserve(payments int) error {
+	if c.store.Alone() {
 		return nil
 	}
 	free := 0
-	for _, r := range s.rows {
+	for _, r := range c.rows {
 		free += int(r.last - r.next + 1)
 	}
 	for free < payments {
-		first, last, err := s.engine.block(context.Background())
+		first, last, err := c.store.engine.block(context.Background())
 		if err != nil {
 			return err
 		}
-		s.rows = append(s.rows, rowRange{first, last})
-		s.sawRow(last)
+		c.rows = append(c.rows, rowRange{first, last})
+		c.store.sawRow(last)
 		free += int(last - first + 1)
 	}
 	return nil
@@ -521,14 +587,14 @@ func (s *Store) reserve(payments int) error {
 type rowRange struct{ next, last int64 }
 
 // nextSeq is the row for a new payment.
-func (s *Store) nextSeq() int64 {
-	if s.Alone() {
-		return s.lastSeq.Add(1)
+func (c *committer) nextSeq() int64 {
+	if c.store.Alone() {
+		return c.store.lastSeq.Add(1)
 	}
-	r := &s.rows[0]
+	r := &c.rows[0]
 	seq := r.next
 	if r.next++; r.next > r.last {
-		s.rows = s.rows[1:]
+		c.rows = c.rows[1:]
 	}
 	return seq
 }

@@ -167,7 +167,7 @@ func TestPostgreSQLRetries(t *testing.T) {
 
 // What the database does not take is its own job's trouble, and nobody else's.
 func TestPostgreSQLOneBadRow(t *testing.T) {
-	w := newWorld(t, postgres(postgrestest.Database(t)))
+	w := newWorld(t, postgresWith(postgrestest.Database(t), 1)) // all wait behind one
 	for _, name := range []string{"a\x00b", "\xff", strings.Repeat("long", 1<<20)} {
 		blocker := w.create(terms(fmt.Sprintf("blocker-%d", len(name))))
 		release := w.block(blocker.ID)
@@ -612,7 +612,7 @@ func TestPostgreSQL(t *testing.T) {
 				// A schema costs less than a database.
 				schema := fmt.Sprint("case", i)
 				tell(t, dsn, "CREATE SCHEMA "+schema)
-				c.run(t, newWorld(t, postgres(proxy.DSN()+"&search_path="+schema)))
+				c.run(t, newWorld(t, postgresWith(proxy.DSN()+"&search_path="+schema, 1))) // some count commits
 			})
 		}
 	})
@@ -633,10 +633,13 @@ func TestPostgreSQL(t *testing.T) {
 	}
 }
 
-// postgres opens stores in one database, wherever their data directories are.
-func postgres(dsn string) engine {
+// postgres opens stores in one database, wherever their data directories are. They have two committers, also where there are
+// so few cores that they would have one.
+func postgres(dsn string) engine { return postgresWith(dsn, 2) }
+
+func postgresWith(dsn string, committers int) engine {
 	return func(cfg store.Config) (*store.Store, error) {
-		cfg.DB = dsn
+		cfg.DB, cfg.Committers = dsn, committers
 		return store.Open(cfg)
 	}
 }

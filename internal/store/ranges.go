@@ -58,7 +58,7 @@ func (s *Store) Cards(ctx context.Context) (*Cards, error) {
 // takes up within a second. A table that cannot be is refused (payment.CardTable.Checked).
 func (s *Store) UpdateCards(ctx context.Context, change func(*payment.CardTable) error) (*Cards, error) {
 	var made *Cards
-	err := s.committer.do(ctx, &job{exec: func(w writing, now time.Time) error {
+	err := s.do(ctx, &job{exec: func(w writing, now time.Time) error {
 		cards, err := newestCards(w, nil)
 		if err != nil {
 			return refused{err}

@@ -18,7 +18,7 @@ func (s *Store) CreateShop(ctx context.Context, shop merchant.Shop) (merchant.Sh
 	if err != nil {
 		return shop, fmt.Errorf("the shop's settings cannot be written: %w", err)
 	}
-	err = s.committer.do(ctx, &job{exec: func(w writing, now time.Time) error {
+	err = s.do(ctx, &job{exec: func(w writing, now time.Time) error {
 		shop.CreatedAt, shop.ID = now, 0
 		for range mostStale { // another process may take the same id
 			err := w.query(`INSERT INTO shops (id, name, secret_hash, unique_key, created_at, settings)
@@ -39,7 +39,7 @@ func (s *Store) CreateShop(ctx context.Context, shop merchant.Shop) (merchant.Sh
 
 // UpdateShop lets change edit a shop as it is stored, and stores it.
 func (s *Store) UpdateShop(ctx context.Context, id int64, change func(*merchant.Shop) error) (shop merchant.Shop, err error) {
-	err = s.committer.do(ctx, &job{exec: func(w writing, now time.Time) error {
+	err = s.do(ctx, &job{exec: func(w writing, now time.Time) error {
 		shop, err = shopByID(w, id)
 		if err != nil {
 			return refused{err}

@@ -226,7 +226,13 @@ func (e *sqliteEngine) snapshot(ctx context.Context, f func(querier) error) erro
 	})
 }
 
-func (e *sqliteEngine) begin() (writing, error) {
+func (e *sqliteEngine) lookup(ctx context.Context, s *statement, row []any, found func(record) error) error {
+	return e.read(ctx, func(q querier) error { return q.query(s.sql, row, found) })
+}
+
+func (e *sqliteEngine) writers() int { return 1 }
+
+func (e *sqliteEngine) begin(int) (writing, error) {
 	e.gate.Lock()
 	err := query(e.writer, "BEGIN IMMEDIATE", nil, nil)
 	if err == nil {
@@ -304,6 +310,8 @@ func (w *sqliteWriting) claim(all ...*claim) error {
 	}
 	return nil
 }
+
+func (w *sqliteWriting) flush() error { return nil } // nothing is put off
 
 func (w *sqliteWriting) commit() error {
 	if err := query(w.conn, "COMMIT", nil, nil); err != nil {

@@ -2,12 +2,13 @@
 // processing centres, the ledger, and what merchants shall be told.
 //
 // It is a file of SQLite in the data directory, which one process serves from, or a database of PostgreSQL, which
-// several may. All SQL is here. Writers hand in pure closures; one committer takes all that wait, runs them,
+// several may. All SQL is here. Writers hand in pure closures; a committer takes all that wait, runs them,
 // writes their changes and makes them durable with one commit, and only then answers. Readers
 // never wait for it.
 //
 // Order to read: commit.go (the shared commit), payments.go, events.go (the outbox), shops.go, ranges.go,
-// audit.go (the invariants, checked on the stored rows), backup.go, engine.go (the seam to the database), sqlite.go, postgres.go.
+// audit.go (the invariants, checked on the stored rows), backup.go, engine.go (the seam to the database), sqlite.go,
+// postgres.go and what it names.
 package store
 
 import (
@@ -17,9 +18,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,6 +46,10 @@ type Config struct {
 	Log   *slog.Logger     // default slog.Default
 	// Readers is how many may read at the same time; default 4.
 	Readers int
+	// Committers is how many write at the same time to a database that takes several, each for payments of its own;
+	// default one for every four cores, and at most two: a second one waits less for the disk and the network, but
+	// its batches are half as large, which on two cores costs more than the waiting.
+	Committers int
 	// At, which may be nil, is called at each named point of a commit, for tests that end the process there.
 	At func(point Point)
 }
@@ -62,20 +69,21 @@ const File = "holdfast.db"
 
 // Store is open until Close. It is safe for concurrent use.
 type Store struct {
-	cfg       Config
-	engine    engine
-	committer *committer
-	shops     shopCache
-	cards     cardCache
-	cache     *cache       // nil unless serving
-	numbers   cipher.Block // permutes payment numbers
-	restored  Restored     // from a backup
-	lastSeq   atomic.Int64 // of the payments, as far as this process knows
+	cfg        Config
+	engine     engine
+	committers []*committer
+	cause      atomic.Pointer[error] // of ErrBroken
+	shops      shopCache
+	cards      cardCache
+	cache      *cache       // nil unless serving
+	numbers    cipher.Block // permutes payment numbers
+	restored   Restored     // from a backup
+	lastSeq    atomic.Int64 // of the payments, as far as this process knows
 
 	lookedForRows atomic.Int64 // when it was learnt from the engine
-	rows          []rowRange   // row numbers taken and not used yet; the committer's
 
-	lock    *os.File // held while serving
+	spread  maphash.Seed // of names over committers
+	lock    *os.File     // held while serving
 	closing sync.Once
 	fresh   chan Delivery // events claimed as they are made
 	lease   atomic.Int64  // of fresh events, in nanoseconds; 0: nobody takes them
@@ -96,13 +104,16 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.Readers <= 0 {
 		cfg.Readers = readerCount
 	}
+	if cfg.Committers <= 0 {
+		cfg.Committers = min(max(runtime.GOMAXPROCS(0)/4, 1), 2)
+	}
 	if cfg.At == nil {
 		cfg.At = func(Point) {}
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the data directory cannot be made: %w", err)
 	}
-	s := &Store{cfg: cfg, events: make(chan struct{}, 1), due: make(chan struct{}, 1),
+	s := &Store{cfg: cfg, spread: maphash.MakeSeed(), events: make(chan struct{}, 1), due: make(chan struct{}, 1),
 		fresh: make(chan Delivery, freshRoom)}
 	if cfg.Serve && cfg.DB == "" {
 		held, err := lock(cfg.Dir)
@@ -125,7 +136,7 @@ func (s *Store) open() error {
 	var err error
 	switch {
 	case IsPostgres(s.cfg.DB):
-		s.engine, numberKey, err = openPostgres(s.cfg.DB, s.cfg.Readers, s.cfg.Log)
+		s.engine, numberKey, err = openPostgres(s.cfg.DB, s.cfg.Readers, s.cfg.Committers, s.cfg.Log)
 	case s.cfg.DB != "":
 		err = errNoAddress
 	default:
@@ -152,8 +163,12 @@ func (s *Store) open() error {
 	if err := s.lookForRows(context.Background()); err != nil {
 		return errors.Join(s.engine.explain(err), s.engine.close())
 	}
-	s.committer = newCommitter(s)
-	go s.committer.run()
+	for number := range s.engine.writers() {
+		s.committers = append(s.committers, newCommitter(s, number))
+	}
+	for _, c := range s.committers {
+		go c.run()
+	}
 	return nil
 }
 
@@ -180,7 +195,7 @@ func (s *Store) SameKey(ctx context.Context, fingerprint string) (same bool, err
 		})
 	}
 	if err = s.engine.read(ctx, look); err == nil && noted == "" {
-		err = s.committer.do(ctx, &job{exec: func(w writing, _ time.Time) error {
+		err = s.do(ctx, &job{exec: func(w writing, _ time.Time) error {
 			if _, err := w.exec(`INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING`, []any{metaKey, fingerprint}); err != nil {
 				return err
 			}
@@ -195,7 +210,9 @@ const metaKey = "vault_key"
 // Close finishes what was handed in and closes the store. Closing it again does nothing.
 func (s *Store) Close() (err error) {
 	s.closing.Do(func() {
-		s.committer.close()
+		for _, c := range s.committers {
+			c.close()
+		}
 		err = errors.Join(s.engine.close(), s.unlock())
 	})
 	return err
@@ -213,10 +230,43 @@ func (s *Store) unlock() error {
 func (s *Store) Err() error {
 	if e, ok := s.engine.(*sqliteEngine); ok {
 		if lost := e.lost.Load(); lost != nil {
-			return s.committer.failed(*lost)
+			return s.failed(*lost)
 		}
 	}
-	return s.committer.broken()
+	return s.broken()
+}
+
+func (s *Store) broken() error {
+	if cause := s.cause.Load(); cause != nil {
+		return fmt.Errorf("%w: %w", ErrBroken, *cause)
+	}
+	return nil
+}
+
+// failed notes an error that is the disk's and not a job's.
+func (s *Store) failed(err error) error {
+	if err == nil || s.engine.failure(err) != disk {
+		return err
+	}
+	// After a failed sync nobody can say what is on the disk: all acknowledgements end.
+	cause := s.engine.explain(err)
+	if s.cause.CompareAndSwap(nil, &cause) {
+		s.cfg.Log.Error("the store failed; nothing more is acknowledged until a restart", "error", err)
+	}
+	return s.broken()
+}
+
+// do hands a job to its committer and waits for it. Jobs of one payment have the same, as have those for the same name;
+// what is not one payment's goes to the first.
+func (s *Store) do(ctx context.Context, j *job) error {
+	n := uint64(0)
+	switch {
+	case j.create != nil:
+		n = maphash.String(s.spread, j.key.id)
+	case j.exec == nil:
+		n = uint64(j.id[len(j.id)-1]) // chance
+	}
+	return s.committers[n%uint64(len(s.committers))].do(ctx, j)
 }
 
 // Now is the store's time: microseconds, UTC.

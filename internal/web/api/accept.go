@@ -24,7 +24,7 @@ func (a *API) setAccept(w http.ResponseWriter, r *http.Request, body []byte) (an
 	if err != nil {
 		return nil, err
 	}
-	p, err := a.find(ctx, "octo_payment_UUID", request.PaymentUUID)
+	p, err := a.recall(ctx, "octo_payment_UUID", request.PaymentUUID)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func (a *API) callback(w http.ResponseWriter, r *http.Request, body []byte) (any
 		return nil, bad("octo_secret", "required: the shop's secret")
 	}
 	ctx := r.Context()
-	p, err := a.find(ctx, "octo_payment_UUID", request.PaymentUUID)
+	p, err := a.recall(ctx, "octo_payment_UUID", request.PaymentUUID)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, err
 	}
@@ -93,7 +93,11 @@ func (a *API) decide(ctx context.Context, p *payment.Payment, word string, final
 	decided, err := a.cfg.Gateway.Decide(ctx, p.ID, accept, amount, by)
 	var refused *payment.Error
 	if errors.As(err, &refused) {
-		return decided, undecided(refused, p)
+		now, err := a.cfg.Store.Payment(ctx, p.ID)
+		if err != nil {
+			return now, err
+		}
+		return decided, undecided(refused, &now)
 	}
 	switch {
 	case err != nil:

@@ -197,6 +197,15 @@ func (a *API) find(ctx context.Context, field, text string) (payment.Payment, er
 	return a.cfg.Store.Payment(ctx, id)
 }
 
+// recall is find for whose terms and shop are all that is asked for: they never change.
+func (a *API) recall(ctx context.Context, field, text string) (payment.Payment, error) {
+	id, err := paymentID(field, text)
+	if err != nil {
+		return payment.Payment{}, err
+	}
+	return a.cfg.Store.Recall(ctx, id, 0)
+}
+
 // checkText refuses what cannot be kept: it is too long, or has a NUL in it.
 func checkText(field, text string, longest int) error {
 	switch {

@@ -18,7 +18,7 @@ import (
 // pay tries a card (seed: pay). It carries no credentials: who knows the payment's UUID may pay it.
 func (a *API) pay(w http.ResponseWriter, r *http.Request, body []byte) (_ any, err error) {
 	ctx := r.Context()
-	p, err := a.find(ctx, "octo_payment_UUID", pathID(r))
+	p, err := a.recall(ctx, "octo_payment_UUID", pathID(r))
 	if err != nil {
 		return nil, err
 	}
@@ -180,9 +180,9 @@ func (a *API) checkSMSKey(w http.ResponseWriter, r *http.Request, body []byte) (
 	return holdfast.CheckSMSKeyResponse{Data: a.extended(&p, entitySettings{shop.Settings.RefundLocked, shop.Settings.BankCode})}, nil
 }
 
-// byNumber finds the payment that the entity called id. One that is not there is no other than a wrong code.
+// byNumber recalls the payment that the entity called id. One that is not there is no other than a wrong code.
 func (a *API) byNumber(ctx context.Context, number int64) (payment.Payment, error) {
-	p, err := a.cfg.Store.PaymentByNumber(ctx, number)
+	p, err := a.cfg.Store.RecallByNumber(ctx, number)
 	if errors.Is(err, store.ErrNotFound) {
 		return p, &payment.Error{Reason: payment.WrongCode}
 	}

@@ -1,0 +1,289 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// keySettings are of sessions that find their rows by their keys, always, as far as the server knows them: they must not be
+// led astray by a plan that was made while the tables were empty. And a gateway that stands still with a transaction open
+// must not hold up the others.
+const keySettings = `SELECT set_config(s.name, v.value, false) FROM pg_settings s JOIN (VALUES
+	('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), ('plan_cache_mode', 'force_generic_plan'), ('jit', 'off'),
+	('idle_in_transaction_session_timeout', '30s')) AS v (name, value) ON v.name = s.name`
+
+func byKeys(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, keySettings)
+	return err
+}
+
+// postgresWriter is a connection that writes, one transaction at a time. It is its committer's own.
+type postgresWriter struct {
+	engine    *postgresEngine
+	conn      *pgx.Conn // nil: to be connected
+	id        []byte    // its own in the table committers
+	committed int64     // how many batches it has tried to commit; the database knows the last that it did
+}
+
+func newPostgresWriter(e *postgresEngine) *postgresWriter {
+	w := &postgresWriter{engine: e, id: make([]byte, 16)}
+	rand.Read(w.id)
+	return w
+}
+
+// close takes the writer's mark away and ends its connection.
+func (w *postgresWriter) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), connectWithin)
+	defer cancel()
+	if w.conn != nil && !w.conn.IsClosed() && w.committed > 0 {
+		if _, err := w.conn.Exec(ctx, `DELETE FROM committers WHERE id = $1`, w.id); err != nil {
+			w.engine.log.Debug("the store's mark stays in the database; a later start takes it away", "error", err)
+		}
+	}
+	w.drop()
+}
+
+// connect makes the writer's connection if there is none, in one try.
+func (w *postgresWriter) connect(ctx context.Context) error {
+	if w.conn != nil && !w.conn.IsClosed() {
+		return nil
+	}
+	w.drop()
+	conn, err := pgx.ConnectConfig(ctx, w.engine.database)
+	if err != nil {
+		return err
+	}
+	if err := byKeys(ctx, conn); err != nil {
+		conn.Close(ctx)
+		return err
+	}
+	w.conn = conn
+	return nil
+}
+
+// drop lets go of the writer's connection; what was not committed on it is undone by the server.
+func (w *postgresWriter) drop() {
+	if w.conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), connectWithin)
+	defer cancel()
+	w.conn.Close(ctx) // an error says that it was lost already
+	select {
+	case <-w.conn.PgConn().CleanupDone():
+	case <-ctx.Done():
+	}
+	w.conn = nil
+}
+
+// reach connects, again and again, until ctx ends.
+func (w *postgresWriter) reach(ctx context.Context) (err error) {
+	for wait := firstWait; ; wait = min(2*wait, longestWait) {
+		if err = w.connect(ctx); err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (e *postgresEngine) begin(writer int) (writing, error) {
+	w := e.writing[writer]
+	ctx, cancel := context.WithTimeout(context.Background(), reachWithin)
+	defer cancel()
+	if err := w.reach(ctx); err != nil {
+		return nil, meaning{e.explain(err), others}
+	}
+	return &postgresWriting{postgresWriter: w, conn: w.conn, queued: []asked{{sql: "BEGIN"}}}, nil
+}
+
+// postgresWriting is a transaction of a writer.
+type postgresWriting struct {
+	*postgresWriter
+	conn   *pgx.Conn // stays the same, also when the writer has got another
+	queued []asked   // goes out with the next flush
+	sent   bool
+	wrote  bool
+}
+
+// flush sends what is queued and reads the answers.
+func (w *postgresWriting) flush() error {
+	if len(w.queued) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
+	defer cancel()
+	w.sent = true
+	err := converse(ctx, w.conn, w.queued)
+	clear(w.queued)
+	w.queued = w.queued[:0]
+	return w.engine.judge(w.conn, err)
+}
+
+func (w *postgresWriting) query(sql string, args []any, row func(record) error) error {
+	w.wrote = w.wrote || !strings.HasPrefix(sql, "SELECT")
+	ask, err := w.engine.ask(sql, args, row)
+	if err != nil {
+		return err
+	}
+	w.queued = append(w.queued, ask)
+	return w.flush()
+}
+
+func (w *postgresWriting) exec(sql string, args []any) (changed int, err error) {
+	w.wrote = true
+	ask, err := w.engine.ask(sql, args, nil)
+	if err != nil {
+		return 0, err
+	}
+	ask.changed = &changed
+	w.queued = append(w.queued, ask)
+	err = w.flush()
+	return changed, err
+}
+
+func (w *postgresWriting) each(s *statement, rows [][]any, found func(int, record) error) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	ask, err := w.engine.many(s).each(rows, found)
+	w.queued = append(w.queued, ask)
+	return err
+}
+
+func (w *postgresWriting) put(s *statement, rows [][]any) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	w.wrote = true
+	many := w.engine.many(s)
+	for _, round := range many.rounds(rows) {
+		args, err := many.columns(round)
+		if err != nil {
+			return err
+		}
+		w.queued = append(w.queued, asked{sql: many.sql, args: args})
+	}
+	return nil
+}
+
+func (w *postgresWriting) claim(all ...*claim) error {
+	for _, c := range all {
+		c.hit = make([]bool, len(c.rows))
+		if len(c.rows) == 0 {
+			continue
+		}
+		w.wrote = true
+		many := w.engine.many(c.statement)
+		first := make(map[string]int, len(c.rows)) // of several rows of one key only the first can be written
+		rows := make([][]any, 0, len(c.rows))
+		for i, row := range c.rows {
+			key := many.keyOf(row)
+			if _, later := first[key]; !later {
+				first[key] = i
+				rows = append(rows, row)
+			}
+		}
+		args, err := many.columns(many.sorted(rows))
+		if err != nil {
+			return err
+		}
+		w.queued = append(w.queued, asked{sql: many.returning, args: args, row: func(r record) error {
+			c.hit[first[many.foundKey(r)]] = true
+			return nil
+		}})
+	}
+	return nil
+}
+
+// markCommit is written with each batch: when its COMMIT is not answered, the row says whether it was done.
+// (txid_status would do it without a row, but not on the engines that spread over machines.)
+const markCommit = `INSERT INTO committers (id, n, at) VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE SET n = excluded.n, at = excluded.at`
+
+// lookCommit waits for a transaction that still holds the row, and is itself a write: when it is answered, what it
+// saw is as durable as any answer is, on a synchronous standby too.
+const lookCommit = `INSERT INTO committers (id, n, at) VALUES ($1, 0, 0) ON CONFLICT (id) DO UPDATE SET n = committers.n RETURNING n`
+
+func (w *postgresWriting) commit() error {
+	if !w.sent && len(w.queued) == 1 { // BEGIN: nothing was asked, nothing is to be written
+		w.queued = nil
+		return nil
+	}
+	if w.wrote {
+		w.committed++
+		mark := asked{sql: markCommit, args: make([][]byte, 3)}
+		for i, arg := range []any{w.id, w.committed, time.Now().UnixMicro()} {
+			mark.args[i], _ = appendValue(nil, arg)
+		}
+		w.queued = append(w.queued, mark)
+	}
+	w.queued = append(w.queued, asked{sql: "COMMIT"})
+	err := w.flush()
+	var server *pgconn.PgError
+	switch {
+	case err == nil:
+		return nil
+	case !w.conn.IsClosed(), !w.wrote:
+		return err // the server said no
+	case errors.As(err, &server) && server.Severity == "ERROR":
+		return err
+	case pgconn.SafeToRetry(err):
+		return err // it was not sent
+	}
+	return w.resolve(err)
+}
+
+// resolve finds out what became of the last batch, whose COMMIT was not answered.
+func (w *postgresWriter) resolve(cause error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), resolveWithin)
+	defer cancel()
+	w.engine.log.Warn("the database did not answer a commit; looking whether it was done", "error", cause)
+	for wait := firstWait; ; wait = min(2*wait, longestWait) {
+		n, err := w.lastCommitted(ctx)
+		switch {
+		case err == nil && n == w.committed:
+			return nil
+		case err == nil:
+			return meaning{fmt.Errorf("the commit was not done: %w", cause), again}
+		}
+		select {
+		case <-ctx.Done():
+			return meaning{fmt.Errorf("the database did not answer a commit (%w), and whether it was done cannot be seen: %w", cause, err), disk}
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (w *postgresWriter) lastCommitted(ctx context.Context) (n int64, err error) {
+	if err := w.connect(ctx); err != nil {
+		return 0, err
+	}
+	err = w.conn.QueryRow(ctx, lookCommit, w.id).Scan(&n)
+	if err != nil {
+		w.drop()
+	}
+	return n, err
+}
+
+func (w *postgresWriting) rollback() error {
+	w.queued = nil
+	if w.conn.IsClosed() || w.conn.PgConn().TxStatus() == 'I' {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
+	defer cancel()
+	if _, err := w.conn.Exec(ctx, "ROLLBACK"); err != nil {
+		w.drop() // then the server does it
+	}
+	return nil
+}
