@@ -422,6 +422,115 @@ func TestPostgreSQLTwoGateways(t *testing.T) {
 	w.clean()
 }
 
+// What a gateway remembers is enough to recall terms, and never to say how a payment stands.
+func TestPostgreSQLRemembered(t *testing.T) {
+	w := newWorld(t, postgres(postgrestest.Database(t)))
+	other := w.openAgain(true)
+	p := w.held(terms("order-1"))
+	change, err := other.Update(t.Context(), p.ID, func(p payment.Payment, now time.Time) (payment.Change, error) {
+		return payment.Begin(p, payment.Decide{Accept: payment.Cancel, By: payment.ByMerchant}, now)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(find func() (payment.Payment, error)) payment.Payment {
+		t.Helper()
+		p, err := find()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	recalled := read(func() (payment.Payment, error) { return w.Recall(t.Context(), p.ID, p.LastEvent) })
+	byNumber := read(func() (payment.Payment, error) { return w.RecallByNumber(t.Context(), p.Number) })
+	for _, got := range []payment.Payment{recalled, byNumber} {
+		if got.Version != p.Version || got.Terms.ShopPaymentID != "order-1" {
+			t.Errorf("recalled version %d of %q", got.Version, got.Terms.ShopPaymentID)
+		}
+	}
+	if got := read(func() (payment.Payment, error) { return w.Recall(t.Context(), p.ID, p.LastEvent+1) }); got.Version != change.Payment.Version {
+		t.Errorf("version %d is said to have an event that only %d can have", got.Version, change.Payment.Version)
+	}
+	// What another wrote is seen however it is asked for, by many at once.
+	if _, err := other.Update(t.Context(), p.ID, answering(payment.Answer{Outcome: payment.Approved})); err != nil {
+		t.Fatal(err)
+	}
+	together(16, func(i int) {
+		got, err := w.Payment(t.Context(), p.ID)
+		if i%2 == 0 {
+			got, err = w.PaymentByNumber(t.Context(), p.Number)
+		}
+		if err != nil || got.State != payment.Voided {
+			t.Errorf("found %s, %v", got.State, err)
+		}
+	})
+	// One that asks for what cannot be asked for is no trouble of the others.
+	together(16, func(i int) {
+		name := "order-1"
+		if i%4 == 0 {
+			name = "a\x00b"
+		}
+		if _, err := w.PaymentByShop(t.Context(), shop, name); (err != nil) != (i%4 == 0) {
+			t.Errorf("%q: %v", name, err)
+		}
+	})
+	w.clean()
+}
+
+// A payment's next time is written where it comes to be earlier; who finds it too early puts it right.
+func TestPostgreSQLDueTooEarly(t *testing.T) {
+	dsn := postgrestest.Database(t)
+	w := newWorld(t, postgres(dsn))
+	slow, left := w.create(terms("slow")), w.create(terms("left alone"))
+	w.begin(slow.ID, pay()) // due when the answer is
+	p := w.mustSettle(slow.ID, payment.Answer{Outcome: payment.ChallengeGiven, CentreID: "77", Phone: "+998** *****33"})
+	stored := func() int64 {
+		t.Helper()
+		var due int64
+		conn, err := pgx.Connect(t.Context(), dsn)
+		if err == nil {
+			err = conn.QueryRow(t.Context(), `SELECT p.due_at FROM payments p JOIN terms t ON t.payment = p.seq WHERE t.id = $1`, slow.ID[:]).Scan(&due)
+			err = errors.Join(err, conn.Close(t.Context()))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return due
+	}
+	early := stored()
+	if early >= p.Due().UnixMicro() {
+		t.Fatalf("the time of the question is gone: due_at is %d, the payment is due at %d", early, p.Due().UnixMicro())
+	}
+	w.clean() // the audit takes it
+	due := func(at time.Time) (ids []payment.ID) {
+		t.Helper()
+		ids, err := w.Due(t.Context(), at, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ids
+	}
+	if ids := due(time.UnixMicro(early)); len(ids) != 0 {
+		t.Errorf("due: %v", ids)
+	}
+	if got := stored(); got != p.Due().UnixMicro() {
+		t.Errorf("due_at is %d, want %d", got, p.Due().UnixMicro())
+	}
+	if ids := due(p.Due()); !slices.Equal(ids, []payment.ID{slow.ID, left.ID}) && !slices.Equal(ids, []payment.ID{left.ID, slow.ID}) {
+		t.Errorf("at its end due: %v", ids)
+	}
+	w.begin(slow.ID, payment.SubmitCode{VerifyID: verifyID}) // earlier again
+	if now, err := w.Payment(t.Context(), slow.ID); err != nil || stored() != now.Due().UnixMicro() {
+		t.Errorf("due_at is %d, the payment is due at %s, %v", stored(), now.Due(), err)
+	}
+	// A gateway that died forgot to say when it must be looked at: the audit does not take that.
+	tell(t, dsn, `UPDATE payments SET due_at = due_at + 1000000`)
+	audit, err := w.Audit(t.Context(), nil)
+	if err != nil || len(audit.Violations) == 0 {
+		t.Errorf("late, and the audit says %+v, %v", audit, err)
+	}
+}
+
 // Each event goes to one gateway, in the order of its payment, whichever gateway made it.
 func TestPostgreSQLTwoGatewaysTell(t *testing.T) {
 	w := newWorld(t, postgres(postgrestest.Database(t)))
