@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -25,7 +26,8 @@ type Proxy struct {
 
 	mu     sync.Mutex
 	open   map[*link]bool
-	closed bool // no further connection is let in
+	closed bool   // no further connection is let in
+	leads  string // to which database; "": the one that is asked for
 	count  int
 }
 
@@ -117,6 +119,15 @@ func (p *Proxy) Close() {
 	p.Cut()
 }
 
+// Lead cuts every connection there is now, and leads those that come from now on to another database of the server;
+// "" is the one that they ask for. What a process does whose connections were cut so is done elsewhere.
+func (p *Proxy) Lead(database string) {
+	p.mu.Lock()
+	p.leads = database
+	p.mu.Unlock()
+	p.Cut()
+}
+
 // Open lets connections in again.
 func (p *Proxy) Open() {
 	p.mu.Lock()
@@ -149,10 +160,11 @@ func (p *Proxy) serve(client net.Conn) {
 	p.count++
 	l.number = p.count
 	p.open[l] = true
+	leads := p.leads
 	p.mu.Unlock()
 	var sides sync.WaitGroup
 	sides.Go(func() {
-		if l.first() == nil {
+		if l.first(leads) == nil {
 			p.carry(l, false)
 		}
 		l.cut()
@@ -240,8 +252,8 @@ const (
 	versionOfProto = 3 << 16
 )
 
-// first hands on the client's first message, which has no type.
-func (l *link) first() error {
+// first hands on the client's first message, which has no type, to the database that the proxy leads to.
+func (l *link) first(leads string) error {
 	for {
 		head := make([]byte, 4)
 		body, err := readMessage(l.client, head)
@@ -256,13 +268,35 @@ func (l *link) first() error {
 			if _, err := l.client.Write([]byte("N")); err != nil {
 				return err
 			}
-		case code == wantsToCancel || code >= versionOfProto:
+		case code == wantsToCancel:
+			_, err := l.server.Write(append(head, body...))
+			return err
+		case code >= versionOfProto:
+			if leads != "" {
+				body = withDatabase(body, leads)
+				binary.BigEndian.PutUint32(head, uint32(len(head)+len(body)))
+			}
 			_, err := l.server.Write(append(head, body...))
 			return err
 		default:
 			return fmt.Errorf("a first message of version %d", code)
 		}
 	}
+}
+
+// withDatabase is a first message that asks for another database: the version, and names and values that end with 0,
+// the last of them with one more.
+func withDatabase(body []byte, database string) []byte {
+	changed := slices.Clone(body[:4])
+	words := bytes.Split(body[4:], []byte{0})
+	for i := 0; i+1 < len(words) && len(words[i]) > 0; i += 2 {
+		value := words[i+1]
+		if string(words[i]) == "database" {
+			value = []byte(database)
+		}
+		changed = append(append(append(append(changed, words[i]...), 0), value...), 0)
+	}
+	return append(changed, 0)
 }
 
 // asked is the SQL that a client's message is about.

@@ -149,3 +149,33 @@ func TestRefuse(t *testing.T) {
 		})
 	}
 }
+
+// TestProxyLeads: whoever comes after Lead is in another database, and what was open is rolled back.
+func TestProxyLeads(t *testing.T) {
+	here, there := Database(t), Database(t)
+	do(t, here, `CREATE TABLE things (n bigint)`)
+	do(t, there, `CREATE TABLE things (n bigint)`)
+	cfg, err := pgx.ParseConfig(there)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := NewProxy(t, here)
+	conn := connect(t, proxy.DSN())
+	for _, sql := range []string{`INSERT INTO things VALUES (1)`, `BEGIN`, `INSERT INTO things VALUES (2)`} {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	proxy.Lead(cfg.Database)
+	if _, err := conn.Exec(t.Context(), `COMMIT`); err == nil {
+		t.Error("a connection that was cut commits")
+	}
+	do(t, proxy.DSN(), `INSERT INTO things VALUES (3)`)
+	proxy.Lead("")
+	do(t, proxy.DSN(), `INSERT INTO things VALUES (4)`)
+	for dsn, want := range map[string]int{here: 1 + 4, there: 3} {
+		if n := number(t, connect(t, dsn), `SELECT sum(n) FROM things`); n != want {
+			t.Errorf("the rows add up to %d, want %d", n, want)
+		}
+	}
+}
