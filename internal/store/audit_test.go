@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -15,8 +16,34 @@ import (
 	"holdfast/internal/ledger"
 	"holdfast/internal/money"
 	"holdfast/internal/payment"
+	"holdfast/internal/postgrestest"
 	"holdfast/internal/store"
 )
+
+// auditedEngines are those whose stores are audited, and tampered with behind their backs.
+var auditedEngines = []struct {
+	name string
+	new  func(t *testing.T) *world
+	// spoilt makes, from a store that everything has filled, stores that a script has tampered with.
+	spoilt func(t *testing.T) func(t *testing.T, sql string) *world
+}{
+	{"SQLite", func(t *testing.T) *world { return newWorld(t, store.Open) }, spoiltFiles},
+	{"PostgreSQL", func(t *testing.T) *world { return newWorld(t, postgres(postgrestest.Database(t))) }, spoiltDatabase},
+}
+
+func spoiltFiles(t *testing.T) func(*testing.T, string) *world {
+	file := everythingFile(t)
+	return func(t *testing.T, sql string) *world {
+		t.Parallel()
+		w := &world{t: t, open: store.Open, dir: t.TempDir(), now: t0}
+		if err := os.WriteFile(filepath.Join(w.dir, store.File), file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.tamper(sql)
+		w.Store = w.openAgain(false)
+		return w
+	}
+}
 
 // tamper changes the store's file behind its back.
 func (w *world) tamper(sql string) {
@@ -28,6 +55,36 @@ func (w *world) tamper(sql string) {
 	defer conn.Close()
 	if err := sqlitex.ExecScript(conn, sql); err != nil {
 		w.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// sqliteWords teaches PostgreSQL what SQLite calls things that the scripts need.
+const sqliteWords = `
+	CREATE FUNCTION steps(path text) RETURNS text[] LANGUAGE sql AS $$ SELECT string_to_array(substr(path, 3), '.') $$;
+	CREATE FUNCTION json_set(doc text, path text, value jsonb) RETURNS text LANGUAGE sql AS $$ SELECT jsonb_set(doc::jsonb, steps(path), value)::text $$;
+	CREATE FUNCTION json_set(doc text, path text, value text) RETURNS text LANGUAGE sql AS $$ SELECT json_set(doc, path, to_jsonb(value)) $$;
+	CREATE FUNCTION json_set(doc text, path text, value bigint) RETURNS text LANGUAGE sql AS $$ SELECT json_set(doc, path, to_jsonb(value)) $$;
+	CREATE FUNCTION json_remove(doc text, path text) RETURNS text LANGUAGE sql AS $$ SELECT (doc::jsonb #- steps(path))::text $$;
+	CREATE FUNCTION json_part(doc text, path text) RETURNS jsonb LANGUAGE sql AS $$ SELECT doc::jsonb #> steps(path) $$;
+	CREATE FUNCTION json_text(doc text, path text) RETURNS text LANGUAGE sql AS $$ SELECT doc::jsonb #>> steps(path) $$;
+	CREATE OPERATOR -> (LEFTARG = text, RIGHTARG = text, FUNCTION = json_part);
+	CREATE OPERATOR ->> (LEFTARG = text, RIGHTARG = text, FUNCTION = json_text);`
+
+// spoiltDatabase is one database, whose tables are put back before each script.
+func spoiltDatabase(t *testing.T) func(*testing.T, string) *world {
+	dsn := postgrestest.Database(t)
+	w := newWorld(t, postgres(dsn))
+	w.everything()
+	w.Store = w.openAgain(false)
+	keep, refill := sqliteWords+`CREATE SCHEMA kept;`, ""
+	for table := range layout {
+		keep += fmt.Sprintf(`CREATE TABLE kept.%[1]s AS TABLE public.%[1]s;`, table)
+		refill += fmt.Sprintf(`DELETE FROM public.%[1]s; INSERT INTO public.%[1]s SELECT * FROM kept.%[1]s;`, table)
+	}
+	tell(t, dsn, keep)
+	return func(t *testing.T, sql string) *world {
+		tell(t, dsn, refill+sql)
+		return w
 	}
 }
 
@@ -70,13 +127,19 @@ func (w *world) everything() {
 }
 
 func TestAuditOfACleanStore(t *testing.T) {
-	w := newWorld(t, store.Open)
+	for _, engine := range auditedEngines {
+		t.Run(engine.name, func(t *testing.T) { auditOfACleanStore(engine.new(t)) })
+	}
+}
+
+func auditOfACleanStore(w *world) {
+	t := w.t
 	if a := w.clean(); a.Payments != 0 {
 		t.Errorf("an empty store has %d payments", a.Payments)
 	}
 	w.everything()
 	calls := 0
-	a, err := w.Audit(t.Context(), func(done, of int) {
+	a, err := w.Audit(context.Background(), func(done, of int) {
 		calls++
 		if done != 13 || of != 13 {
 			t.Errorf("progress: %d of %d", done, of)
@@ -113,21 +176,50 @@ func everythingFile(t *testing.T) []byte {
 	return file
 }
 
-// Each invariant that the audit checks, broken in the file as consistently as one who wants to hide
+// Each invariant that the audit checks, broken in the tables as consistently as one who wants to hide
 // it would: exactly that invariant is named.
 func TestAuditNamesTheBrokenInvariant(t *testing.T) {
-	file := everythingFile(t)
+	for _, engine := range auditedEngines {
+		t.Run(engine.name, func(t *testing.T) {
+			spoilt := engine.spoilt(t)
+			for _, c := range tamperings() {
+				t.Run(c.name, func(t *testing.T) {
+					w := spoilt(t, c.sql)
+					a, err := w.Audit(t.Context(), nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					named := make(map[int]bool)
+					for _, v := range a.Violations {
+						named[v.Invariant] = true
+					}
+					if got := slices.Sorted(maps.Keys(named)); !slices.Equal(got, c.names) {
+						t.Errorf("named %v, want %v:", got, c.names)
+						for _, v := range a.Violations {
+							t.Log(v)
+						}
+					}
+				})
+			}
+		})
+	}
+}
+
+// tampering is a script, in words that both engines know (see sqliteWords), and the invariants that it breaks.
+type tampering struct {
+	name  string
+	sql   string
+	names []int
+}
+
+func tamperings() []tampering {
 	bump := func(seq int, field string) string {
-		return fmt.Sprintf(`UPDATE payments SET progress = json_set(progress, '$.%[2]s', json_extract(progress, '$.%[2]s') + 1) WHERE seq = %[1]d;`, seq, field)
+		return fmt.Sprintf(`UPDATE payments SET progress = json_set(progress, '$.%[2]s', CAST(progress ->> '$.%[2]s' AS INTEGER) + 1) WHERE seq = %[1]d;`, seq, field)
 	}
 	ref := func(seq, n int) string {
 		return fmt.Sprintf(`(SELECT record ->> '$.ref' FROM operations WHERE payment = %d AND n = %d)`, seq, n)
 	}
-	for _, c := range []struct {
-		name  string
-		sql   string
-		names []int
-	}{
+	return []tampering{
 		{"1: part of a hold has vanished", `
 			UPDATE payments SET released = 90000 WHERE seq = 4;
 			UPDATE entries SET lines = 'shop/12/held 90000;payer/held -90000' WHERE payment = 4 AND kind = 'release';`, []int{1}},
@@ -137,7 +229,7 @@ func TestAuditNamesTheBrokenInvariant(t *testing.T) {
 		{"2: more was captured than was held", `
 			UPDATE payments SET captured = 130000, released = 0 WHERE seq = 1;
 			DELETE FROM entries WHERE payment = 1 AND kind = 'release';
-			UPDATE payments SET progress = json_set(progress, '$.last_entry', 3, '$.decision.amount.minor', 130000) WHERE seq = 1;
+			UPDATE payments SET progress = json_set(json_set(progress, '$.last_entry', 3), '$.decision.amount.minor', 130000) WHERE seq = 1;
 			UPDATE operations SET record = json_set(record, '$.amount.minor', 130000) WHERE payment = 1 AND record ->> '$.kind' = 'capture';
 			UPDATE entries SET lines = 'shop/12/held 130000;payer/held -130000;processor/uzcard 130000;shop/12 -130000' WHERE payment = 1 AND kind = 'capture';`, []int{2}},
 		{"2: more was refunded than captured", `
@@ -151,13 +243,13 @@ func TestAuditNamesTheBrokenInvariant(t *testing.T) {
 		{"4: two payments' operations of one name", `
 			UPDATE operations SET record = json_set(record, '$.ref', ` + ref(1, 2) + `) WHERE payment = 4 AND n = 1;`, []int{4}},
 		{"4 (and so 7): two holds took effect", `
-			INSERT INTO operations SELECT payment, 4, json_set(record, '$.ref', (record ->> '$.ref') || 'b', '$.n', 4) FROM operations WHERE payment = 3 AND n = 3;
+			INSERT INTO operations SELECT payment, 4, json_set(json_set(record, '$.ref', (record ->> '$.ref') || 'b'), '$.n', 4) FROM operations WHERE payment = 3 AND n = 3;
 			INSERT INTO entries SELECT payment, 2, operation || 'b', kind, at, currency, lines FROM entries WHERE payment = 3 AND n = 1;
-			UPDATE payments SET progress = json_set(progress, '$.last_operation', 4, '$.last_entry', 2) WHERE seq = 3;`, []int{4, 7}},
+			UPDATE payments SET progress = json_set(json_set(progress, '$.last_operation', 4), '$.last_entry', 2) WHERE seq = 3;`, []int{4, 7}},
 		{"4: one hold counted for two payments", `DELETE FROM claims; INSERT INTO claims VALUES ('uzcard', 'x', 99);`, []int{4}},
 		{"5: an ended payment still asks", `
-			UPDATE payments SET open = 'capture', due_at = 9223372036854775807, progress = json_set(progress, '$.last_operation', 5, '$.open', (
-				SELECT json_remove(json_set(progress, '$.open.n', 5, '$.open.ref', ` + ref(4, 4) + ` || 'b'), '$.open.next_at') -> '$.open' FROM payments WHERE seq = 7))
+			UPDATE payments SET open = 'capture', due_at = 9223372036854775807, progress = json_set(json_set(progress, '$.last_operation', 5), '$.open', (
+				SELECT json_remove(json_set(json_set(progress, '$.open.n', 5), '$.open.ref', ` + ref(4, 4) + ` || 'b'), '$.open.next_at') -> '$.open' FROM payments WHERE seq = 7))
 			WHERE seq = 4;`, []int{5}},
 		{"5: money was taken, and the payment waits for it", `
 			UPDATE payments SET state = 'voided' WHERE seq = 2;
@@ -183,7 +275,7 @@ func TestAuditNamesTheBrokenInvariant(t *testing.T) {
 		{"10: the merchant was told something else", `UPDATE events SET status = 'canceled' WHERE payment = 1 AND n = 3;`, []int{10}},
 		{"10: an event of nobody", `UPDATE events SET payment = 99 WHERE payment = 8; INSERT INTO deliveries VALUES (99, 1, 1, 0, 0, 0, '');`, []int{10}},
 		{"12: a payment without terms", `DELETE FROM terms WHERE payment = 8;`, []int{12}},
-		{"12: terms of nobody", `INSERT INTO terms SELECT 99, x'00', shop, shop_payment_id, created_at, currency, amount, terms FROM terms WHERE payment = 8;`, []int{12}},
+		{"12: terms of nobody", `INSERT INTO terms SELECT 99, substr(id, 1, 15), shop, shop_payment_id, created_at, currency, amount, terms FROM terms WHERE payment = 8;`, []int{12}},
 		{"12: a name that leads to another payment", `UPDATE names SET payment = 3 WHERE payment = 8;`, []int{12}},
 		{"12: a name is missing", `DELETE FROM names WHERE payment = 8;`, []int{12}},
 		{"13: an event of another shop", `UPDATE events SET shop = 13 WHERE payment = 1 AND n = 1;`, []int{13}},
@@ -192,40 +284,20 @@ func TestAuditNamesTheBrokenInvariant(t *testing.T) {
 		{"16: nobody will ask again", `UPDATE payments SET due_at = NULL WHERE seq = 6;`, []int{16}},
 		{"16: it is asked too late", `UPDATE payments SET due_at = due_at + 1 WHERE seq = 7;`, []int{16}},
 		{"16: after a crash nobody would know", `UPDATE payments SET open = '' WHERE seq = 7;`, []int{16}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			w := &world{t: t, open: store.Open, dir: t.TempDir(), now: t0}
-			if err := os.WriteFile(filepath.Join(w.dir, store.File), file, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			w.tamper(c.sql)
-			w.Store = w.openAgain(false)
-			a, err := w.Audit(t.Context(), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			named := make(map[int]bool)
-			for _, v := range a.Violations {
-				named[v.Invariant] = true
-			}
-			if got := slices.Sorted(maps.Keys(named)); !slices.Equal(got, c.names) {
-				t.Errorf("named %v, want %v:", got, c.names)
-				for _, v := range a.Violations {
-					t.Log(v)
-				}
-			}
-		})
 	}
 }
 
 // A question that waits for a person is counted, and is no violation: its next inquiry is nobody's.
 func TestAuditCountsWhatWaitsForAPerson(t *testing.T) {
-	w := newWorld(t, store.Open)
-	p := w.asking(terms("order-1"))
-	w.later(15 * 24 * 60 * 60 * 1e9)
-	w.mustSettle(p.ID, payment.Answer{Outcome: payment.Unknown})
-	if a := w.clean(); a.InDoubt != 1 || a.ForPerson != 1 {
-		t.Errorf("%d in doubt, %d for a person", a.InDoubt, a.ForPerson)
+	for _, engine := range auditedEngines {
+		t.Run(engine.name, func(t *testing.T) {
+			w := engine.new(t)
+			p := w.asking(terms("order-1"))
+			w.later(15 * 24 * 60 * 60 * 1e9)
+			w.mustSettle(p.ID, payment.Answer{Outcome: payment.Unknown})
+			if a := w.clean(); a.InDoubt != 1 || a.ForPerson != 1 {
+				t.Errorf("%d in doubt, %d for a person", a.InDoubt, a.ForPerson)
+			}
+		})
 	}
 }
