@@ -43,6 +43,8 @@ type Config struct {
 	// AllowPrivate lets notifications go to private and loopback addresses. Only a gateway whose every
 	// connector leads to a simulator may: it has nothing to protect, and its shops are on the same machine.
 	AllowPrivate bool
+	// AnswerWithin is what a whole exchange may take, connecting included; default 10 s.
+	AnswerWithin time.Duration
 	Log          *slog.Logger
 }
 
@@ -64,9 +66,8 @@ var (
 
 const (
 	connectWithin = 3 * time.Second
-	answerWithin  = 10 * time.Second // a whole exchange, connecting included
+	answerWithin  = 10 * time.Second
 	decideWithin  = 30 * time.Second // what a decision in the answer may take on top
-	lease         = answerWithin + decideWithin + 5*time.Second
 	answerBytes   = 64 << 10
 	recordAtOnce  = 256
 	mostParked    = 1024
@@ -86,6 +87,9 @@ func New(cfg Config) *Notifier {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
+	if cfg.AnswerWithin <= 0 {
+		cfg.AnswerWithin = answerWithin
+	}
 	n := &Notifier{
 		cfg: cfg, transport: newTransport(cfg.AllowPrivate), endpoints: newEndpoints(),
 		results: make(chan store.Result, recordAtOnce),
@@ -94,6 +98,9 @@ func New(cfg Config) *Notifier {
 	return n
 }
 
+// lease is how long nobody else takes up an event that this process delivers.
+func (n *Notifier) lease() time.Duration { return n.cfg.AnswerWithin + decideWithin + 5*time.Second }
+
 // Stepped is when Run last saw to it that what is due is sent: it asked the store, or had its hands full. While Run
 // runs and the store answers, that is less than a second ago.
 func (n *Notifier) Stepped() time.Time { return time.Unix(0, n.stepped.Load()) }
@@ -101,7 +108,7 @@ func (n *Notifier) Stepped() time.Time { return time.Unix(0, n.stepped.Load()) }
 // Step delivers what is due now, once, and returns how many events it sent. It is Run without
 // waiting, for tests and simulations.
 func (n *Notifier) Step(ctx context.Context) (int, error) {
-	claimed, err := n.cfg.Store.Claim(ctx, recordAtOnce, lease, n.endpoints.admit)
+	claimed, err := n.cfg.Store.Claim(ctx, recordAtOnce, n.lease(), n.endpoints.admit)
 	if err != nil || len(claimed) == 0 {
 		return 0, err
 	}
@@ -120,7 +127,7 @@ func (n *Notifier) Step(ctx context.Context) (int, error) {
 // Run delivers until ctx ends, and then waits for what is under way.
 func (n *Notifier) Run(ctx context.Context) {
 	r := &round{
-		n: n, ctx: context.WithoutCancel(ctx), fresh: n.cfg.Store.Fresh(lease),
+		n: n, ctx: context.WithoutCancel(ctx), fresh: n.cfg.Store.Fresh(n.lease()),
 		behind: make(map[payment.ID][]store.Delivery), parked: make(map[string][]store.Delivery), finished: make(chan store.Result, recordAtOnce),
 	}
 	recorded := make(chan struct{})
@@ -261,7 +268,7 @@ func (r *round) claim(ctx context.Context) {
 			r.n.stepped.Store(time.Now().UnixNano())
 			return
 		}
-		deliveries, err := r.n.cfg.Store.Claim(ctx, min(room, recordAtOnce), lease, r.n.endpoints.admit)
+		deliveries, err := r.n.cfg.Store.Claim(ctx, min(room, recordAtOnce), r.n.lease(), r.n.endpoints.admit)
 		switch {
 		case err == nil:
 			r.n.stepped.Store(time.Now().UnixNano())
@@ -441,7 +448,7 @@ func (n *Notifier) decide(ctx context.Context, p *payment.Payment, taken bool, a
 
 // post sends one notification.
 func (n *Notifier) post(ctx context.Context, p *payment.Payment, d store.Delivery, key string, body []byte) (int, []byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.AnswerWithin)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.Terms.NotifyURL, bytes.NewReader(body))
 	if err != nil {
