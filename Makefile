@@ -69,6 +69,10 @@ FROM ?= 1
 world: ## play SEEDS worlds (default 1000000) on all cores, from seed FROM on (default 1), until one fails
 	$(GO) test -count 1 -timeout 0 -run '^TestWorld$$' -v ./internal/world -seeds $(SEEDS) -from $(FROM)
 
+.PHONY: world-postgres
+world-postgres: ## the same on PostgreSQL, where a world takes about ten times as long
+	$(GO) test -count 1 -timeout 0 -run '^TestWorldOnPostgreSQL$$' -v ./internal/world -seeds $(SEEDS) -from $(FROM)
+
 STORM ?= 50
 .PHONY: storm
 storm: ## play the storms of decisions, the histories and the edge of the deadline STORM times (default 50)

@@ -6,7 +6,7 @@
 // seed plays the same world again, line for line, so a seed that failed once is all that is needed to
 // look at the failure.
 //
-// What is real: the store with its files, the gateway, the notifier, all connectors, and the
+// What is real: the store with its files or its database, the gateway, the notifier, all connectors, and the
 // simulator with its own books. What is not: the network to the centres is a function call, and there is
 // one clock, which only the world moves.
 //
@@ -15,6 +15,17 @@
 // At a named point of the gateway or of a commit the store is copied as it lies on the disk. From then
 // on the process is dead: whatever it still does, it reaches no centre and no merchant, and no answer of
 // it is believed. The next process starts on the copy.
+//
+// On PostgreSQL the server outlives the process. At the point the process loses all its connections, and the
+// server rolls back what was not committed; a COMMIT that was under way never arrives, or it is done and nobody
+// hears of it, as the seed says. What the dead process still does is led into another database. Now and then the
+// connection breaks in one of these two ways under a process that lives, which then has to look what became of
+// its COMMIT.
+//
+// There too a seed plays the same world again, line for line: whether a COMMIT is done is not left to a race with
+// the break. What differs from run to run shows in no line: how often a lost connection is tried again, and how
+// long the server takes to notice that one is gone. The races themselves, and the server's own death, are for the
+// kills and the failover in cmd/holdfast.
 //
 // # How things happen at once
 //
@@ -28,7 +39,8 @@
 // operation (books_test.go). mutants_test.go shows that it bites: it takes one rule out of the gateway's
 // code at a time, and each time the world must fail.
 //
-// Order to read: play_test.go (one seed), world_test.go (what a world is made of), wire_test.go (the way
+// Order to read: play_test.go (one seed), world_test.go (what a world is made of), sqlite_test.go and
+// postgres_test.go (where it keeps its data), wire_test.go (the way
 // to the centres), actors_test.go, endpoint_test.go (merchants' servers), rules_test.go, books_test.go,
 // run_test.go (many seeds), mutants_test.go.
 package world

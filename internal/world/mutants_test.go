@@ -18,7 +18,7 @@ import (
 const brokenRule = "HOLDFAST_BROKEN_RULE"
 
 var rules = []rule{
-	{"question", "a question is committed before it is asked", []edit{
+	{"question", "", "a question is committed before it is asked", []edit{
 		{"internal/gateway/gateway.go", `type secrets struct {
 `, `type secrets struct {
 	early *payment.Answer
@@ -49,7 +49,7 @@ var rules = []rule{
 		}
 `},
 	}},
-	{"unknown", "unknown is not taken as refused", []edit{
+	{"unknown", "", "unknown is not taken as refused", []edit{
 		{"internal/gateway/gateway.go", `	answer := centre.Ask(ctx, q)
 `, `	answer := centre.Ask(ctx, q)
 	if broken("unknown") && answer.Outcome == payment.Unknown {
@@ -57,7 +57,8 @@ var rules = []rule{
 	}
 `},
 	}},
-	{"deadline", "a hold in doubt is asked about, also past its deadline", []edit{
+	// This is seen once in some hundred worlds, which on PostgreSQL is minutes.
+	{"deadline", "TestWorld", "a hold in doubt is asked about, also past its deadline", []edit{
 		{"internal/gateway/gateway.go", `		if p.Open != nil {
 			return payment.Begin(p, payment.Resume{Orphan: orphan}, now)
 		}
@@ -69,7 +70,7 @@ var rules = []rule{
 		}
 `},
 	}},
-	{"decision", "a decision is compared with the one that stands before it is set", []edit{
+	{"decision", "", "a decision is compared with the one that stands before it is set", []edit{
 		{"internal/payment/begin.go", `	if stands := p.Decision; stands != nil {
 `, `	if stands := p.Decision; stands != nil && (p.State.Terminal() || !broken("decision")) {
 `},
@@ -85,7 +86,7 @@ var rules = []rule{
 `, `	case !broken("decision") && was.Open != nil && kept == (len(c.Closed) == 1):
 `},
 	}},
-	{"event", "an event is written in the transaction of its change", []edit{
+	{"event", "", "an event is written in the transaction of its change", []edit{
 		{"internal/store/payments.go", `		for i := range c.Events {
 `, `		told := c.Events
 		if broken("event") {
@@ -127,20 +128,29 @@ var rules = []rule{
 
 // failed notes`},
 	}},
+	{"guess", "TestWorldOnPostgreSQL", "a COMMIT that is not answered is looked up and not guessed to be done", []edit{
+		{"internal/store/postgres*.go", `			return meaning{fmt.Errorf("the commit was not done: %w", cause), again}
+`, `			if broken("guess") {
+				return nil
+			}
+			return meaning{fmt.Errorf("the commit was not done: %w", cause), again}
+`},
+	}},
 }
 
 type rule struct {
 	key   string
+	test  string // that plays it; "": on both engines
 	rule  string
 	edits []edit
 }
 
-// edit replaces a text that stands once in a file.
+// edit replaces a text that stands once in a file, or in one of the files of a pattern.
 type edit struct{ file, old, new string }
 
 var failure = regexp.MustCompile(`seed (\d+): (.+)`)
 
-// TestBites: without any one of its rules the gateway fails in the ordinary number of worlds.
+// TestBites: without any one of its rules the gateway fails in the usual number of worlds.
 func TestBites(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
@@ -154,20 +164,28 @@ func TestBites(t *testing.T) {
 		t.Fatalf("the mutants cannot be built: %v\n%s", err, out)
 	}
 	for _, r := range rules {
-		t.Run(r.key, func(t *testing.T) {
-			cmd := exec.Command(program, "-test.run", "^TestWorld$", "-seeds", fmt.Sprint(*seedCount), "-from", fmt.Sprint(*firstSeed))
-			cmd.Dir, cmd.Env = dir, append(os.Environ(), brokenRule+"="+r.key, "TMPDIR="+dir)
-			out, err := cmd.CombinedOutput()
-			found := failure.FindSubmatch(out)
-			switch {
-			case err == nil:
-				t.Errorf("that %s could be left out, and %d worlds would not notice", r.rule, *seedCount)
-			case found == nil:
-				t.Errorf("it does not run: %v\n%s", err, out)
-			default:
-				t.Logf("without the rule that %s: seed %s: %s", r.rule, found[1], found[2])
+		for _, played := range []struct {
+			test  string
+			seeds int
+		}{{"TestWorld", seedsOr(usualOnSQLite)}, {"TestWorldOnPostgreSQL", seedsOr(usualOnPostgreSQL)}} {
+			if r.test != "" && r.test != played.test {
+				continue
 			}
-		})
+			t.Run(r.key+"/"+played.test, func(t *testing.T) {
+				cmd := exec.Command(program, "-test.run", "^"+played.test+"$", "-seeds", fmt.Sprint(played.seeds), "-from", fmt.Sprint(*firstSeed))
+				cmd.Dir, cmd.Env = dir, append(os.Environ(), brokenRule+"="+r.key, "TMPDIR="+dir)
+				out, err := cmd.CombinedOutput()
+				found := failure.FindSubmatch(out)
+				switch {
+				case err == nil:
+					t.Errorf("that %s could be left out, and %d worlds would not notice", r.rule, played.seeds)
+				case found == nil:
+					t.Errorf("it does not run: %v\n%s", err, out)
+				default:
+					t.Logf("without the rule that %s: seed %s: %s", r.rule, found[1], found[2])
+				}
+			})
+		}
 	}
 }
 
@@ -185,17 +203,33 @@ func overlay(t *testing.T, root, dir string) string {
 	texts := make(map[string]string)
 	for _, r := range rules {
 		for _, e := range r.edits {
-			if texts[e.file] == "" {
-				b, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(e.file)))
+			files, err := filepath.Glob(filepath.Join(root, filepath.FromSlash(e.file)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := 0
+			for _, name := range files {
+				file, err := filepath.Rel(root, name)
 				if err != nil {
 					t.Fatal(err)
 				}
-				texts[e.file] = string(b)
+				file = filepath.ToSlash(file)
+				text, edited := texts[file]
+				if !edited {
+					b, err := os.ReadFile(name)
+					if err != nil {
+						t.Fatal(err)
+					}
+					text = string(b)
+				}
+				if n := strings.Count(text, e.old); n > 0 {
+					found += n
+					texts[file] = strings.Replace(text, e.old, e.new, 1)
+				}
 			}
-			if n := strings.Count(texts[e.file], e.old); n != 1 {
-				t.Fatalf("%s has this %d times, want once; the rule has moved, and this test must follow it:\n%s", e.file, n, e.old)
+			if found != 1 {
+				t.Fatalf("%s has this %d times, want once; the rule has moved, and this test must follow it:\n%s", e.file, found, e.old)
 			}
-			texts[e.file] = strings.Replace(texts[e.file], e.old, e.new, 1)
 		}
 	}
 	for file, text := range texts {

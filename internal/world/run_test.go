@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"holdfast/internal/postgrestest"
 )
 
 func TestMain(m *testing.M) {
@@ -23,59 +26,102 @@ func TestMain(m *testing.M) {
 }
 
 var (
-	seedCount = flag.Int("seeds", 2000, "how many worlds TestWorld plays")
+	seedCount = flag.Int("seeds", 0, "how many worlds TestWorld plays; 0: 2000 on SQLite, 100 on PostgreSQL")
 	firstSeed = flag.Uint64("from", 1, "the first of them: to go on where an earlier run ended")
 	oneSeed   = flag.Uint64("seed", 0, "the one world that TestWorld plays, and shows; 0: all of -seeds")
 )
 
+// seedsOr is how many worlds are played where the flag does not say.
+func seedsOr(usual int) int {
+	if *seedCount > 0 {
+		return *seedCount
+	}
+	return usual
+}
+
+// How many worlds are usual.
+const (
+	usualOnSQLite     = 2000
+	usualOnPostgreSQL = 100
+)
+
 // TestWorld plays worlds until one fails. A seed that fails does so again:
 //
-//	go test ./internal/world -run TestWorld -seed N
+//	go test ./internal/world -run TestWorld$ -seed N
 func TestWorld(t *testing.T) {
+	count := seedsOr(usualOnSQLite)
+	if underRace {
+		count = min(count, 16)
+	}
+	playWorlds(t, onSQLite, count)
+}
+
+// TestWorldOnPostgreSQL is TestWorld on the other engine. There the connection breaks too, and a commit is looked up.
+//
+//	go test ./internal/world -run TestWorldOnPostgreSQL -seed N
+func TestWorldOnPostgreSQL(t *testing.T) {
+	count := seedsOr(usualOnPostgreSQL)
+	met := playWorlds(t, onPostgreSQL(t, postgreSQL(t)), count).Fates
+	if *oneSeed == 0 && count >= 20 && (met[commitLost] == 0 || met[commitDone] == 0) {
+		t.Errorf("COMMITs have met only %v", met)
+	}
+}
+
+// postgreSQL starts a server for a test, in memory as the files of SQLite are. It is not the one that dies.
+func postgreSQL(t *testing.T) *postgrestest.Server {
+	t.Setenv("TMPDIR", memory())
+	return postgrestest.Start(t)
+}
+
+func playWorlds(t *testing.T, kind func(dir string) engine, count int) (sum figures) {
+	t.Helper()
 	if *oneSeed > 0 {
-		g := testGround(t)
-		r := play(g, *oneSeed)
+		r := play(testGround(t, kind), *oneSeed)
 		t.Logf("%s", r.trace)
 		for _, what := range r.broken {
 			t.Errorf("seed %d: %s", r.seed, what)
 		}
-		return
+		return r.figures
 	}
-	count := *seedCount
-	if underRace {
-		count = min(count, 16)
-	}
-	failed, sum := playMany(t, *firstSeed, count, true)
+	failed, sum := playMany(t, kind, *firstSeed, count)
 	report(t, failed)
 	t.Logf("figures: world: %s", sum)
+	return sum
 }
 
 // String is the line that a run ends with.
 func (f figures) String() string {
-	return fmt.Sprintf("%d seeds: %d payments, %d commands, %d calls to centres of which %d went wrong, %d notifications, %d crashes, %d starts; "+
+	fates := ""
+	for _, how := range slices.Sorted(maps.Keys(f.Fates)) {
+		fates += fmt.Sprintf(", %d times a %s", f.Fates[how], how)
+	}
+	return fmt.Sprintf("%d seeds: %d payments, %d commands, %d calls to centres of which %d went wrong, %d notifications, %d crashes, %d starts%s; "+
 		"%d operations in the centres' books; lost %d, doubled %d",
-		f.Seeds, f.Payments, f.Commands, f.Calls, f.Faults, f.Told, f.Crashes, f.Recoveries, f.Operations, f.Lost, f.Doubled)
+		f.Seeds, f.Payments, f.Commands, f.Calls, f.Faults, f.Told, f.Crashes, f.Recoveries, fates, f.Operations, f.Lost, f.Doubled)
 }
 
 // report shows the first seed that failed and how it is played again.
 func report(t *testing.T, failed []result) {
 	t.Helper()
 	for _, r := range failed {
-		path := filepath.Join(os.TempDir(), fmt.Sprintf("holdfast-world-%d.txt", r.seed))
+		path := filepath.Join(traces, fmt.Sprintf("holdfast-world-%d.txt", r.seed))
 		if err := os.WriteFile(path, r.trace, 0o600); err != nil {
 			t.Log(err)
 		}
 		for _, what := range r.broken {
 			t.Errorf("seed %d: %s", r.seed, what)
 		}
-		t.Errorf("seed %d again: go test ./internal/world -run TestWorld -seed %d (its trace is in %s)", r.seed, r.seed, path)
+		t.Errorf("seed %d again: go test ./internal/world -run '^%s$' -seed %d (its trace is in %s)", r.seed, t.Name(), r.seed, path)
 	}
 }
+
+// traces is where the traces of worlds that failed are put; a test may change where temporary files go.
+var traces = os.TempDir()
 
 const progressEvery = 10 * time.Second
 
 // playMany plays seeds on all cores and stops at the first that fails.
-func playMany(t testing.TB, from uint64, count int, aloud bool) (failed []result, sum figures) {
+func playMany(t testing.TB, kind func(dir string) engine, from uint64, count int) (failed []result, sum figures) {
 	t.Helper()
 	var (
 		next  atomic.Uint64
@@ -87,7 +133,7 @@ func playMany(t testing.TB, from uint64, count int, aloud bool) (failed []result
 	next.Store(from)
 	playing := make([]uint64, runtime.GOMAXPROCS(0)) // by each core, under mu
 	for i := range playing {
-		g := testGround(t)
+		g := testGround(t, kind)
 		playing[i] = from
 		group.Go(func() {
 			for !stop.Load() {
@@ -105,7 +151,7 @@ func playMany(t testing.TB, from uint64, count int, aloud bool) (failed []result
 					failed = append(failed, r)
 					stop.Store(true)
 				}
-				if aloud && time.Since(said) > progressEvery {
+				if time.Since(said) > progressEvery {
 					said = time.Now()
 					fmt.Printf("world: played all below seed %d; %s\n", slices.Min(playing), sum)
 				}
@@ -117,9 +163,9 @@ func playMany(t testing.TB, from uint64, count int, aloud bool) (failed []result
 	return failed, sum
 }
 
-func testGround(t testing.TB) *ground {
+func testGround(t testing.TB, kind func(dir string) engine) *ground {
 	t.Helper()
-	g, done, err := newGround(sqliteEngine)
+	g, done, err := newGround(kind)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +183,14 @@ func TestReplay(t *testing.T) {
 	if underRace {
 		seeds = 2
 	}
-	one, other := testGround(t), testGround(t)
+	replay(t, onSQLite, seeds)
+}
+
+func TestReplayOnPostgreSQL(t *testing.T) { replay(t, onPostgreSQL(t, postgreSQL(t)), 5) }
+
+func replay(t *testing.T, kind func(dir string) engine, seeds int) {
+	t.Helper()
+	one, other := testGround(t, kind), testGround(t, kind)
 	lines := 0
 	for seed := range uint64(seeds) {
 		first, second := play(one, seed+1), play(other, seed+1)

@@ -14,9 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
-
 	"holdfast/internal/gateway"
 	"holdfast/internal/merchant"
 	"holdfast/internal/money"
@@ -40,77 +37,66 @@ const (
 	simURL  = "http://centres.example"
 	simKey  = "holdfast" // all credentials at the simulator
 	shopKey = "e0726d5a-7ac4-4ee0-9c22-c65ed4b0a4a7"
+
+	pinNumbers = `UPDATE meta SET value = '000102030405060708090a0b0c0d0e0f' WHERE name = 'number_key'`
 )
 
-// engine is where a world keeps its data: a kind of store. A place is what the kind understands as
-// Config.Dir.
-type engine struct {
-	name string
-	open func(cfg store.Config) (*store.Store, error)
-	// pin makes the numbers of payments, and so our references at the centres, the same in every run.
-	pin func(place string) error
-	// copy makes another place with what is durable in the first one, which may be open.
-	copy func(from, to string) error
+// engine is a kind of store. It keeps what every world of a ground begins with.
+type engine interface {
+	// begin opens a new store, to be filled.
+	begin(cfg store.Config) (*store.Store, error)
+	// keep keeps what the store, which is closed by now, was filled with, and makes the numbers of payments, and so our
+	// references at the centres, the same in every run.
+	keep() error
+	// home is a home that has what was kept. dir is a directory of its own.
+	home(dir string) (home, error)
 }
 
-var sqliteEngine = engine{
-	name: "sqlite", open: store.Open,
-	pin: func(place string) error {
-		conn, err := sqlite.OpenConn(filepath.Join(place, store.File), sqlite.OpenReadWrite|sqlite.OpenWAL)
-		if err != nil {
-			return err
-		}
-		err = sqlitex.ExecScript(conn, `UPDATE meta SET value = '000102030405060708090a0b0c0d0e0f' WHERE name = 'number_key'`)
-		if err != nil {
-			conn.Close()
-			return err
-		}
-		return conn.Close()
-	},
-	copy: func(from, to string) error {
-		if err := os.Mkdir(to, 0o700); err != nil {
-			return err
-		}
-		// First the file and then its log: what moves from the log into the file meanwhile is in both.
-		for _, name := range []string{store.File, store.File + "-wal"} {
-			b, err := os.ReadFile(filepath.Join(from, name))
-			if os.IsNotExist(err) && name != store.File {
-				continue
-			}
-			if err == nil {
-				err = os.WriteFile(filepath.Join(to, name), b, 0o600)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	},
+// home is where the processes of one world keep their data, one after another.
+type home interface {
+	// open opens the store for a process; the one before it is closed.
+	open(cfg store.Config) (*store.Store, error)
+	// die ends the process that runs: the next one finds what is durable now, and whatever this one still does is
+	// done elsewhere. before a commit the home may have several ways to die.
+	die(how fate) error
+	// breaks breaks the way to the store at the commit that comes next, in one of the fates. The process lives on.
+	breaks(how fate)
+	// fates are what may become of a commit when the way to the store breaks; none, where nothing lies between.
+	fates() []fate
+	// met is how often each of the fates was met.
+	met() map[fate]int
+	// pieces shows everything that is stored.
+	pieces(show func(name string, b []byte)) error
 }
+
+// fate is what becomes of a commit when the way to the store breaks. The zero fate is none: it breaks before.
+type fate string
 
 // ground is what many worlds, played one after another, share.
 type ground struct {
-	engine   engine
-	dir      string // a directory of its own, in memory where the machine has that
-	template string // a new store with the shops in it
-	vault    *vault.Vault
-	shops    []merchant.Shop
-	cards    []sim.Card // of the centres; they are the same in every world
-	server   *endpoint  // the merchants' server
+	engine engine // keeps a new store with the shops in it
+	dir    string // a directory of its own, in memory where the machine has that
+	vault  *vault.Vault
+	shops  []merchant.Shop
+	cards  []sim.Card // of the centres; they are the same in every world
+	server *endpoint  // the merchants' server
+}
+
+// memory is a directory in memory, where the machine has that. A store in it is synced all the same, only faster.
+func memory() string {
+	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
+		return "/dev/shm"
+	}
+	return os.TempDir()
 }
 
 // newGround prepares worlds; done removes what they leave.
-func newGround(e engine) (g *ground, done func() error, err error) {
-	// A store in memory is synced all the same, only faster.
-	base := os.TempDir()
-	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
-		base = "/dev/shm"
-	}
-	dir, err := os.MkdirTemp(base, "holdfast-world-")
+func newGround(kind func(dir string) engine) (g *ground, done func() error, err error) {
+	dir, err := os.MkdirTemp(memory(), "holdfast-world-")
 	if err != nil {
 		return nil, nil, err
 	}
-	g = &ground{engine: e, dir: dir, template: filepath.Join(dir, "template"), server: newEndpoint()}
+	g = &ground{engine: kind(dir), dir: dir, server: newEndpoint()}
 	done = func() error {
 		g.server.Close()
 		return os.RemoveAll(dir)
@@ -127,7 +113,7 @@ func (g *ground) prepare() (err error) {
 	if g.vault, err = vault.Open(filepath.Join(g.dir, "key")); err != nil {
 		return err
 	}
-	s, err := g.engine.open(store.Config{Dir: g.template, Serve: true, Now: func() time.Time { return t0 }, Log: slog.New(slog.DiscardHandler)})
+	s, err := g.engine.begin(store.Config{Serve: true, Now: func() time.Time { return t0 }, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
@@ -147,7 +133,7 @@ func (g *ground) prepare() (err error) {
 	if err := s.Close(); err != nil {
 		return err
 	}
-	return g.engine.pin(g.template)
+	return g.engine.keep()
 }
 
 // world is one seed being played.
@@ -156,6 +142,7 @@ type world struct {
 	seed   uint64
 	rand   *rand.Rand
 	dir    string
+	home   home
 	trace  bytes.Buffer
 	broken []string // what was found wrong; the first ends the play
 
@@ -170,7 +157,6 @@ type world struct {
 	recovering bool // the process takes up what the one before it left open
 
 	process  *process
-	places   int // stores made so far
 	listed   diskState
 	payments []payment.Payment // as they were in that state
 	audited  diskState
@@ -197,6 +183,7 @@ type figures struct {
 	Seeds, Steps, Commands, Payments, Operations int // operations in the centres' books
 	Crashes, Recoveries, Calls, Faults, Told     int
 	Lost, Doubled                                int
+	Fates                                        map[fate]int // of commits
 }
 
 func (f *figures) add(o figures) {
@@ -212,12 +199,17 @@ func (f *figures) add(o figures) {
 	f.Told += o.Told
 	f.Lost += o.Lost
 	f.Doubled += o.Doubled
+	for how, n := range o.Fates {
+		if f.Fates == nil {
+			f.Fates = make(map[fate]int)
+		}
+		f.Fates[how] += n
+	}
 }
 
 // process is a gateway from its start to its end.
 type process struct {
 	w       *world
-	place   string
 	store   *store.Store
 	gateway *gateway.Gateway
 	dead    bool
@@ -236,11 +228,11 @@ func newWorld(g *ground, seed uint64) (*world, error) {
 	w.centre = sim.New(sim.Config{
 		Now: func() time.Time { return w.now().Add(w.skew) }, Seed: seed + 1, BaseURL: simURL,
 	})
-	place := w.place()
-	if err := g.engine.copy(g.template, place); err != nil {
+	var err error
+	if w.home, err = g.engine.home(w.dir); err != nil {
 		return nil, err
 	}
-	return w, w.start(place)
+	return w, w.start()
 }
 
 // close ends the world and removes it.
@@ -251,14 +243,10 @@ func (w *world) close() {
 			w.wrong("the store does not close: %v", err)
 		}
 	}
+	w.figures.Fates = w.home.met()
 	if err := os.RemoveAll(w.dir); err != nil {
 		w.wrong("%v", err)
 	}
-}
-
-func (w *world) place() string {
-	w.places++
-	return filepath.Join(w.dir, fmt.Sprint("store-", w.places))
 }
 
 // say adds a line to the trace. It holds nothing that differs from run to run: no random id, no real time.
@@ -283,13 +271,13 @@ func pick[T any](w *world, of ...T) T { return of[w.rand.IntN(len(of))] }
 // now is what all clocks say, but for the centres'.
 func (w *world) now() time.Time { return *w.moment.Load() }
 
-// start opens the store at a place and makes a gateway on it.
-func (w *world) start(place string) error {
-	p := &process{w: w, place: place}
+// start opens the store and makes a gateway on it.
+func (w *world) start() error {
+	p := &process{w: w}
 	var err error
 	quiet := slog.New(slog.DiscardHandler)
-	p.store, err = w.engine.open(store.Config{
-		Dir: place, Serve: true, Now: w.now, Log: quiet, Readers: 1,
+	p.store, err = w.home.open(store.Config{
+		Serve: true, Now: w.now, Log: quiet, Readers: 1,
 		At: func(point store.Point) { p.reached(string(point)) },
 	})
 	if err != nil {
@@ -377,14 +365,24 @@ func (c watched) Ask(ctx context.Context, q processor.Question) payment.Answer {
 
 // reached is called at each named point. There the process may die.
 func (p *process) reached(point string) {
+	w := p.w
 	if p.dead {
+		w.gone("") // it was to die of a commit, and there was nothing to be committed
 		return
 	}
-	w := p.w
 	if !w.calm && point == string(gateway.QuestionCommitted) && w.maybe(30) {
 		// The machine stands still: nobody keeps a deadline, and nobody notices.
 		w.arrive(w.someMoment())
 		w.say("the process stood still: %s", point)
+	}
+	var fates []fate
+	if point == string(store.BeforeCommit) {
+		fates = w.home.fates()
+	}
+	if p.crash == 0 && len(fates) > 0 && !w.calm && w.maybe(20) {
+		how := pick(w, fates...)
+		w.say("the way to the store breaks: %s", how)
+		w.home.breaks(how)
 	}
 	if p.crash == 0 {
 		return
@@ -392,13 +390,21 @@ func (p *process) reached(point string) {
 	if p.crash--; p.crash > 0 {
 		return
 	}
-	w.say("the process dies: %s", point)
-	w.figures.Crashes++
-	next := w.place()
-	if err := w.engine.copy(p.place, next); err != nil {
-		w.wrong("the disk cannot be kept: %v", err)
+	how := fate("")
+	if len(fates) > 0 && !w.maybe(3) {
+		how = pick(w, fates...)
 	}
-	p.dead, p.place = true, next
+	w.say("the process dies: %s", strings.TrimSpace(point+" "+string(how)))
+	w.figures.Crashes++
+	p.dead = true
+	w.gone(how)
+}
+
+// gone ends the process that runs, as far as the store is concerned.
+func (w *world) gone(how fate) {
+	if err := w.home.die(how); err != nil {
+		w.wrong("what is durable cannot be kept: %v", err)
+	}
 }
 
 // alive starts the next process where this one has died, until one lives.
@@ -425,7 +431,7 @@ func (w *world) restart() {
 		return
 	}
 	w.say("a process starts")
-	if err := w.start(old.place); err != nil {
+	if err := w.start(); err != nil {
 		w.process = nil
 		w.wrong("the store does not open after a crash: %v", err)
 		return
@@ -568,6 +574,7 @@ func (w *world) onDisk(id payment.ID) *payment.Payment {
 func (w *world) notifier() *notify.Notifier {
 	return notify.New(notify.Config{
 		Store: w.process.store, Decide: w.process.gateway.Decide, AllowPrivate: true, Log: slog.New(slog.DiscardHandler),
+		AnswerWithin: time.Hour, // of real time, which here is nobody's: whatever the machine, the server is waited for
 		UniqueKey: func(s merchant.Shop) (string, error) { return string(s.UniqueKey), nil },
 	})
 }
