@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,6 +23,7 @@ type Proxy struct {
 	dsn, address string
 	listener     net.Listener
 	watch        atomic.Pointer[func(Message) Verdict]
+	words        atomic.Pointer[strings.Replacer] // for what the server says
 	work         sync.WaitGroup
 
 	mu     sync.Mutex
@@ -100,6 +102,18 @@ func Once(v Verdict, match func(Message) bool) func(Message) Verdict {
 		}
 		return Pass
 	}
+}
+
+// Say has the server say other words in its rows and in what it reports of itself: oldnew are pairs of texts of the same
+// length, the second in place of the first.
+func (p *Proxy) Say(t testing.TB, oldnew ...string) {
+	t.Helper()
+	for i := 0; i < len(oldnew); i += 2 {
+		if len(oldnew[i]) != len(oldnew[i+1]) { // lengths stand before texts
+			t.Fatalf("%q is not as long as %q", oldnew[i+1], oldnew[i])
+		}
+	}
+	p.words.Store(strings.NewReplacer(oldnew...))
 }
 
 // Cut cuts every connection there is now.
@@ -192,6 +206,9 @@ func (p *Proxy) carry(l *link, fromServer bool) {
 			return
 		}
 		m := Message{Connection: l.number, FromServer: fromServer, Type: head[0]}
+		if words := p.words.Load(); words != nil && fromServer && (m.Type == 'D' || m.Type == 'S') {
+			body = []byte(words.Replace(string(body)))
+		}
 		if fromServer {
 			m.Text = answered(m.Type, body)
 		} else {

@@ -612,6 +612,10 @@ func TestPostgreSQLCannotBeUsed(t *testing.T) {
 		spoil(own)
 		return own
 	}
+	// An older server speaks through a proxy: the distribution has only one.
+	old := postgrestest.NewProxy(t, dsn)
+	number, version := server.Ask(t, `current_setting('server_version_num')`), server.Ask(t, `current_setting('server_version')`)
+	old.Say(t, number, "12"+number[2:], version, "12"+version[2:])
 	server.Exec(t, `CREATE ROLE stranger LOGIN PASSWORD 'only-for-tests'`, `REVOKE CREATE ON SCHEMA public FROM PUBLIC`)
 	for _, c := range []struct{ name, dsn, want string }{
 		{"no address", "postgres://%zz", "is not understood: write it as postgres://"},
@@ -621,6 +625,7 @@ func TestPostgreSQLCannotBeUsed(t *testing.T) {
 		{"no such database", edit("/"+cfg.Database, "/nothing"), "does not exist: make it with createdb"},
 		{"no rights", edit(postgrestest.Owner+":", "stranger:"), "lacks a right: make him the owner"},
 		{"a standby", postgrestest.DSN(cfg.Database, standby), "is a read-only standby: name the primary"},
+		{"an older server", old.DSN(), "is PostgreSQL 12" + version[2:] + ", and the store needs 13 or later: upgrade the server"},
 		{"synchronous_commit is off", dsn + "&synchronous_commit=off", "synchronous_commit is off): set it to on"},
 		{"a newer schema", database(func(dsn string) {
 			tell(t, dsn, `CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL); INSERT INTO meta VALUES ('schema', '9999')`)
