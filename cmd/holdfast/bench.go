@@ -34,7 +34,7 @@ import (
 type benchCmd struct {
 	Local       bool          `help:"Start gateway and simulator as processes of their own, with a store on this machine's disk."`
 	Data        string        `help:"With --local: where the store is made and removed (default: the system's temporary directory). Else the gateway's own data directory, for the check of the books." placeholder:"DIR"`
-	DB          string        `name:"db" help:"With --local: a database of PostgreSQL, in which a schema is made and removed. Else the gateway's own." placeholder:"postgres://USER:PASSWORD@HOST/NAME"`
+	DB          string        `name:"db" help:"With --local: a database of PostgreSQL, in which a schema is made and removed. Else the gateway's own. With a password better given as HOLDFAST_DB." placeholder:"postgres://USER:PASSWORD@HOST/NAME"`
 	API         string        `name:"api" help:"A running gateway to drive instead, with --sim, --data, --shop-id, --secret and --unique-key." placeholder:"URL"`
 	Sim         string        `help:"Its simulator, started on an empty store together with it." placeholder:"URL"`
 	ShopID      int64         `help:"The shop to pay at." placeholder:"ID"`
@@ -234,13 +234,13 @@ func (c *benchCmd) local(ctx context.Context, p program, cfg bench.Config, resul
 		return err
 	}
 	since := time.Now()
-	simulator, said, err := startSelf(p.stderr, "sim", "--listen", "127.0.0.1:0", "--json", "--log-level", "warn")
+	simulator, said, err := startSelf(p.stderr, nil, "sim", "--listen", "127.0.0.1:0", "--json", "--log-level", "warn")
 	if err != nil {
 		return err
 	}
 	defer simulator.end()
 	cfg.Sim = said["sim"]
-	gateway, said, err := startSelf(p.stderr, "serve", "--data", place.Data, "--db", place.DB, "--listen", "127.0.0.1:0", "--sim", cfg.Sim, "--log-level", "warn", "--debug-listen", c.DebugListen, "--json",
+	gateway, said, err := startSelf(p.stderr, []string{"HOLDFAST_DB=" + place.DB}, "serve", "--data", place.Data, "--listen", "127.0.0.1:0", "--sim", cfg.Sim, "--log-level", "warn", "--debug-listen", c.DebugListen, "--json",
 		"--humo-otp", "pc") // the code of a card that many payers share is known beforehand only if the centre makes it
 	if err != nil {
 		return err
@@ -318,7 +318,7 @@ func checkBooks(ctx context.Context, p program, place data, sim string, since ti
 // ceiling measures the server that does nothing, as a process of its own.
 func (c *benchCmd) ceiling(ctx context.Context, result *benchResult, p program) error {
 	fmt.Fprintln(p.stderr, "measuring a server that does nothing")
-	empty, said, err := startSelf(p.stderr, "bench", "--serve-empty")
+	empty, said, err := startSelf(p.stderr, nil, "bench", "--serve-empty")
 	if err != nil {
 		return err
 	}
@@ -365,14 +365,15 @@ type child struct {
 	ended bool
 }
 
-// startSelf starts this program with other arguments and reads the line of JSON it says when it is ready.
-func startSelf(stderr io.Writer, args ...string) (*child, map[string]string, error) {
+// startSelf starts this program with other arguments and reads the line of JSON it says when it is ready. own is added
+// to the environment: unlike arguments, nobody else on the machine can read it.
+func startSelf(stderr io.Writer, own []string, args ...string) (*child, map[string]string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, nil, err
 	}
 	cmd := exec.Command(self, args...)
-	cmd.Stderr = stderr
+	cmd.Env, cmd.Stderr = append(os.Environ(), own...), stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, nil, err

@@ -60,7 +60,7 @@ type cli struct {
 // data is the flags that all commands on a store share.
 type data struct {
 	Data string `help:"Data directory: the store and its key." default:"holdfast-data" placeholder:"DIR"`
-	DB   string `name:"db" help:"Keep the store in this database of PostgreSQL; the data directory then holds the key alone. Default: a file in the data directory." placeholder:"postgres://USER:PASSWORD@HOST/NAME"`
+	DB   string `name:"db" help:"Keep the store in this database of PostgreSQL; the data directory then holds the key alone. With a password better given as HOLDFAST_DB. Default: a file in the data directory." placeholder:"postgres://USER:PASSWORD@HOST/NAME"`
 }
 
 // open opens the store and its vault.

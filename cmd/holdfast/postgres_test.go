@@ -3,10 +3,15 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"holdfast/internal/postgrestest"
 )
@@ -53,6 +58,60 @@ func TestCommandsOnPostgreSQL(t *testing.T) {
 	if !strings.Contains(complaint, "pg_basebackup") {
 		t.Error(complaint)
 	}
+}
+
+// TestBenchOnPostgreSQL: the books are clean, and the command line of no process that bench starts shows the password.
+func TestBenchOnPostgreSQL(t *testing.T) {
+	cmd := exec.Command(os.Args[0], "bench", "--local", "--payments", "20", "--concurrency", "2", "--json")
+	cmd.Env = append(os.Environ(), asProgram+"=1", "HOLDFAST_DB="+postgrestest.Database(t))
+	var out, complaints bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaints
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	served, told := false, ""
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for running := true; running; {
+		select {
+		case err := <-ended:
+			running = false
+			if err != nil || !strings.Contains(out.String(), `"books_clean":true`) {
+				t.Errorf("%v: %s\n%s", err, tail(out.String(), 3000), tail(complaints.String(), 3000))
+			}
+		case <-look.C:
+			shown := commandLines(cmd.Process.Pid)
+			served = served || strings.Contains(shown, "\x00serve\x00")
+			if strings.Contains(shown, postgrestest.Password) {
+				told = shown
+			}
+		}
+	}
+	if told != "" {
+		t.Errorf("the password is shown: %q", told)
+	}
+	if runtime.GOOS == "linux" && !served {
+		t.Error("no process that serves was seen")
+	}
+}
+
+// commandLines are those of a process and of all that it has started, as everybody on the machine can read them. What
+// has ended meanwhile has none.
+func commandLines(pid int) string {
+	line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	all := string(line) + "\n"
+	started, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, file := range started {
+		children, _ := os.ReadFile(file)
+		for word := range strings.FieldsSeq(string(children)) {
+			if child, err := strconv.Atoi(word); err == nil {
+				all += commandLines(child)
+			}
+		}
+	}
+	return all
 }
 
 // A store in a file is copied into a database, and everything goes on there.
