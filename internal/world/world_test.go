@@ -366,6 +366,8 @@ func (c watched) Ask(ctx context.Context, q processor.Question) payment.Answer {
 // reached is called at each named point. There the process may die.
 func (p *process) reached(point string) {
 	w := p.w
+	w.server.meet()
+	defer w.server.meet()
 	if p.dead {
 		w.gone("") // it was to die of a commit, and there was nothing to be committed
 		return
@@ -572,8 +574,13 @@ func (w *world) onDisk(id payment.ID) *payment.Payment {
 // notifier is new for each delivery: it gives an endpoint that it does not know one place, so one event
 // is told at a time.
 func (w *world) notifier() *notify.Notifier {
+	p := w.process
+	decide := func(ctx context.Context, id payment.ID, accept payment.Accept, amount money.Amount, by payment.By) (payment.Payment, error) {
+		w.server.meet()
+		return p.gateway.Decide(ctx, id, accept, amount, by)
+	}
 	return notify.New(notify.Config{
-		Store: w.process.store, Decide: w.process.gateway.Decide, AllowPrivate: true, Log: slog.New(slog.DiscardHandler),
+		Store: p.store, Decide: decide, AllowPrivate: true, Log: slog.New(slog.DiscardHandler),
 		AnswerWithin: time.Hour, // of real time, which here is nobody's: whatever the machine, the server is waited for
 		UniqueKey: func(s merchant.Shop) (string, error) { return string(s.UniqueKey), nil },
 	})
@@ -584,6 +591,7 @@ func (w *world) tell() bool {
 	p := w.process
 	w.server.serve(w)
 	n, err := w.notifier().Step(context.Background())
+	w.server.meet()
 	if p.dead {
 		return n > 0
 	}
