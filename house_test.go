@@ -31,6 +31,7 @@ import (
 	"holdfast"
 	"holdfast/internal/gateway"
 	"holdfast/internal/notify"
+	"holdfast/internal/postgrestest"
 	"holdfast/internal/sim"
 	"holdfast/internal/web/api"
 )
@@ -1020,8 +1021,13 @@ func TestPrecedence(t *testing.T) {
 }
 
 // TestReadme runs the examples of the README, in their order, against a gateway that they start
-// themselves, and holds their answers to what the page says of them.
+// themselves, and holds their answers to what the page says of them: with the store in a file, and in PostgreSQL.
 func TestReadme(t *testing.T) {
+	t.Run("SQLite", func(t *testing.T) { runReadme(t, "") })
+	t.Run("PostgreSQL", func(t *testing.T) { runReadme(t, postgrestest.Database(t)) })
+}
+
+func runReadme(t *testing.T, db string) {
 	var script strings.Builder
 	script.WriteString("set -euo pipefail\n")
 	for _, b := range blocks(t, "README.md") {
@@ -1039,7 +1045,7 @@ func TestReadme(t *testing.T) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", script.String())
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "API=http://"+apiAddress, "SIM=http://"+simAddress, "SHOP=http://"+shopAddress, "DATA="+filepath.Join(dir, "data"))
+	cmd.Env = append(os.Environ(), "API=http://"+apiAddress, "SIM=http://"+simAddress, "SHOP=http://"+shopAddress, "DATA="+filepath.Join(dir, "data"), "HOLDFAST_DB="+db)
 	// Should the examples hang, everything that they started goes with them.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -1081,6 +1087,9 @@ func TestReadme(t *testing.T) {
 		if !regexp.MustCompile(want).MatchString(log) {
 			t.Errorf("the examples did not say %s", want)
 		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "data", "holdfast.db")); (err == nil) != (db == "") {
+		t.Errorf("with the store in %q there is a file: %v", db, err == nil)
 	}
 	shopLog := read(t, filepath.Join(dir, "shop.log"))
 	for _, want := range []string{"verified: waiting_for_capture", "verified: succeeded", "captured, to be paid out: 784.00"} {
