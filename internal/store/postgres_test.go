@@ -646,6 +646,28 @@ func TestPostgreSQLCannotBeUsed(t *testing.T) {
 	}
 }
 
+// TestPostgreSQLPlainIndexOfIDs: where the index of IDs cannot be unique, as docs/scale-out.md says of Citus, all is as it was.
+func TestPostgreSQLPlainIndexOfIDs(t *testing.T) {
+	dsn := postgrestest.Database(t)
+	w := newWorld(t, postgres(dsn))
+	tell(t, dsn, `DROP INDEX terms_by_id; CREATE INDEX terms_by_id ON terms (id)`)
+	w.everything()
+	if a := w.clean(); a.Payments != 13 {
+		t.Errorf("%d payments are stored, want 13", a.Payments)
+	}
+	again := w.openAgain(false) // remembers nothing
+	all, err := again.List(t.Context(), store.Filter{Limit: 100})
+	if err != nil || len(all) != 13 {
+		t.Fatalf("%d payments are listed, %v", len(all), err)
+	}
+	for _, p := range all {
+		found, err := again.Payment(t.Context(), p.ID)
+		if diff := cmp.Diff(p, found); err != nil || diff != "" {
+			t.Errorf("%v %s", err, diff)
+		}
+	}
+}
+
 // Many that start at once on an empty database make one store.
 func TestPostgreSQLManyStartAtOnce(t *testing.T) {
 	dsn := postgrestest.Database(t)
@@ -744,28 +766,6 @@ func TestPostgreSQL(t *testing.T) {
 	}
 	if len(said) < 40 {
 		t.Errorf("the store said %d things only", len(said))
-	}
-}
-
-// TestPostgreSQLPlainIndexOfIDs: where the index of IDs cannot be unique, as docs/scale-out.md says of Citus, all is as it was.
-func TestPostgreSQLPlainIndexOfIDs(t *testing.T) {
-	dsn := postgrestest.Database(t)
-	w := newWorld(t, postgres(dsn))
-	tell(t, dsn, `DROP INDEX terms_by_id; CREATE INDEX terms_by_id ON terms (id)`)
-	w.everything()
-	if a := w.clean(); a.Payments != 13 {
-		t.Errorf("%d payments are stored, want 13", a.Payments)
-	}
-	again := w.openAgain(false) // remembers nothing
-	all, err := again.List(t.Context(), store.Filter{Limit: 100})
-	if err != nil || len(all) != 13 {
-		t.Fatalf("%d payments are listed, %v", len(all), err)
-	}
-	for _, p := range all {
-		found, err := again.Payment(t.Context(), p.ID)
-		if diff := cmp.Diff(p, found); err != nil || diff != "" {
-			t.Errorf("%v %s", err, diff)
-		}
 	}
 }
 
