@@ -102,9 +102,10 @@ var rules = []rule{
 				}
 			}
 `},
-		{"internal/store/commit.go", `// failed notes`, `func (c *committer) tellLater(taken []*job) error {
+		{"internal/store/commit.go", `// write runs the three passes.
+`, `func (c *committer) tellLater(taken []*job) error {
 	var rows [][]any
-	w, err := c.store.engine.begin()
+	w, err := c.store.engine.begin(c.number)
 	if err != nil {
 		return err
 	}
@@ -113,11 +114,7 @@ var rules = []rule{
 			continue
 		}
 		for i := range j.change.Events {
-			row, err := c.store.eventRow(w, j, &j.change.Events[i])
-			if err != nil {
-				return errors.Join(err, w.rollback())
-			}
-			rows = append(rows, row)
+			rows = append(rows, c.store.eventRow(j, &j.change.Events[i], nil))
 		}
 	}
 	if err := w.put(insertEvent, rows); err != nil {
@@ -126,7 +123,8 @@ var rules = []rule{
 	return w.commit()
 }
 
-// failed notes`},
+// write runs the three passes.
+`},
 	}},
 	{"guess", "TestWorldOnPostgreSQL", "a COMMIT that is not answered is looked up and not guessed to be done", []edit{
 		{"internal/store/postgres*.go", `			return meaning{fmt.Errorf("the commit was not done: %w", cause), again}

@@ -582,7 +582,7 @@ func (w *world) notifier() *notify.Notifier {
 	return notify.New(notify.Config{
 		Store: p.store, Decide: decide, AllowPrivate: true, Log: slog.New(slog.DiscardHandler),
 		AnswerWithin: time.Hour, // of real time, which here is nobody's: whatever the machine, the server is waited for
-		UniqueKey: func(s merchant.Shop) (string, error) { return string(s.UniqueKey), nil },
+		UniqueKey:    func(s merchant.Shop) (string, error) { return string(s.UniqueKey), nil },
 	})
 }
 
