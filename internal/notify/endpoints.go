@@ -89,6 +89,23 @@ func (e *endpoints) answers(endpoint string) bool {
 func (e *endpoints) done(endpoint string, answered bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	s := e.leave(endpoint)
+	if answered {
+		s.sick, s.most = false, min(s.most*growth, mostEach)
+	} else {
+		s.sick, s.most = true, 1
+	}
+}
+
+// release gives back a place that nothing was sent from.
+func (e *endpoints) release(endpoint string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.leave(endpoint)
+}
+
+// leave gives a place back. The caller holds the lock.
+func (e *endpoints) leave(endpoint string) *endpointState {
 	s := e.states[endpoint]
 	s.underWay--
 	if s.inSick > 0 {
@@ -97,11 +114,7 @@ func (e *endpoints) done(endpoint string, answered bool) {
 	} else {
 		e.well--
 	}
-	if answered {
-		s.sick, s.most = false, min(s.most*growth, mostEach)
-	} else {
-		s.sick, s.most = true, 1
-	}
+	return s
 }
 
 // forget drops what is known of endpoints that nothing is under way to.

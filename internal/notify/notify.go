@@ -108,7 +108,7 @@ func (n *Notifier) Stepped() time.Time { return time.Unix(0, n.stepped.Load()) }
 // Step delivers what is due now, once, and returns how many events it sent. It is Run without
 // waiting, for tests and simulations.
 func (n *Notifier) Step(ctx context.Context) (int, error) {
-	claimed, err := n.cfg.Store.Claim(ctx, recordAtOnce, n.lease(), n.endpoints.admit)
+	claimed, err := n.cfg.Store.Claim(ctx, recordAtOnce, n.lease(), n.endpoints.admit, n.endpoints.release)
 	if err != nil || len(claimed) == 0 {
 		return 0, err
 	}
@@ -268,7 +268,7 @@ func (r *round) claim(ctx context.Context) {
 			r.n.stepped.Store(time.Now().UnixNano())
 			return
 		}
-		deliveries, err := r.n.cfg.Store.Claim(ctx, min(room, recordAtOnce), r.n.lease(), r.n.endpoints.admit)
+		deliveries, err := r.n.cfg.Store.Claim(ctx, min(room, recordAtOnce), r.n.lease(), r.n.endpoints.admit, r.n.endpoints.release)
 		switch {
 		case err == nil:
 			r.n.stepped.Store(time.Now().UnixNano())
@@ -368,7 +368,7 @@ func (n *Notifier) asked(ctx context.Context, r store.Result, p *payment.Payment
 		r.Accepted, r.Outcome = true, "left to set_accept"
 		return r
 	}
-	now, err := n.cfg.Store.Recall(ctx, p.ID, r.Event.N) // a decision that is not seen yet ends the repeats a little later
+	now, err := n.cfg.Store.Payment(ctx, p.ID) // another gateway may have taken the decision, and that ends the repeats
 	if err != nil {
 		return n.again(r, "the payment cannot be read: "+err.Error())
 	}

@@ -371,7 +371,7 @@ func (c *conn) exchange(t *Transport, req *http.Request, out []byte) (*http.Resp
 		}
 		if res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
 			c.limited.N = 1<<63 - 1
-			res.Body = &body{ReadCloser: res.Body, t: t, c: c, again: !res.Close && !req.Close}
+			res.Body = &body{ReadCloser: res.Body, t: t, c: c, again: !res.Close && !req.Close && res.StatusCode != http.StatusSwitchingProtocols}
 			return res, nil
 		}
 	}

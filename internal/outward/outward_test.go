@@ -243,6 +243,13 @@ func TestNobodyThere(t *testing.T) {
 	}
 }
 
+// atEnd says when a context ended.
+func atEnd(ctx context.Context) <-chan time.Time {
+	at := make(chan time.Time, 1)
+	context.AfterFunc(ctx, func() { at <- time.Now() })
+	return at
+}
+
 func TestTimeLimit(t *testing.T) {
 	let := make(chan struct{})
 	s, _ := counted(t, func(w http.ResponseWriter, r *http.Request) {
@@ -273,6 +280,7 @@ func TestTimeLimit(t *testing.T) {
 			},
 		} {
 			ctx, cancel := context()
+			ended := atEnd(ctx)
 			req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+path, strings.NewReader("x"))
 			if err != nil {
 				t.Fatal(err)
@@ -282,7 +290,9 @@ func TestTimeLimit(t *testing.T) {
 				_, err = io.ReadAll(res.Body)
 				res.Body.Close()
 			}
-			<-ctx.Done() // the socket's clock may be a moment faster
+			if late := time.Since(<-ended); late > 3*time.Second { // the socket's clock may be a moment faster
+				t.Errorf("%s, %s: heeded %v late", path, name, late)
+			}
 			if !errors.Is(err, ctx.Err()) {
 				t.Errorf("%s, %s: %v, context %v", path, name, err, ctx.Err())
 			}

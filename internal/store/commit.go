@@ -30,6 +30,7 @@ const (
 const (
 	firstWait   = 2 * time.Millisecond
 	longestWait = 500 * time.Millisecond
+	insistFor   = 30 * time.Second // then its callers are told that nothing is stored
 )
 
 // Decide looks at a payment and says what changes. It is pure: the store may run it again. now is
@@ -197,14 +198,14 @@ func (c *committer) serve(batch []*job) (held []*job) {
 
 // insist commits a batch, again and again as long as nobody is at fault that it fails.
 func (c *committer) insist(batch []*job) (taken, held []*job, err error) {
-	wait := firstWait
+	wait, until := firstWait, time.Now().Add(insistFor)
 	for range mostStale {
 		taken, held, err = c.commit(batch)
 		switch {
 		case err == nil:
 			return taken, held, nil
 		case errors.Is(err, errAnew):
-		case c.store.engine.failure(err) == again:
+		case c.store.engine.failure(err) == again && time.Now().Before(until):
 			time.Sleep(wait)
 			wait = min(2*wait, longestWait)
 		default:

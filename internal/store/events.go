@@ -90,7 +90,7 @@ func (s *Store) eventRow(j *job, e *payment.Event, waits map[EventKey]bool) []an
 	switch lease := time.Duration(s.lease.Load()); {
 	case p.Terms.NotifyURL == "":
 		nextAt, outcome = nil, outcomeNowhere
-	case lease > 0 && len(s.fresh) < freshRoom-s.onTheWay() && !waits[key]:
+	case waits != nil && len(s.fresh) < freshRoom-s.onTheWay() && !waits[key]:
 		leaseUntil, attempts = micros(e.At.Add(lease)), 1
 		nextAt = leaseUntil
 		j.fresh = append(j.fresh, Delivery{Key: key, Payment: p.ID, Shop: p.Shop, Event: *e, Endpoint: to, Attempt: 1})
@@ -110,7 +110,7 @@ var earlierEvents = &statement{
 // process is telling does.
 func (s *Store) earlierWait(w writing, changed []*job) (waits map[EventKey]bool, err error) {
 	if s.lease.Load() == 0 {
-		return nil, nil // nobody takes fresh ones
+		return nil, nil // nobody takes fresh ones: none is handed over
 	}
 	waits = make(map[EventKey]bool)
 	var asked []EventKey
@@ -188,19 +188,26 @@ func (s *Store) PutBack(ctx context.Context, deliveries []Delivery, until time.T
 // candidates bounds how many due events one Claim looks at.
 const candidates = 512
 
-// Claim takes up to limit due events for the caller to send within lease. admit says whether the
-// caller has room for one more to an endpoint; an event without room is put off by a second, so that
-// it does not stand in the way of others.
-func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit func(endpoint string) bool) (claimed []Delivery, err error) {
+// Claim takes up to limit due events for the caller to send within lease. admit takes a place for one more to
+// an endpoint, if the caller has one; an event without room is put off by a second, so that it does not stand in the
+// way of others. A place for what could not be claimed after all is given back with release.
+func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit func(endpoint string) bool, release func(endpoint string)) (claimed []Delivery, err error) {
 	// When nothing is due a look is all it costs.
 	at, waits, err := s.NextEvent(ctx)
 	if err != nil || !waits || at.After(s.Now()) {
 		return nil, err
 	}
 	var tried []Delivery
+	giveUp := func() {
+		for _, d := range tried {
+			release(d.Endpoint)
+		}
+		tried = tried[:0]
+	}
 	claims := &claim{statement: claimEvent}
 	err = s.do(ctx, &job{exec: func(w writing, now time.Time) error {
-		tried, claims.rows = tried[:0], nil
+		giveUp() // an earlier run of this came to nothing
+		claims.rows = nil
 		due, err := dueEvents(w, now)
 		if err != nil {
 			return err
@@ -251,11 +258,14 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 		return w.flush()
 	}})
 	if err != nil {
+		giveUp()
 		return nil, err
 	}
 	for i, d := range tried {
-		if claims.hit[i] { // else another process has it
+		if claims.hit[i] {
 			claimed = append(claimed, d)
+		} else { // another process has it
+			release(d.Endpoint)
 		}
 	}
 	s.flying.add(s.Now(), lease, claimed)
@@ -337,7 +347,7 @@ func inOrder(w writing, events []dueEvent, now time.Time) (all []turn, err error
 // What a claim writes. Nothing is done to an event that another process has claimed since it had so many attempts.
 var (
 	claimEvent = &statement{
-		sql:   `UPDATE events AS t SET attempts = ?3, next_at = ?4, lease_until = ?4 WHERE t.payment = ?1 AND t.n = ?2 AND t.attempts = ?3 - 1`,
+		sql:   `UPDATE events AS t SET attempts = ?3, next_at = ?4, lease_until = ?4 WHERE t.payment = ?1 AND t.n = ?2 AND t.attempts = ?3 - 1 AND t.next_at IS NOT NULL`,
 		kinds: "bigint bigint bigint bigint", key: "payment, n",
 	}
 	closeEvent = &statement{

@@ -15,10 +15,12 @@ const lease = 30 * time.Second
 
 func anywhere(string) bool { return true }
 
+func noPlace(string) {} // is kept count of
+
 // take claims what is due and names it: "order-1/2 try 1".
 func (w *world) take(limit int, admit func(string) bool) (names []string, taken []store.Delivery) {
 	w.t.Helper()
-	taken, err := w.Claim(w.t.Context(), limit, lease, admit)
+	taken, err := w.Claim(w.t.Context(), limit, lease, admit, noPlace)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -198,7 +200,7 @@ func eventCases() []storeCase {
 					}
 				}
 				// The second goes while the first waits for its next try; both are on their way then.
-				second, err := w.Claim(t.Context(), 1, time.Hour, anywhere)
+				second, err := w.Claim(t.Context(), 1, time.Hour, anywhere, noPlace)
 				if err != nil || len(second) != 1 || second[0].Event.N != 2 {
 					t.Fatalf("%v, %v", second, err)
 				}
@@ -379,7 +381,7 @@ func eventCases() []storeCase {
 			taken := make(chan store.Delivery, 10*n)
 			together(8, func(int) {
 				for range n {
-					got, err := w.Claim(t.Context(), 3, lease, anywhere)
+					got, err := w.Claim(t.Context(), 3, lease, anywhere, noPlace)
 					if err != nil {
 						t.Error(err)
 					}

@@ -3,11 +3,16 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"zombiezen.com/go/sqlite"
+
+	"holdfast/internal/postgrestest"
 )
 
 // A disk that fails once is not believed again: those who shared the commit are told so too, and
@@ -104,5 +109,62 @@ func TestHeaderOfTheLogIsSynced(t *testing.T) {
 		if _, err := e.restartLog(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A batch whose COMMIT was not answered and that was not there when it was looked for is not done later either: it has run
+// again since. Neither is a statement of a writer cancelled, for then a server stops waiting for its standby.
+func TestPostgreSQLDoesNothingLate(t *testing.T) {
+	s, err := Open(Config{Dir: t.TempDir(), DB: postgrestest.Database(t), Serve: true, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	e := s.engine.(*postgresEngine)
+	for round := range 2 { // the first batch of a writer, and a later one
+		begun, err := e.begin(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		late := begun.(*postgresWriting)
+		insert := &statement{sql: `INSERT INTO meta (name, value) VALUES (?1, ?2)`, kinds: "text text"}
+		if err := late.put(insert, [][]any{{fmt.Sprint("late ", round), "1"}}); err != nil {
+			t.Fatal(err)
+		}
+		late.end() // and here it stays, on its way
+		slow := late.conn
+		late.postgresWriter.conn = nil
+		if err := late.resolve(errors.New("no answer")); e.failure(err) != again {
+			t.Fatalf("round %d: what was not there is %v", round, err)
+		}
+		var server *pgconn.PgError
+		if err := converse(t.Context(), slow, late.queued); !errors.As(err, &server) || server.Code != "23502" {
+			t.Errorf("round %d: done late: %v", round, err)
+		}
+		if err := slow.PgConn().CancelRequest(t.Context()); err == nil || !strings.Contains(err.Error(), "is not cancelled") {
+			t.Errorf("round %d: cancelled: %v", round, err)
+		}
+		slow.Close(t.Context())
+		next, err := e.begin(0)
+		if err == nil {
+			err = errors.Join(next.put(insert, [][]any{{fmt.Sprint("again ", round), "1"}}), next.commit())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	names := ""
+	err = e.read(t.Context(), func(q querier) error {
+		return q.query(`SELECT name FROM meta WHERE name LIKE 'late%' OR name LIKE 'again%' ORDER BY name`, nil, func(r record) error {
+			names += r.text(0) + " "
+			return nil
+		})
+	})
+	if want := "again 0 again 1 "; err != nil || names != want {
+		t.Errorf("stored are %q, want %q, %v", names, want, err)
 	}
 }

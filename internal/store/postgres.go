@@ -30,6 +30,7 @@ type postgresEngine struct {
 	readers  *pgxpool.Pool
 	finders  *pgxpool.Pool // for lookups
 	lookups  lookups
+	changed  func() // it may be another database than before: one that was promoted, or restored
 	log      *slog.Logger
 
 	queries sync.Map // of queryKey, texts in PostgreSQL's words
@@ -54,7 +55,7 @@ var (
 )
 
 // openPostgres connects to a database and brings its schema up to date.
-func openPostgres(dsn string, readers, writers int, log *slog.Logger) (e *postgresEngine, numberKey []byte, err error) {
+func openPostgres(dsn string, readers, writers int, changed func(), log *slog.Logger) (e *postgresEngine, numberKey []byte, err error) {
 	cfg, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w (%w)", errNoAddress, err)
@@ -72,7 +73,7 @@ func openPostgres(dsn string, readers, writers int, log *slog.Logger) (e *postgr
 	if !strings.Contains(dsn, "pool_max_conns") {
 		cfg.MaxConns = int32(readers) + 1 // one takes row numbers
 	}
-	e = newPostgresEngine(c, writers, log)
+	e = newPostgresEngine(c, writers, changed, log)
 	ctx, cancel := context.WithTimeout(context.Background(), reachWithin)
 	defer cancel()
 	if err := e.writing[0].connect(ctx); err != nil {
@@ -95,10 +96,11 @@ func openPostgres(dsn string, readers, writers int, log *slog.Logger) (e *postgr
 	return e, numberKey, nil
 }
 
-func newPostgresEngine(c *pgx.ConnConfig, writers int, log *slog.Logger) *postgresEngine {
+func newPostgresEngine(c *pgx.ConnConfig, writers int, changed func(), log *slog.Logger) *postgresEngine {
 	e := &postgresEngine{
-		name: fmt.Sprintf("the database %s at %s", c.Database, c.Host), database: c.Copy(), log: log,
+		name: fmt.Sprintf("the database %s at %s", c.Database, c.Host), database: c.Copy(), changed: changed, log: log,
 	}
+	e.database.DialFunc = uncancelled(c.DialFunc)
 	for range writers {
 		e.writing = append(e.writing, newPostgresWriter(e))
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -77,7 +78,11 @@ type lookups struct {
 // lookupsAtOnce is how many such round trips may be under way.
 const lookupsAtOnce = 1
 
+// lookWithin is how long one may take before it is made once more, on another connection.
+const lookWithin = answerWithin / readerTries
+
 type lookup struct {
+	ctx       context.Context // of who waits for it
 	statement *statement
 	row       []any
 	found     []postgresRecord
@@ -86,7 +91,7 @@ type lookup struct {
 }
 
 func (e *postgresEngine) lookup(ctx context.Context, s *statement, row []any, found func(record) error) error {
-	l := &lookup{statement: s, row: row, done: make(chan struct{})}
+	l := &lookup{ctx: ctx, statement: s, row: row, done: make(chan struct{})}
 	e.lookups.mu.Lock()
 	e.lookups.waiting = append(e.lookups.waiting, l)
 	begin := e.lookups.running < lookupsAtOnce
@@ -117,8 +122,9 @@ func (e *postgresEngine) lookup(ctx context.Context, s *statement, row []any, fo
 func (e *postgresEngine) lookUp() {
 	for {
 		e.lookups.mu.Lock()
-		some := e.lookups.waiting[:min(len(e.lookups.waiting), maxBatch)]
-		e.lookups.waiting = e.lookups.waiting[len(some):]
+		e.lookups.waiting = slices.DeleteFunc(e.lookups.waiting, func(l *lookup) bool { return l.ctx.Err() != nil })
+		some := slices.Clone(e.lookups.waiting[:min(len(e.lookups.waiting), maxBatch)])
+		e.lookups.waiting = slices.Delete(e.lookups.waiting, 0, len(some))
 		if len(some) == 0 {
 			e.lookups.waiting = nil
 			e.lookups.running--
@@ -162,6 +168,8 @@ func (e *postgresEngine) together(all []*lookup) error {
 		for _, l := range all {
 			l.found = nil
 		}
+		ctx, cancel := context.WithTimeout(ctx, lookWithin)
+		defer cancel()
 		return false, converse(ctx, conn, asks)
 	})
 }

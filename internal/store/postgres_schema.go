@@ -116,7 +116,7 @@ func Scratch(ctx context.Context, db, what string) (own string, drop func() erro
 		if err != nil {
 			return fmt.Errorf("%w (%w)", errNoAddress, err)
 		}
-		e := newPostgresEngine(cfg, 1, slog.New(slog.DiscardHandler))
+		e := newPostgresEngine(cfg, 1, func() {}, slog.New(slog.DiscardHandler))
 		if err := e.writing[0].connect(ctx); err != nil {
 			return e.explain(err)
 		}
@@ -145,7 +145,7 @@ func postgresVersion(ctx context.Context, db string) (string, error) {
 	if err != nil || !IsPostgres(db) {
 		return "", errNoAddress
 	}
-	e := newPostgresEngine(cfg, 1, slog.New(slog.DiscardHandler))
+	e := newPostgresEngine(cfg, 1, func() {}, slog.New(slog.DiscardHandler))
 	if err := e.writing[0].connect(ctx); err != nil {
 		return "", e.explain(err)
 	}

@@ -541,10 +541,15 @@ func TestPostgreSQLTwoGatewaysTell(t *testing.T) {
 	}
 	var mu sync.Mutex
 	told := make(map[payment.ID][]int)
+	var places [2]atomic.Int64 // taken and not given back
 	together(6, func(i int) {
-		s := gateways[i%2]
+		s, places := gateways[i%2], &places[i%2]
 		for {
-			got, err := s.Claim(t.Context(), 5, time.Hour, anywhere)
+			got, err := s.Claim(t.Context(), 5, time.Hour, func(string) bool {
+				places.Add(1)
+				return true
+			}, func(string) { places.Add(-1) })
+			places.Add(-int64(len(got)))
 			if err != nil {
 				t.Error(err)
 				return
@@ -573,6 +578,11 @@ func TestPostgreSQLTwoGatewaysTell(t *testing.T) {
 			}
 		}
 	})
+	for i := range places {
+		if n := places[i].Load(); n != 0 { // of what the other gateway was faster with
+			t.Errorf("gateway %d has lost %d places at merchants", i, n)
+		}
+	}
 	for id, events := range told {
 		if !slices.Equal(events, []int{1, 2, 3}) {
 			t.Errorf("payment %s: told %v", id, events)

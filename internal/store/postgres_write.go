@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -56,16 +57,31 @@ func (w *postgresWriter) connect(ctx context.Context) error {
 		return nil
 	}
 	w.drop()
-	conn, err := pgx.ConnectConfig(ctx, w.engine.database)
+	conn, err := pgx.ConnectConfig(context.WithValue(ctx, connecting{}, true), w.engine.database)
 	if err != nil {
 		return err
 	}
+	w.engine.changed()
 	if err := byKeys(ctx, conn); err != nil {
 		conn.Close(ctx)
 		return err
 	}
 	w.conn = conn
 	return nil
+}
+
+// connecting marks the context in which a writer connects.
+type connecting struct{}
+
+// uncancelled is a dial for writers: pgx would have a statement cancelled whose answer did not come in time, by a
+// connection of its own, and PostgreSQL then gives up waiting for its synchronous standby and shows what only it has.
+func uncancelled(dial pgconn.DialFunc) pgconn.DialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		if ctx.Value(connecting{}) == nil {
+			return nil, errors.New("a writer's statement is not cancelled")
+		}
+		return dial(ctx, network, address)
+	}
 }
 
 // drop lets go of the writer's connection; what was not committed on it is undone by the server.
@@ -206,19 +222,22 @@ func (w *postgresWriting) claim(all ...*claim) error {
 	return nil
 }
 
-// markCommit is written with each batch: when its COMMIT is not answered, the row says whether it was done.
+// markCommit is written with each batch: when its COMMIT is not answered, the row says whether it was done. A mark that
+// does not raise the number ends its transaction, as n may not be null: the batch was looked for, and was not there.
 // (txid_status would do it without a row, but not on the engines that spread over machines.)
-const markCommit = `INSERT INTO committers (id, n, at) VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE SET n = excluded.n, at = excluded.at`
+const markCommit = `INSERT INTO committers (id, n, at) VALUES ($1, $2, $3)
+	ON CONFLICT (id) DO UPDATE SET n = CASE WHEN committers.n < excluded.n THEN excluded.n END, at = excluded.at`
 
 // lookCommit waits for a transaction that still holds the row, and is itself a write: when it is answered, what it
-// saw is as durable as any answer is, on a synchronous standby too.
-const lookCommit = `INSERT INTO committers (id, n, at) VALUES ($1, 0, 0) ON CONFLICT (id) DO UPDATE SET n = committers.n RETURNING n`
+// saw is as durable as any answer is, on a synchronous standby too. fenceCommit follows in the same transaction: what the
+// server still has of a batch that was not there, and would do later, fails at its mark.
+const (
+	lookCommit  = `INSERT INTO committers (id, n, at) VALUES ($1, 0, 0) ON CONFLICT (id) DO UPDATE SET n = committers.n RETURNING n`
+	fenceCommit = `UPDATE committers SET n = $2 WHERE id = $1 AND n < $2`
+)
 
-func (w *postgresWriting) commit() error {
-	if !w.sent && len(w.queued) == 1 { // BEGIN: nothing was asked, nothing is to be written
-		w.queued = nil
-		return nil
-	}
+// end queues what ends the transaction.
+func (w *postgresWriting) end() {
 	if w.wrote {
 		w.committed++
 		mark := asked{sql: markCommit, args: make([][]byte, 3)}
@@ -228,6 +247,14 @@ func (w *postgresWriting) commit() error {
 		w.queued = append(w.queued, mark)
 	}
 	w.queued = append(w.queued, asked{sql: "COMMIT"})
+}
+
+func (w *postgresWriting) commit() error {
+	if !w.sent && len(w.queued) == 1 { // BEGIN: nothing was asked, nothing is to be written
+		w.queued = nil
+		return nil
+	}
+	w.end()
 	err := w.flush()
 	var server *pgconn.PgError
 	switch {
@@ -264,11 +291,18 @@ func (w *postgresWriter) resolve(cause error) error {
 	}
 }
 
+// lastCommitted is the number of the last batch that was committed; none up to the present one is any more.
 func (w *postgresWriter) lastCommitted(ctx context.Context) (n int64, err error) {
 	if err := w.connect(ctx); err != nil {
 		return 0, err
 	}
-	err = w.conn.QueryRow(ctx, lookCommit, w.id).Scan(&n)
+	err = pgx.BeginFunc(ctx, w.conn, func(tx pgx.Tx) error {
+		if err := tx.QueryRow(ctx, lookCommit, w.id).Scan(&n); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, fenceCommit, w.id, w.committed)
+		return err
+	})
 	if err != nil {
 		w.drop()
 	}

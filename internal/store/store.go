@@ -54,6 +54,9 @@ type Config struct {
 	At func(point Point)
 }
 
+// mostCommitters bounds Config.Committers: more would leave no room for fresh events (onTheWay).
+const mostCommitters = 2
+
 // Point names a place in a commit where a process may die.
 type Point string
 
@@ -105,8 +108,9 @@ func Open(cfg Config) (*Store, error) {
 		cfg.Readers = readerCount
 	}
 	if cfg.Committers <= 0 {
-		cfg.Committers = min(max(runtime.GOMAXPROCS(0)/4, 1), 2)
+		cfg.Committers = max(runtime.GOMAXPROCS(0)/4, 1)
 	}
+	cfg.Committers = min(cfg.Committers, mostCommitters)
 	if cfg.At == nil {
 		cfg.At = func(Point) {}
 	}
@@ -136,7 +140,7 @@ func (s *Store) open() error {
 	var err error
 	switch {
 	case IsPostgres(s.cfg.DB):
-		s.engine, numberKey, err = openPostgres(s.cfg.DB, s.cfg.Readers, s.cfg.Committers, s.cfg.Log)
+		s.engine, numberKey, err = openPostgres(s.cfg.DB, s.cfg.Readers, s.cfg.Committers, s.cache.clear, s.cfg.Log)
 	case s.cfg.DB != "":
 		err = errNoAddress
 	default:

@@ -93,11 +93,10 @@ func (a *API) decide(ctx context.Context, p *payment.Payment, word string, final
 	decided, err := a.cfg.Gateway.Decide(ctx, p.ID, accept, amount, by)
 	var refused *payment.Error
 	if errors.As(err, &refused) {
-		now, err := a.cfg.Store.Payment(ctx, p.ID)
-		if err != nil {
-			return now, err
+		if now, err := a.cfg.Store.Payment(ctx, p.ID); err == nil {
+			p = &now // else why it was refused is known all the same
 		}
-		return decided, undecided(refused, &now)
+		return decided, undecided(refused, p)
 	}
 	switch {
 	case err != nil:
