@@ -477,6 +477,18 @@ func TestPostgreSQLRemembered(t *testing.T) {
 	w.clean()
 }
 
+// A payment that cannot be read, because a later version wrote it or it is damaged, keeps up no other that is due.
+func TestPostgreSQLDueUnreadable(t *testing.T) {
+	dsn := postgrestest.Database(t)
+	w := newWorld(t, postgres(dsn))
+	bad, good := w.create(terms("bad")), w.create(terms("good"))
+	tell(t, dsn, `UPDATE payments SET state = 'from the future' WHERE seq = (SELECT payment FROM terms WHERE shop_payment_id = 'bad')`)
+	ids, err := w.Due(t.Context(), bad.Terms.ExpiresAt.Add(time.Hour), 10)
+	if err != nil || len(ids) != 2 || !slices.Contains(ids, good.ID) || !slices.Contains(ids, bad.ID) {
+		t.Errorf("due are %v, want %v and %v, %v", ids, bad.ID, good.ID, err)
+	}
+}
+
 // A payment's next time is written where it comes to be earlier; who finds it too early puts it right.
 func TestPostgreSQLDueTooEarly(t *testing.T) {
 	dsn := postgrestest.Database(t)
