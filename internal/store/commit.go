@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -149,6 +150,7 @@ func (c *committer) run() {
 			}
 			batch = append(batch, j)
 		}
+		runtime.Gosched() // who is about to hand in a job comes first: it shares the commit
 	more:
 		for len(batch) < maxBatch {
 			select {

@@ -4,12 +4,40 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 
 	"holdfast/internal/payment"
 	"holdfast/internal/store"
 )
+
+// Where Go has one processor the committer does not run ahead of those who are about to hand in a job, and nobody stands
+// still while the disk syncs: all that can share a commit do.
+func TestOneProcessorShares(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	w := newWorld(t, store.Open)
+	const callers, rounds = 32, 20
+	before := w.Stats()
+	var all sync.WaitGroup
+	for i := range callers {
+		all.Go(func() {
+			for n := range rounds {
+				terms := terms(fmt.Sprintf("order-%d-%d", i, n))
+				if _, created, err := w.Create(t.Context(), shop, terms.ShopPaymentID, maker(terms)); err != nil || !created {
+					t.Errorf("created %v, %v", created, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	after := w.Stats()
+	jobs, commits := after.Jobs-before.Jobs, after.Commits-before.Commits
+	if jobs != callers*rounds || jobs/commits < callers*3/8 {
+		t.Errorf("%d callers: %d commits for %d jobs", callers, commits, jobs)
+	}
+}
 
 func commitCases() []storeCase {
 	return []storeCase{

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -27,7 +26,7 @@ type sqliteEngine struct {
 	version int64                 // SQLite's count of other connections' writes, as last seen
 	gate    sync.Mutex            // held while a batch is committed, and while the log is cut: SQLite's own lock is never free under load
 	texts   map[*statement]string // under the gate
-	log     *os.File              // the log, for sync; opened at the first
+	log     *syncer               // the log's; opened at the first sync
 	stop    context.CancelFunc
 	loops   sync.WaitGroup
 	lost    atomic.Pointer[error] // why nobody can say what is in the file: moving the log into it failed
@@ -106,7 +105,7 @@ func (e *sqliteEngine) close() error {
 	e.loops.Wait()
 	var logErr error
 	if e.log != nil {
-		logErr = e.log.Close()
+		logErr = e.log.close()
 	}
 	// The writer goes last: SQLite then moves all of its log into the file, which readers may not.
 	return errors.Join(logErr, e.readers.Close(), e.writer.Close())
@@ -120,12 +119,12 @@ func (e *sqliteEngine) sync() (err error) {
 		return *lost
 	}
 	if e.log == nil {
-		if e.log, err = os.OpenFile(e.path+"-wal", os.O_RDWR, 0); err != nil {
+		if e.log, err = newSyncer(e.path + "-wal"); err != nil {
 			return uncommitted{err}
 		}
 	}
-	if err := syscall.Fdatasync(int(e.log.Fd())); err != nil {
-		return uncommitted{fmt.Errorf("sync: %w", err)}
+	if err := e.log.sync(); err != nil {
+		return uncommitted{err}
 	}
 	return nil
 }
