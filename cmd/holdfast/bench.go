@@ -378,7 +378,7 @@ func startSelf(stderr io.Writer, own []string, args ...string) (*child, map[stri
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	if err := startSlack(cmd); err != nil {
 		return nil, nil, err
 	}
 	c := &child{cmd: cmd}

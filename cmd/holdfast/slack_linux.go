@@ -1,0 +1,29 @@
+package main
+
+import (
+	"errors"
+	"os/exec"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// timerSlack is by how many nanoseconds a process of ours may be woken late: docs/deploy/holdfast.service says the same
+// (TimerSlackNSec). Go's scheduler asks to be woken every 20 µs to look after its threads, which is dear where the kernel
+// takes it at its word and unnoticed where it does not.
+const timerSlack = 1_000_000
+
+// startSlack is cmd.Start for a process that has timerSlack.
+func startSlack(cmd *exec.Cmd) (err error) {
+	runtime.LockOSThread() // a process inherits the slack of the thread that makes it
+	defer runtime.UnlockOSThread()
+	was, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
+	if err != nil {
+		return err
+	}
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(was), 0, 0, 0)) }()
+	return cmd.Start()
+}
