@@ -128,7 +128,8 @@ func (n *Notifier) Step(ctx context.Context) (int, error) {
 func (n *Notifier) Run(ctx context.Context) {
 	r := &round{
 		n: n, ctx: context.WithoutCancel(ctx), fresh: n.cfg.Store.Fresh(n.lease()),
-		behind: make(map[payment.ID][]store.Delivery), parked: make(map[string][]store.Delivery), finished: make(chan store.Result, recordAtOnce),
+		behind: make(map[payment.ID][]store.Delivery), parked: make(map[string][]store.Delivery),
+		next: make(chan store.Delivery), finished: make(chan store.Result, recordAtOnce),
 	}
 	recorded := make(chan struct{})
 	go func() {
@@ -155,6 +156,7 @@ func (n *Notifier) Run(ctx context.Context) {
 		n.results <- <-r.finished
 		r.sending--
 	}
+	close(r.next)
 	close(n.results)
 	<-recorded
 }
@@ -164,6 +166,7 @@ type round struct {
 	n        *Notifier
 	ctx      context.Context
 	fresh    <-chan store.Delivery
+	next     chan store.Delivery // for whoever has just delivered another
 	finished chan store.Result
 	sending  int
 	behind   map[payment.ID][]store.Delivery // for each payment an event is under way of: those that come after it
@@ -204,11 +207,21 @@ func (r *round) occupy(id payment.ID) {
 func (r *round) send(d store.Delivery) {
 	r.occupy(d.Payment)
 	r.sending++
-	go func() {
+	select {
+	case r.next <- d:
+	default:
+		go r.deliver(d)
+	}
+}
+
+// deliver delivers d, and then what comes while it waits: on a new goroutine each delivery would begin with
+// making its stack large enough. There are no more of them than there are places for deliveries.
+func (r *round) deliver(d store.Delivery) {
+	for more := true; more; d, more = <-r.next {
 		result := r.n.deliver(r.ctx, d)
 		r.n.endpoints.done(d.Endpoint, result.Status != 0)
 		r.finished <- result
-	}()
+	}
 }
 
 // finish has a result recorded, and goes on with what waited for it.
