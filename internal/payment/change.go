@@ -29,8 +29,8 @@ type draft struct {
 	now time.Time
 }
 
-func edit(p Payment, now time.Time) *draft {
-	d := &draft{Change: Change{Payment: p, changed: true}, now: now}
+func edit(p Payment, now time.Time) draft {
+	d := draft{Change: Change{Payment: p, changed: true}, now: now}
 	// The payment handed in stays as it was: what is changed behind a pointer is copied first.
 	if p.Attempt != nil {
 		a := *p.Attempt
