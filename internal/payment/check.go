@@ -161,14 +161,19 @@ func (p *Payment) checkEntry(e ledger.Entry) (int64, error) {
 	if p.Attempt != nil {
 		centre = ledger.Processor(p.Attempt.Processor)
 	}
-	// The accounts of each kind, those that are debited first.
-	form := map[ledger.Kind][]ledger.Account{
-		ledger.Hold:    {ledger.PayerHeld, held},
-		ledger.Release: {held, ledger.PayerHeld},
-		ledger.Capture: {held, ledger.PayerHeld, centre, shop},
-		ledger.Refund:  {shop, centre},
-		ledger.Fee:     {shop, ledger.Fees},
-	}[e.Kind]
+	var form []ledger.Account // of its kind, those that are debited first
+	switch e.Kind {
+	case ledger.Hold:
+		form = []ledger.Account{ledger.PayerHeld, held}
+	case ledger.Release:
+		form = []ledger.Account{held, ledger.PayerHeld}
+	case ledger.Capture:
+		form = []ledger.Account{held, ledger.PayerHeld, centre, shop}
+	case ledger.Refund:
+		form = []ledger.Account{shop, centre}
+	case ledger.Fee:
+		form = []ledger.Account{shop, ledger.Fees}
+	}
 	minor := e.Lines[0].Amount.Minor
 	fits := len(form) == len(e.Lines) && e.Lines[0].Amount.Currency == p.Terms.Amount.Currency
 	for i, l := range e.Lines {
