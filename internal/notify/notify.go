@@ -299,8 +299,9 @@ func (r *round) claim(ctx context.Context) {
 
 // record writes down what became of deliveries, many in one commit.
 func (n *Notifier) record(ctx context.Context) {
+	batch := make([]store.Result, 0, recordAtOnce) // Record does not keep it
 	for r := range n.results {
-		batch := []store.Result{r}
+		batch = append(batch[:0], r)
 	more:
 		for len(batch) < recordAtOnce {
 			select {
