@@ -88,7 +88,12 @@ func (s *Store) Shop(ctx context.Context, id int64) (merchant.Shop, error) {
 	if age := now.Sub(c.at); ok && 0 <= age && age < shopFresh {
 		return c.shop, c.err
 	}
-	c = cachedShop{at: now}
+	return s.readShop(ctx, id, now)
+}
+
+// readShop finds a shop as it is stored, and remembers it.
+func (s *Store) readShop(ctx context.Context, id int64, now time.Time) (merchant.Shop, error) {
+	c := cachedShop{at: now}
 	err := s.engine.read(ctx, func(q querier) error {
 		c.shop, c.err = shopByID(q, id)
 		return nil
