@@ -27,25 +27,24 @@ type syncer struct {
 
 // iocb is struct iocb of linux/aio_abi.h, a question.
 type iocb struct {
-	data      uint64
-	key       uint32
-	flagsOfIO int32
-	opcode    uint16
-	priority  int16
-	fd        uint32
-	buffer    uint64
-	bytes     uint64
-	offset    int64
-	reserved  uint64
-	flags     uint32
-	resultFD  uint32
+	_        uint64 // ours to tell answers apart
+	_        uint64 // the kernel's
+	opcode   uint16
+	_        uint16 // priority
+	fd       uint32
+	buffer   uint64
+	bytes    uint64
+	_        int64 // offset
+	_        uint64
+	flags    uint32
+	resultFD uint32
 }
 
 // ioEvent is struct io_event of linux/aio_abi.h, an answer.
 type ioEvent struct {
-	data, object uint64
-	result       int64 // 0, or an error's number, negative
-	more         int64
+	_, _   uint64 // which question it answers: there is only one
+	result int64  // 0, or an error's number, negative
+	_      int64
 }
 
 const (
