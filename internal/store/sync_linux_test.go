@@ -73,7 +73,7 @@ func TestSyncerAnswers(t *testing.T) {
 		t.Fatal("this kernel takes no questions: what it answers cannot be tested")
 	}
 	good := s.ask
-	// A read of what is not open for it is answered late too: a read into nowhere.
+	// A read into nowhere.
 	s.ask.opcode, s.ask.buffer, s.ask.bytes = 0 /* IOCB_CMD_PREAD */, 1, 1
 	if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
