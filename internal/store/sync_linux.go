@@ -63,8 +63,12 @@ func newSyncer(path string) (*syncer, error) {
 		return s, nil
 	}
 	ready, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("eventfd: %w", err), s.close())
+	if err != nil { // it can be done without
+		if _, _, e := unix.Syscall(unix.SYS_IO_DESTROY, s.kernel, 0, 0); e != 0 {
+			return nil, errors.Join(e, file.Close())
+		}
+		s.kernel = 0
+		return s, nil
 	}
 	s.ready = os.NewFile(uintptr(ready), "eventfd")
 	s.ask = iocb{opcode: iocbFDSync, fd: uint32(file.Fd()), flags: iocbToResult, resultFD: uint32(ready)}

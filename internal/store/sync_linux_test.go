@@ -82,7 +82,8 @@ func TestSyncerAnswers(t *testing.T) {
 		t.Errorf("a question that the kernel cannot do is answered with %v", err)
 	}
 	s.ask = good
-	if err := s.sync(); err != nil {
-		t.Errorf("the next one is answered with %v", err)
+	s.answer.result = 1
+	if err := s.sync(); err != nil || s.answer.result != 0 {
+		t.Errorf("the next one is answered with %v, by the kernel with %d", err, s.answer.result)
 	}
 }
