@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"os/exec"
 	"runtime"
 
@@ -14,16 +13,16 @@ import (
 const timerSlack = 1_000_000
 
 // startSlack is cmd.Start for a process that has timerSlack.
-func startSlack(cmd *exec.Cmd) (err error) {
-	runtime.LockOSThread() // a process inherits the slack of the thread that makes it
-	defer runtime.UnlockOSThread()
-	was, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
-	if err != nil {
-		return err
-	}
-	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(was), 0, 0, 0)) }()
-	return cmd.Start()
+func startSlack(cmd *exec.Cmd) error {
+	started := make(chan error)
+	go func() {
+		// A process inherits the slack of the thread that makes it. This one is locked and so ends with its goroutine.
+		runtime.LockOSThread()
+		err := unix.Prctl(unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0)
+		if err == nil {
+			err = cmd.Start()
+		}
+		started <- err
+	}()
+	return <-started
 }
