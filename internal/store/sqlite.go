@@ -66,7 +66,7 @@ func openSQLite(path string, readers int, changed func(), log *slog.Logger) (e *
 const pageCache = "cache_size = -4096"
 
 func openWriter(path string) (*sqlite.Conn, error) {
-	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate|sqlite.OpenWAL)
+	conn, err := sqlite.OpenConn(throughGathering(path), sqlite.OpenReadWrite|sqlite.OpenCreate|sqlite.OpenWAL|sqlite.OpenURI)
 	if err != nil {
 		return nil, explain(err, path)
 	}
@@ -74,8 +74,8 @@ func openWriter(path string) (*sqlite.Conn, error) {
 	// where it would keep the next batch waiting. What else must be synced, NORMAL does: the log and the file in a
 	// checkpoint, and the log's header when the log is begun anew. Without that last one (OFF) a loss of power
 	// could leave the old header with the first old frames behind it, and they would be taken for news. Checkpoints are
-	// made by a connection of their own, so that no caller waits for one.
-	if err := set(conn, "synchronous = NORMAL", "wal_autocheckpoint = 0", pageCache, "temp_store = MEMORY"); err != nil {
+	// made by a connection of their own, so that no caller waits for one. The cache never spills, because of the gathered log.
+	if err := set(conn, "synchronous = NORMAL", "wal_autocheckpoint = 0", "cache_spill = OFF", pageCache, "temp_store = MEMORY"); err != nil {
 		return nil, errors.Join(explain(err, path), conn.Close())
 	}
 	conn.SetBusyTimeout(busyTimeout)
