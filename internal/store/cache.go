@@ -11,8 +11,8 @@ import (
 const cacheSize = 4 << 10
 
 // cache is the payments written last, as they are in the store. Only the process that serves has one.
-// A payment is put in after its commit, by its committer, or, where others write too, by who has read a later version;
-// what is kept is never edited, only replaced. Another process's write to a file empties it.
+// A payment is put in after its commit, by its committer, or, where others write too, by who has read a later version.
+// Who asks for one gets a copy. Another process's write to a file empties it.
 type cache struct {
 	mu    sync.RWMutex
 	bySeq map[int64]*row
@@ -45,21 +45,25 @@ func (c *cache) put(r row) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if known := c.bySeq[r.seq]; known != nil {
+	known := c.bySeq[r.seq]
+	if known != nil {
 		if known.payment.Version > r.payment.Version {
 			return
 		}
 		r.told = max(r.told, known.told)
 	} else {
-		if old := c.bySeq[c.ring[c.next]]; old != nil {
-			delete(c.bySeq, old.seq)
-			delete(c.seqs, old.payment.ID)
+		if known = c.bySeq[c.ring[c.next]]; known != nil { // the oldest, whose memory it gets
+			delete(c.bySeq, known.seq)
+			delete(c.seqs, known.payment.ID)
+		} else {
+			known = new(row)
 		}
 		c.ring[c.next] = r.seq
 		c.next = (c.next + 1) % len(c.ring)
 		c.seqs[r.payment.ID] = r.seq
+		c.bySeq[r.seq] = known
 	}
-	c.bySeq[r.seq] = &r
+	*known = r
 }
 
 func (c *cache) byID(id payment.ID) (row, bool) {
@@ -109,12 +113,9 @@ func (c *cache) closed(results []Result) {
 	defer c.mu.Unlock()
 	for _, result := range results {
 		r := c.bySeq[result.Key.seq]
-		if r == nil || result.Key.n != r.told+1 || !result.NextAt.IsZero() {
-			continue
+		if r != nil && result.Key.n == r.told+1 && result.NextAt.IsZero() {
+			r.told++
 		}
-		now := *r
-		now.told++
-		c.bySeq[result.Key.seq] = &now
 	}
 }
 

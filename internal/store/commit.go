@@ -56,7 +56,18 @@ type job struct {
 	lost   holdKey        // a hold that it wanted and another payment has
 	stale  int            // how often it was decided on a payment that another process had changed meanwhile
 	err    error
-	done   chan struct{}
+	done   chan struct{} // gets one when the caller may go on; nothing touches the job after that
+}
+
+// spare are jobs of before: memory that is used again costs less than new memory.
+var spare = sync.Pool{New: func() any { return &job{done: make(chan struct{}, 1)} }}
+
+// spareJob is an empty job, for who gives it back when he has his answer and all that is in it.
+func spareJob() *job { return spare.Get().(*job) }
+
+func (j *job) giveBack() {
+	*j = job{done: j.done}
+	spare.Put(j)
 }
 
 // mostStale bounds how often a job is decided anew.
@@ -107,7 +118,9 @@ func newCommitter(s *Store, number int) *committer {
 // do hands in a job and waits for it. Once a job is handed in, its outcome is waited for whatever
 // becomes of ctx: a caller must not learn less than what is stored.
 func (c *committer) do(ctx context.Context, j *job) error {
-	j.done = make(chan struct{})
+	if j.done == nil {
+		j.done = make(chan struct{}, 1)
+	}
 	c.mu.RLock()
 	if c.closed {
 		c.mu.RUnlock()
@@ -220,7 +233,10 @@ func (c *committer) insist(batch []*job) (taken, held []*job, err error) {
 // hand passes on what is committed, or refused. The next batch builds on it at once; the callers are
 // answered when it is durable.
 func (c *committer) hand(taken, held []*job) {
-	waits := make(map[*job]bool, len(held))
+	var waits map[*job]bool
+	if len(held) > 0 {
+		waits = make(map[*job]bool, len(held))
+	}
 	for _, j := range held {
 		waits[j] = true
 	}
@@ -307,7 +323,7 @@ func (c *committer) answer(jobs []*job) {
 		wake(c.store.due)
 	}
 	for _, j := range jobs {
-		close(j.done)
+		j.done <- struct{}{}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -40,7 +41,9 @@ func (s *Store) Create(ctx context.Context, shop int64, shopPaymentID string, cr
 	if !s.cfg.Serve {
 		return p, false, errors.New("this process does not serve: it cannot create payments")
 	}
-	j := &job{create: create, key: shopKey{shop, shopPaymentID}}
+	j := spareJob()
+	defer j.giveBack()
+	j.create, j.key = create, shopKey{shop, shopPaymentID}
 	if err := s.do(ctx, j); err != nil {
 		return payment.Payment{}, false, err
 	}
@@ -50,7 +53,9 @@ func (s *Store) Create(ctx context.Context, shop int64, shopPaymentID string, cr
 // Update lets decide look at the payment and stores what it decided, durably, before it returns.
 // The Change is as stored. decide's own error is returned as it is, and then nothing was written.
 func (s *Store) Update(ctx context.Context, id payment.ID, decide Decide) (payment.Change, error) {
-	j := &job{decide: decide, id: id}
+	j := spareJob()
+	defer j.giveBack()
+	j.decide, j.id = decide, id
 	if err := s.do(ctx, j); err != nil {
 		return payment.Change{}, err // what was decided is not stored
 	}
@@ -371,8 +376,12 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 	if err != nil {
 		return nil, err
 	}
-	var buf buffer
-	changed, again, err = s.claim(w, changed, &buf)
+	buf := texts.Get().(*buffer)
+	defer func() {
+		*buf = (*buf)[:0]
+		texts.Put(buf)
+	}()
+	changed, again, err = s.claim(w, changed, buf)
 	if err != nil {
 		return nil, err
 	}
@@ -381,7 +390,7 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 		c := &j.change
 		p := &c.Payment
 		if j.made {
-			text, err := json.Marshal(&p.Terms)
+			words, err := json.Marshal(&p.Terms)
 			if err != nil {
 				return nil, fmt.Errorf("payment %s: its terms cannot be written: %w", p.ID, err)
 			}
@@ -394,7 +403,7 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 			payments = append(payments, []any{j.row.seq, p.Version, p.State.String(), micros(p.UpdatedAt), orNull(j.row.due), openKind(p),
 				p.Held.Minor, p.Captured.Minor, p.Released.Minor, p.Refunded.Minor, p.Fee.Minor, progress})
 			terms = append(terms, []any{j.row.seq, p.ID[:], p.Shop, p.Terms.ShopPaymentID, micros(p.CreatedAt),
-				string(p.Terms.Amount.Currency), p.Terms.Amount.Minor, string(text)})
+				string(p.Terms.Amount.Currency), p.Terms.Amount.Minor, text(words)})
 		}
 		for i := range c.Closed {
 			record, err := buf.text(c.Closed[i].AppendJSON)
@@ -519,14 +528,21 @@ func (s *Store) claim(w writing, changed []*job, buf *buffer) (left, again []*jo
 	return left, again, nil
 }
 
-// buffer is room in which texts are put together, one after another.
+// buffer is room in which a batch's texts are put together, one behind the other.
 type buffer []byte
 
+// texts are buffers. A batch gives its own back when all of it is written, or on its way to the server.
+var texts = sync.Pool{New: func() any { return new(buffer) }}
+
+// text is a text as an argument of a statement, good until its buffer is given back.
+type text []byte
+
 // text is what add appends to the buffer.
-func (b *buffer) text(add func([]byte) ([]byte, error)) (string, error) {
-	text, err := add((*b)[:0])
-	*b = text
-	return string(text), err
+func (b *buffer) text(add func([]byte) ([]byte, error)) (text, error) {
+	before := len(*b)
+	all, err := add(*b)
+	*b = all
+	return text(all[before:]), err
 }
 
 func openKind(p *payment.Payment) string {

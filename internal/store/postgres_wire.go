@@ -134,6 +134,8 @@ func appendValue(b []byte, v any) ([]byte, error) {
 		return binary.BigEndian.AppendUint64(b, uint64(v)), nil
 	case string:
 		return append(b, v...), nil
+	case text:
+		return append(b, v...), nil
 	case []byte:
 		return append(b, v...), nil
 	}
@@ -202,6 +204,8 @@ func sizeOf(v any) int {
 		return 8
 	case string:
 		return len(v)
+	case text:
+		return len(v)
 	case []byte:
 		return len(v)
 	}
@@ -213,7 +217,9 @@ func isOf(kind string, v any) (ok bool) {
 	case "bigint":
 		_, ok = v.(int64)
 	case "text":
-		_, ok = v.(string)
+		if _, ok = v.(string); !ok {
+			_, ok = v.(text)
+		}
 	case "bytea":
 		_, ok = v.([]byte)
 	}

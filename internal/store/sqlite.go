@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
@@ -548,6 +549,8 @@ func query(conn *sqlite.Conn, sql string, args []any, row func(record) error) (e
 			stmt.BindInt64(i+1, int64(v))
 		case string:
 			stmt.BindText(i+1, v)
+		case text:
+			stmt.BindText(i+1, unsafe.String(unsafe.SliceData(v), len(v))) // it makes a copy
 		case []byte:
 			stmt.BindBytes(i+1, v)
 		case nil:
