@@ -23,6 +23,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"holdfast/internal/gateway"
+	"holdfast/internal/inward"
 	"holdfast/internal/merchant"
 	"holdfast/internal/notify"
 	"holdfast/internal/outward"
@@ -127,7 +128,7 @@ type running struct {
 	vault          *vault.Vault
 	gateway        *gateway.Gateway
 	notifier       *notify.Notifier
-	server         *http.Server
+	server         *inward.Server
 	failed         chan error // the server's end, if nobody asked for it
 	endLoops       context.CancelFunc
 	loops          sync.WaitGroup
@@ -232,7 +233,7 @@ func (g *running) serve(c *serveCmd, proxies []netip.Prefix, log *slog.Logger) (
 	go func() {
 		var err error
 		if c.TLSCert != "" {
-			err = g.server.ServeTLS(listener, c.TLSCert, c.TLSKey)
+			err = g.server.HTTP.ServeTLS(listener, c.TLSCert, c.TLSKey)
 		} else {
 			err = g.server.Serve(listener)
 		}
@@ -358,7 +359,9 @@ func listenAndServe(address string, h http.Handler, log *slog.Logger) (baseURL s
 	if err != nil {
 		return "", nil, fmt.Errorf("cannot listen on %s: %w", address, err)
 	}
-	server := &http.Server{Handler: h, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	server := &inward.Server{HTTP: &http.Server{
+		Handler: h, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}}
 	go func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("a server ended", "address", address, "error", err)

@@ -327,6 +327,9 @@ func (s *Sim) hangUp(w http.ResponseWriter, reset bool) {
 		// A writer that cannot be hijacked (HTTP/2, a recorder): the server then drops the stream itself.
 		panic(http.ErrAbortHandler)
 	}
+	if below, ok := conn.(interface{ NetConn() net.Conn }); ok && reset {
+		conn = below.NetConn()
+	}
 	if tcp, ok := conn.(*net.TCPConn); ok && reset {
 		err = tcp.SetLinger(0) // with nothing to linger for, closing sends RST
 	}

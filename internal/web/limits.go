@@ -302,6 +302,7 @@ type conns struct {
 	most    int
 	mu      sync.Mutex
 	open    map[net.Conn]*tracked
+	shut    int       // of those in open: they have been closed by us, and their end has not been told yet
 	waiting list.List // of *tracked, the longest first
 }
 
@@ -310,6 +311,7 @@ type tracked struct {
 	all  *conns
 	conn net.Conn
 	turn *list.Element // in waiting; nil while something of ours is under way
+	shut bool
 }
 
 type connKey struct{}
@@ -350,12 +352,12 @@ func (c *conns) came(conn net.Conn) {
 	c.find(conn)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.open) <= c.most || c.waiting.Len() == 0 {
+	if len(c.open)-c.shut <= c.most || c.waiting.Len() == 0 {
 		return
 	}
 	longest := c.waiting.Remove(c.waiting.Front()).(*tracked)
-	longest.turn = nil
-	delete(c.open, longest.conn)
+	longest.turn, longest.shut = nil, true
+	c.shut++
 	go longest.conn.Close() // over TLS it says goodbye first
 }
 
@@ -365,6 +367,9 @@ func (c *conns) gone(conn net.Conn) {
 	if t := c.open[conn]; t != nil {
 		t.leave()
 		delete(c.open, conn)
+		if t.shut {
+			c.shut--
+		}
 	}
 }
 
@@ -378,7 +383,7 @@ func (t *tracked) waits() {
 	switch {
 	case t.turn != nil:
 		t.all.waiting.MoveToBack(t.turn)
-	case t.all.open[t.conn] == t:
+	case t.all.open[t.conn] == t && !t.shut:
 		t.turn = t.all.waiting.PushBack(t)
 	}
 }

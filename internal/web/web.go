@@ -22,6 +22,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"holdfast"
+	"holdfast/internal/inward"
 )
 
 // The limits of the server.
@@ -34,14 +35,14 @@ const (
 	idleFor          = 2 * time.Minute
 )
 
-// Server makes an http.Server with limits on everything a client can draw out.
-func Server(handler http.Handler, log *slog.Logger) *http.Server {
+// Server makes a server with limits on everything a client can draw out.
+func Server(handler http.Handler, log *slog.Logger) *inward.Server {
 	s := &http.Server{
 		Handler: handler, ReadHeaderTimeout: readHeaderWithin, ReadTimeout: readWithin, WriteTimeout: writeWithin,
 		IdleTimeout: idleFor, MaxHeaderBytes: headerBytes, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	(&conns{most: Connections}).limit(s)
-	return s
+	return &inward.Server{HTTP: s}
 }
 
 // Site routes requests to what answers them.

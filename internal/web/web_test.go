@@ -6,8 +6,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -26,11 +26,14 @@ func serve(t *testing.T, site web.Site) (url string, log *logs) {
 	if site.Ready == nil {
 		site.Ready = func() error { return nil }
 	}
-	server := httptest.NewUnstartedServer(nil)
-	server.Config = web.Server(site.Handler(), site.Log)
-	server.Start()
-	t.Cleanup(server.Close)
-	return server.URL, log
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := web.Server(site.Handler(), site.Log)
+	go server.Serve(l)
+	t.Cleanup(func() { server.Close() })
+	return "http://" + l.Addr().String(), log
 }
 
 func get(t *testing.T, url string) (*http.Response, []byte) {

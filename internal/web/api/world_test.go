@@ -110,11 +110,12 @@ func newWorldAt(t testing.TB, at time.Time) *world {
 		API: api.New(api.Config{Gateway: w.gateway, Store: w.store, PayURL: "https://pay.example", Log: log}), Calls: api.Calls,
 		Ready: w.store.Err, Log: log,
 	}
-	server := httptest.NewUnstartedServer(nil)
-	server.Config = web.Server(site.Handler(), log)
-	server.Start()
-	t.Cleanup(server.Close)
-	w.url = server.URL
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	server := web.Server(site.Handler(), log)
+	go server.Serve(l)
+	t.Cleanup(func() { server.Close() })
+	w.url = "http://" + l.Addr().String()
 	transport := &http.Transport{MaxIdleConnsPerHost: 128}
 	t.Cleanup(transport.CloseIdleConnections)
 	w.http = &http.Client{Transport: transport, Timeout: 2 * time.Minute}
