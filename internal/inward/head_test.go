@@ -96,3 +96,14 @@ func TestPlainHeads(t *testing.T) {
 		}
 	}
 }
+
+// A request that comes at the moment at which Shutdown closes the connection is not begun.
+func TestShutMeanwhile(t *testing.T) {
+	for _, state := range []int32{idle, shut} {
+		c := &conn{s: &Server{HTTP: new(http.Server)}, blank: new(http.Request), buf: []byte(heads[0]), to: len(heads[0])}
+		c.state.Store(state)
+		if e := c.next(0); (e != nil) != (state == idle) {
+			t.Errorf("in state %d: %v", state, e)
+		}
+	}
+}

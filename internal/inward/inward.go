@@ -1,6 +1,6 @@
 // Package inward answers HTTP/1.1 calls on kept connections on one goroutine for each connection, without the
-// second goroutine, timers, and header maps that net/http makes anew for each request. What is not a plain POST it
-// hands, connection and all, to net/http.
+// second goroutine, the timers and most of the garbage that net/http makes anew for each request. What is not
+// a plain POST it hands, connection and all, to net/http.
 //
 // A plain POST has a short head without any oddity, and a body of a length that is said and at most 64 KiB. head.go
 // says what that is, and it is strict: whatever could be understood in two ways is for net/http to understand, or to
@@ -9,7 +9,9 @@
 // A handler finds everything as net/http has it, but for this: the end of a request's context is that of its
 // connection. It ends neither with the request nor when the client goes away in mid-call: a payment is finished all
 // the same. A request, its header and its body are made for it alone, and may be kept; the ResponseWriter and its
-// header may not be used after the handler has returned. There are no trailers.
+// header may not be used after the handler has returned, for the next answer on the connection is written with the same.
+// Who reads a body while he writes an answer of more than 4 KiB loses the rest of the body, as with net/http. There are
+// no trailers.
 package inward
 
 import (

@@ -586,34 +586,46 @@ func TestSlowClients(t *testing.T) {
 		"a body in drops":                 {func(s *http.Server) { s.ReadTimeout = short }, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\nabc", "a", true},
 		"it does not read":                {func(s *http.Server) { s.WriteTimeout = short }, post("/large", ""), "", true},
 	} {
-		t.Run(name, func(t *testing.T) {
-			s := ours(h)
-			c.limit(s.HTTP)
-			var states states
-			s.HTTP.ConnState = states.tell
-			address := serve(t, s)
-			conn := dial(t, address)
-			say(t, conn, c.text)
-			if c.drip != "" {
-				go func() {
-					for tick := time.NewTicker(time.Millisecond); ; <-tick.C {
-						if _, err := io.WriteString(conn, c.drip); err != nil {
-							return
-						}
+		for _, kept := range []bool{false, true} {
+			if kept && c.text == "" {
+				continue
+			}
+			t.Run(fmt.Sprint(name, ", kept ", kept), func(t *testing.T) {
+				s := ours(h)
+				s.HTTP.ReadTimeout, s.HTTP.WriteTimeout, s.HTTP.IdleTimeout = time.Hour, time.Hour, time.Hour
+				c.limit(s.HTTP)
+				var states states
+				s.HTTP.ConnState = states.tell
+				address := serve(t, s)
+				conn := dial(t, address)
+				if kept { // the limit of its first request is not that of this one
+					say(t, conn, post("/", ""))
+					if _, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil {
+						t.Fatal(err)
 					}
-				}()
-			}
-			if c.handler {
-				if err := <-failed; !isTimeout(err) {
-					t.Errorf("the handler was told %v", err)
 				}
-			}
-			for late := time.Now().Add(patience); !strings.HasSuffix(states.of(), " closed"); runtime.Gosched() {
-				if time.Now().After(late) {
-					t.Fatalf("the connection is not %s: %s", cut, states.of())
+				say(t, conn, c.text)
+				if c.drip != "" {
+					go func() {
+						for tick := time.NewTicker(time.Millisecond); ; <-tick.C {
+							if _, err := io.WriteString(conn, c.drip); err != nil {
+								return
+							}
+						}
+					}()
 				}
-			}
-		})
+				if c.handler {
+					if err := <-failed; !isTimeout(err) {
+						t.Errorf("the handler was told %v", err)
+					}
+				}
+				for late := time.Now().Add(patience); !strings.HasSuffix(states.of(), " closed"); runtime.Gosched() {
+					if time.Now().After(late) {
+						t.Fatalf("the connection is not %s: %s", cut, states.of())
+					}
+				}
+			})
+		}
 	}
 }
 
@@ -626,7 +638,7 @@ func isTimeout(err error) bool {
 func TestDeadlines(t *testing.T) {
 	failed := make(chan error, 1)
 	large := bytes.Repeat([]byte("x"), 1<<20)
-	address := serve(t, ours(func(w http.ResponseWriter, r *http.Request) {
+	s := ours(func(w http.ResponseWriter, r *http.Request) {
 		control := http.NewResponseController(w)
 		switch r.URL.Path {
 		case "/past":
@@ -650,17 +662,20 @@ func TestDeadlines(t *testing.T) {
 			<-time.After(5 * time.Millisecond) // the last one's is past
 		}
 		fmt.Fprint(w, "ok")
-	}))
+	})
+	s.HTTP.WriteTimeout = 0
+	address := serve(t, s)
 	c := dial(t, address)
 	from := bufio.NewReader(c)
-	for _, path := range []string{"/", "/short", "/later", "/"} {
-		say(t, c, post(path, "x"))
+	for _, text := range []string{post("/", "x"), post("/short", "x"), post("/later", "x"), post("/short", "x"), "GET /later HTTP/1.1\r\nHost: a\r\n\r\n"} {
+		say(t, c, text)
 		if res, err := http.ReadResponse(from, nil); err != nil || res.StatusCode != 200 {
-			t.Fatal(path, err)
+			t.Fatal(text, err)
 		} else {
 			io.ReadAll(res.Body)
 		}
 	}
+	c = dial(t, address)
 	say(t, c, post("/write", ""))
 	if err := <-failed; !isTimeout(err) {
 		t.Errorf("the handler was told %v", err)
@@ -707,8 +722,8 @@ func TestWhatIsKept(t *testing.T) {
 
 // Shutdown closes what is idle at once, also of net/http, lets the call under way be answered, and no other comes.
 func TestShutdown(t *testing.T) {
-	for _, path := range []string{"POST", "GET"} {
-		t.Run(path, func(t *testing.T) {
+	for _, method := range []string{"POST", "GET"} {
+		t.Run(method, func(t *testing.T) {
 			under, finish := make(chan struct{}), make(chan struct{})
 			s := ours(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/long" {
@@ -718,18 +733,15 @@ func TestShutdown(t *testing.T) {
 				fmt.Fprint(w, "served")
 			})
 			address := serve(t, s)
-			request := func(path string) string {
-				return strings.Replace(post(path, ""), "POST", map[string]string{"/get": "GET"}[path]+"POST", 1)
-			}
 			fresh, idle, theirs, long := dial(t, address), dial(t, address), dial(t, address), dial(t, address)
-			for c, text := range map[net.Conn]string{idle: request("/"), theirs: "GET / HTTP/1.1\r\nHost: a\r\n\r\n"} {
+			for c, text := range map[net.Conn]string{idle: post("/", ""), theirs: "GET / HTTP/1.1\r\nHost: a\r\n\r\n"} {
 				say(t, c, text)
 				res, err := http.ReadResponse(bufio.NewReader(c), nil)
 				if err != nil || res.StatusCode != 200 {
 					t.Fatal(err)
 				}
 			}
-			say(t, long, path+" /long HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+			say(t, long, method+" /long HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
 			<-under
 			soon, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			defer cancel()
@@ -759,6 +771,31 @@ func TestShutdown(t *testing.T) {
 				t.Errorf("it says %v", err)
 			}
 		})
+	}
+}
+
+// A connection whose answer had begun when Shutdown came is closed after it, although that could not be said.
+func TestShutdownInMidAnswer(t *testing.T) {
+	under, finish := make(chan struct{}), make(chan struct{})
+	s := ours(func(w http.ResponseWriter, r *http.Request) {
+		w.(http.Flusher).Flush()
+		close(under)
+		<-finish
+	})
+	c := dial(t, serve(t, s))
+	say(t, c, post("/", "")+post("/again", ""))
+	<-under
+	soon, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if err := s.Shutdown(soon); err != context.DeadlineExceeded {
+		t.Errorf("with a call under way it says %v", err)
+	}
+	close(finish)
+	if all, err := io.ReadAll(c); bytes.Count(all, []byte("HTTP/1.1")) != 1 || !bytes.HasSuffix(all, []byte("\r\n0\r\n\r\n")) {
+		t.Errorf("%q, %v", all, err)
+	}
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 
