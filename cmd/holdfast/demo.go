@@ -9,7 +9,6 @@ import (
 
 	"holdfast"
 	"holdfast/internal/demo"
-	"holdfast/internal/sim"
 )
 
 type demoCmd struct {
@@ -49,7 +48,7 @@ func (c *demoCmd) Run(ctx context.Context, p program) (err error) {
 		// The walk needs nobody to find it, so it is in nobody's way.
 		listen, simListen, shopListen = freePort(listen, "127.0.0.1:8080"), freePort(simListen, "127.0.0.1:8090"), ""
 	}
-	simURL, stopSim, err := listenAndServe(simListen, sim.New(sim.Config{Logger: log}).Handler(), log)
+	simURL, stopSim, err := serveSim(simListen, log)
 	if err != nil {
 		return fmt.Errorf("%w: use another --sim-listen", err)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime"
 
@@ -31,7 +32,7 @@ func (c *simCmd) Run(ctx context.Context, p program) error {
 	collectLess()
 	oneProcessor()
 	log := c.logger(p.stderr)
-	url, stop, err := listenAndServe(c.Listen, sim.New(sim.Config{Logger: log}).Handler(), log)
+	url, stop, err := serveSim(c.Listen, log)
 	if err != nil {
 		return err
 	}
@@ -44,6 +45,16 @@ func (c *simCmd) Run(ctx context.Context, p program) error {
 		<-ctx.Done()
 	}
 	return stop()
+}
+
+// serveSim serves a simulator on a loopback address until stop is called.
+func serveSim(address string, log *slog.Logger) (url string, stop func() error, err error) {
+	s := sim.New(sim.Config{Logger: log})
+	url, stopServing, err := listenAndServe(address, s.Handler(), log)
+	return url, func() error {
+		s.ClearFaults() // who withholds an answer would keep the server waiting
+		return stopServing()
+	}, err
 }
 
 // oneProcessor makes the program run Go on one processor, unless GOMAXPROCS says otherwise. A simulator's work is a few

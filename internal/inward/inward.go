@@ -193,11 +193,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
-// Close closes the listeners and all connections.
+// Close closes the listeners and all connections, and ends the contexts of the requests under way.
 func (s *Server) Close() error {
 	err := s.stop()
 	s.mu.Lock()
 	for c := range s.conns {
+		c.cancel()
 		c.Close()
 	}
 	s.mu.Unlock()

@@ -807,8 +807,9 @@ func (closedListener) Close() error { return nil }
 func TestClose(t *testing.T) {
 	under, over := make(chan struct{}), make(chan struct{})
 	s := ours(func(w http.ResponseWriter, r *http.Request) {
-		context.AfterFunc(r.Context(), func() { close(over) })
 		close(under)
+		<-r.Context().Done()
+		close(over)
 	})
 	address := serve(t, s)
 	c := dial(t, address)
