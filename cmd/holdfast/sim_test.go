@@ -47,7 +47,7 @@ func TestSimulatorStopsWhileItWithholdsAnAnswer(t *testing.T) {
 		}
 	}
 	if err := stop(); err != nil {
-		t.Error(err)
+		t.Fatal(err)
 	}
 	if err := <-left; err != nil {
 		t.Error(err)
