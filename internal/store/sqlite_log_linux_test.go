@@ -77,8 +77,8 @@ func TestTheLogIsWrittenInOnePiece(t *testing.T) {
 		run(t, writer, "BEGIN IMMEDIATE", rows(n))
 		before := writes(t)
 		run(t, writer, "COMMIT")
-		// One for each 120 KiB; the log's header once; and what the test's own process may write.
-		if calls, most := writes(t)-before, 1+n*4200/mostGathered+3; calls < 1 || calls > most {
+		// One for each 120 KiB; the log's header once; and what Go's runtime may write meanwhile to wake its threads.
+		if calls, most := writes(t)-before, 10+n*4200/mostGathered; calls < 1 || calls > most {
 			t.Errorf("a transaction of %d pages took %d writes, want at most %d", n, calls, most)
 		}
 		if got, want := says(t, other, "SELECT count(*) FROM t"), fmt.Sprint([]int{1, 21, 521}[i]); got != want {
