@@ -59,16 +59,21 @@ func (s *Server) prepare() {
 	s.prepared.Do(func() {
 		s.others.came, s.others.shut = make(chan net.Conn), make(chan struct{})
 		s.listeners, s.conns, s.none = make(map[net.Listener]struct{}), make(map[*conn]struct{}), make(chan struct{})
-		s.tell = func(net.Conn, http.ConnState) {}
-		if tell := s.HTTP.ConnState; tell != nil {
-			s.tell = tell
-			s.HTTP.ConnState = func(c net.Conn, state http.ConnState) {
-				if _, known := c.(*conn); !known || state != http.StateNew {
-					tell(c, state)
-				}
+	})
+}
+
+// hook has ConnState told of a connection that is handed over as of one that was there before. It is called before
+// net/http serves any: net/http reads the hook without a lock.
+func (s *Server) hook() {
+	s.tell = func(net.Conn, http.ConnState) {}
+	if tell := s.HTTP.ConnState; tell != nil {
+		s.tell = tell
+		s.HTTP.ConnState = func(c net.Conn, state http.ConnState) {
+			if _, known := c.(*conn); !known || state != http.StateNew {
+				tell(c, state)
 			}
 		}
-	})
+	}
 }
 
 // Serve serves the listener's connections until Shutdown or Close, and then returns http.ErrServerClosed.
@@ -82,6 +87,7 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 	s.others.serve.Do(func() {
 		s.others.of = l
+		s.hook()
 		go s.HTTP.Serve(&s.others)
 	})
 	s.listeners[l] = struct{}{}
@@ -110,7 +116,10 @@ func (s *Server) Serve(l net.Listener) error {
 		case errors.As(err, &passing) && passing.Temporary(): // such as too many open files
 			wait = min(max(2*wait, 5*time.Millisecond), mostWait)
 			s.logf("inward: cannot accept, trying again in %v: %v", wait, err)
-			time.Sleep(wait)
+			select {
+			case <-time.After(wait):
+			case <-s.others.shut:
+			}
 		default:
 			return err
 		}

@@ -11,11 +11,15 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"holdfast/internal/inward"
@@ -909,4 +913,76 @@ func BenchmarkExchange(b *testing.B) {
 			}
 		})
 	}
+}
+
+// A server whose connections are all net/http's, as with TLS, is shut like any other, while it answers.
+func TestShutdownOfWhatIsNetHTTPs(t *testing.T) {
+	under, finish := make(chan struct{}), make(chan struct{})
+	s := ours(func(w http.ResponseWriter, r *http.Request) {
+		close(under)
+		<-finish
+	})
+	var told atomic.Int32
+	s.HTTP.ConnState = func(net.Conn, http.ConnState) { told.Add(1) }
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.HTTP.Serve(l) }()
+	c := dial(t, l.Addr().String())
+	say(t, c, post("/", ""))
+	<-under
+	ended := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	go func() { ended <- s.Shutdown(ctx) }()
+	close(finish)
+	if err := <-served; err != http.ErrServerClosed {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if told.Load() < 2 {
+		t.Errorf("the hook was told %d times", told.Load())
+	}
+}
+
+// fullListener has no file descriptors left.
+type fullListener struct {
+	asked atomic.Int32
+	again chan struct{} // closed when it was asked often enough for a long wait
+}
+
+func (l *fullListener) Accept() (net.Conn, error) {
+	if l.asked.Add(1) == 6 {
+		close(l.again)
+	}
+	return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+}
+
+func (l *fullListener) Close() error   { return nil }
+func (l *fullListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+// A failure to accept that passes does not end the server, and the wait after it does not hold up the server's end.
+func TestAcceptFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := ours(nil)
+		l := &fullListener{again: make(chan struct{})}
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(l) }()
+		<-l.again
+		synctest.Wait() // it waits for 160 ms now
+		closed := time.Now()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-served; err != http.ErrServerClosed {
+			t.Error(err)
+		}
+		if waited := time.Since(closed); waited > 0 {
+			t.Errorf("its end was held up for %v", waited)
+		}
+	})
 }
