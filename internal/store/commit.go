@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -233,16 +234,9 @@ func (c *committer) insist(batch []*job) (taken, held []*job, err error) {
 // hand passes on what is committed, or refused. The next batch builds on it at once; the callers are
 // answered when it is durable.
 func (c *committer) hand(taken, held []*job) {
-	var waits map[*job]bool
-	if len(held) > 0 {
-		waits = make(map[*job]bool, len(held))
-	}
-	for _, j := range held {
-		waits[j] = true
-	}
 	b := &batch{number: c.latest.Load()}
 	for _, j := range taken {
-		if waits[j] {
+		if slices.Contains(held, j) {
 			continue
 		}
 		b.jobs = append(b.jobs, j)

@@ -217,8 +217,9 @@ func isOf(kind string, v any) (ok bool) {
 	case "bigint":
 		_, ok = v.(int64)
 	case "text":
-		if _, ok = v.(string); !ok {
-			_, ok = v.(text)
+		switch v.(type) {
+		case string, text:
+			ok = true
 		}
 	case "bytea":
 		_, ok = v.([]byte)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -73,16 +74,22 @@ func theWriter(t *testing.T) (writer, other *sqlite.Conn) {
 func TestTheLogIsWrittenInOnePiece(t *testing.T) {
 	writer, other := theWriter(t)
 	// The last transaction is longer than SQLite writes at once.
-	for i, n := range []int{1, 20, 500} {
-		run(t, writer, "BEGIN IMMEDIATE", rows(n))
-		before := writes(t)
-		run(t, writer, "COMMIT")
-		// One for each 120 KiB; the log's header once; and what Go's runtime may write meanwhile to wake its threads.
-		if calls, most := writes(t)-before, 10+n*4200/mostGathered; calls < 1 || calls > most {
-			t.Errorf("a transaction of %d pages took %d writes, want at most %d", n, calls, most)
+	stored := 0
+	for _, n := range []int{1, 20, 500} {
+		// Go's runtime writes, too, to wake its threads: the fewest of some tries count.
+		fewest := math.MaxInt
+		for range 5 {
+			run(t, writer, "BEGIN IMMEDIATE", rows(n))
+			before := writes(t)
+			run(t, writer, "COMMIT")
+			fewest = min(fewest, writes(t)-before)
+			stored += n
+			if got, want := says(t, other, "SELECT count(*) FROM t"), fmt.Sprint(stored); got != want {
+				t.Errorf("another connection sees %s rows, want %s", got, want)
+			}
 		}
-		if got, want := says(t, other, "SELECT count(*) FROM t"), fmt.Sprint([]int{1, 21, 521}[i]); got != want {
-			t.Errorf("another connection sees %s rows, want %s", got, want)
+		if most := 1 + n*4200/mostGathered; fewest < 1 || fewest > most { // one for each 120 KiB
+			t.Errorf("a transaction of %d pages took %d writes, want at most %d", n, fewest, most)
 		}
 	}
 	if got := says(t, other, "PRAGMA integrity_check"); got != "ok" {
