@@ -166,18 +166,25 @@ func (g *Gateway) Resend(ctx context.Context, id payment.ID, card payment.Card) 
 
 // SubmitCode hands in the payer's code (seed: check_sms_key).
 func (g *Gateway) SubmitCode(ctx context.Context, id payment.ID, verifyID int64, code payment.OTP) (payment.Payment, error) {
-	before, err := g.cfg.Store.Payment(ctx, id)
+	// The card is what matters, and stays the same as long as this code is asked for.
+	asksFor := func(p *payment.Payment) bool {
+		return p.Attempt != nil && p.Attempt.Challenge != nil && p.Attempt.Challenge.VerifyID == verifyID
+	}
+	before, err := g.cfg.Store.Recall(ctx, id, 0)
+	if err == nil && !asksFor(&before) {
+		before, err = g.cfg.Store.Payment(ctx, id)
+	}
 	if err != nil {
 		return before, err
 	}
-	counted := before.Attempt != nil && before.Attempt.Challenge != nil && before.Attempt.Challenge.VerifyID == verifyID && !before.Terms.Test
+	counted := asksFor(&before) && !before.Terms.Test
 	if counted && before.State == payment.Challenged {
 		if err := g.wrongCodes.check(before.Attempt.Card, g.cfg.Store.Now()); err != nil {
 			return before, err
 		}
 	}
 	p, err := g.do(ctx, id, payment.SubmitCode{VerifyID: verifyID}, secrets{code: code})
-	if err == nil && counted && p.WrongCodes > before.WrongCodes {
+	if err == nil && counted && p.WrongCodes > before.WrongCodes { // one that another gateway took meanwhile may count twice
 		g.wrongCodes.count(before.Attempt.Card, g.cfg.Store.Now())
 	}
 	return p, err

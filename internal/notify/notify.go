@@ -382,7 +382,8 @@ func (n *Notifier) asked(ctx context.Context, r store.Result, p *payment.Payment
 		r.Accepted, r.Outcome = true, "left to set_accept"
 		return r
 	}
-	now, err := n.cfg.Store.Payment(ctx, p.ID) // another gateway may have taken the decision, and that ends the repeats
+	// Where another gateway has taken the decision and this one does not know it, the event is closed when it comes up again.
+	now, err := n.cfg.Store.Recall(ctx, p.ID, 0)
 	if err != nil {
 		return n.again(r, "the payment cannot be read: "+err.Error())
 	}

@@ -50,7 +50,7 @@ func (c *cache) put(r row) {
 		if known.payment.Version > r.payment.Version {
 			return
 		}
-		r.told = max(r.told, known.told)
+		r.told, r.taken = max(r.told, known.told), max(r.taken, known.taken)
 	} else {
 		if known = c.bySeq[c.ring[c.next]]; known != nil { // the oldest, whose memory it gets
 			delete(c.bySeq, known.seq)
@@ -104,7 +104,7 @@ func (c *cache) forget(seq int64) {
 	}
 }
 
-// closed notes that events are told or closed.
+// closed notes that events are told or closed, or taken by the merchant.
 func (c *cache) closed(results []Result) {
 	if c == nil {
 		return
@@ -113,8 +113,15 @@ func (c *cache) closed(results []Result) {
 	defer c.mu.Unlock()
 	for _, result := range results {
 		r := c.bySeq[result.Key.seq]
-		if r != nil && result.Key.n == r.told+1 && result.NextAt.IsZero() {
+		if r == nil {
+			continue
+		}
+		over := result.NextAt.IsZero()
+		if result.Key.n == r.told+1 && over {
 			r.told++
+		}
+		if result.Key.n == r.taken+1 && (over || result.Accepted) {
+			r.taken++
 		}
 	}
 }

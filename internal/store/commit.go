@@ -83,9 +83,18 @@ func (r refused) Unwrap() error { return r.error }
 // again with what is known now.
 var errAnew = errors.New("what was decided is not possible any more")
 
+// errHope says that somebody else was faster where a transaction hoped that nobody was: nothing of it is stored, and it runs
+// again with care.
+var errHope = errors.New("another process was faster than was hoped")
+
+// careful is how many batches are written with care after one that another process got in the way of: where that
+// happens often, hope costs more than it gains.
+const careful = 100
+
 type committer struct {
 	store   *Store
 	number  int // of the engine's writer
+	wary    int // how many batches more are written with care
 	queue   chan *job
 	written chan *batch // committed, and not known to be durable; one waits while another is synced
 	ended   chan struct{}
@@ -220,6 +229,8 @@ func (c *committer) insist(batch []*job) (taken, held []*job, err error) {
 		switch {
 		case err == nil:
 			return taken, held, nil
+		case errors.Is(err, errHope):
+			c.wary = careful
 		case errors.Is(err, errAnew):
 		case c.store.engine.failure(err) == again && time.Now().Before(until):
 			time.Sleep(wait)
@@ -324,7 +335,7 @@ func (c *committer) answer(jobs []*job) {
 // commit runs the batch in one transaction. taken are the jobs it ran, held those that must be run
 // in a later one. An error means that nothing of the batch is stored.
 func (c *committer) commit(batch []*job) (taken, held []*job, err error) {
-	w, err := c.store.engine.begin(c.number)
+	w, err := c.store.engine.begin(c.number, c.wary == 0)
 	if err != nil {
 		return batch, nil, c.store.failed(err)
 	}
@@ -337,6 +348,7 @@ func (c *committer) commit(batch []*job) (taken, held []*job, err error) {
 			c.store.cfg.At(Committed)
 			c.commits.Add(1)
 			c.jobs.Add(uint64(len(taken)))
+			c.wary = max(c.wary-1, 0)
 			return taken, held, nil
 		}
 	}
@@ -401,6 +413,9 @@ func (c *committer) write(w writing, batch []*job) (taken, held []*job, err erro
 	again, err := c.store.writeChanges(w, changed)
 	if err != nil {
 		return batch, nil, err
+	}
+	if len(again) > 0 {
+		c.wary = careful
 	}
 	for _, j := range taken {
 		if j.exec == nil {

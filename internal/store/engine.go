@@ -16,8 +16,9 @@ type engine interface {
 	lookup(ctx context.Context, s *statement, row []any, found func(record) error) error
 	// writers is how many transactions that write may be open at the same time in this process.
 	writers() int
-	// begin opens a transaction that writes, the only one of its writer: 0, 1, 2 …
-	begin(writer int) (writing, error)
+	// begin opens a transaction that writes, the only one of its writer: 0, 1, 2 … With hope it may take it that nobody else
+	// has written meanwhile, and then fails with errHope where somebody has.
+	begin(writer int, hope bool) (writing, error)
 	// sync makes everything committed so far durable before it returns.
 	sync() error
 	// failure says what an error of a transaction means.
@@ -69,6 +70,11 @@ type writing interface {
 	put(s *statement, rows [][]any) error
 	// claim is put of statements that say which rows they could change.
 	claim(all ...*claim) error
+	// take is claim whose answer is there when it returns, a hope where the transaction hopes.
+	take(all ...*claim) error
+	// hopes reports whether what is remembered may be taken for what is stored, as long as statements go with it that fail
+	// where it is not.
+	hopes() bool
 	// flush waits until all that was asked for is done.
 	flush() error
 	// commit ends the transaction; what comes after sees it, but only sync makes it durable.
@@ -95,4 +101,7 @@ type statement struct {
 	// key names the columns that the first parameters are compared with or put into. claim tells rows apart by them;
 	// rows of one key are not written at once.
 	key string
+	// strict is sql that fails, and its transaction with it, where sql would leave a row as it is; but for a row that is not
+	// there. What is taken in hope has one.
+	strict string
 }

@@ -72,16 +72,26 @@ func (s *Store) Fresh(lease time.Duration) <-chan Delivery {
 	return s.fresh
 }
 
-var insertEvent = &statement{
-	sql: `INSERT INTO events (payment, n, shop, status, at, captured, fee, refunded, endpoint, next_at, lease_until, attempts, accepted, outcome,
-			last_at, took, http_status, note)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0, ?13, 0, 0, 0, '')`,
-	kinds: "bigint bigint bigint text bigint bigint bigint bigint text bigint bigint bigint text",
-}
+var (
+	insertEvent = &statement{
+		sql:   insertEventColumns + ` VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0, ?13, 0, 0, 0, '')`,
+		kinds: "bigint bigint bigint text bigint bigint bigint bigint text bigint bigint bigint text",
+	}
+	// insertEventInTurn fails where an event before the one that ?14 names has not been taken, or is being told by another process.
+	insertEventInTurn = &statement{
+		sql: insertEventColumns + ` VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,
+			CASE WHEN ?14 = 0 OR NOT EXISTS (SELECT 1 FROM events AS e WHERE e.payment = ?1 AND e.n < ?14 AND e.next_at IS NOT NULL
+				AND (e.accepted = 0 OR e.lease_until > ?5)) THEN ?12 END, 0, ?13, 0, 0, 0, '')`,
+		kinds: "bigint bigint bigint text bigint bigint bigint bigint text bigint bigint bigint text bigint",
+	}
+)
+
+const insertEventColumns = `INSERT INTO events (payment, n, shop, status, at, captured, fee, refunded, endpoint, next_at, lease_until, attempts, accepted, outcome,
+	last_at, took, http_status, note)`
 
 // eventRow puts an event into the outbox: claimed for who takes fresh ones, if it is its turn, and
 // else due at once.
-func (s *Store) eventRow(j *job, e *payment.Event, waits map[EventKey]bool) []any {
+func (s *Store) eventRow(j *job, e *payment.Event, t turns) []any {
 	p := &j.change.Payment
 	key := EventKey{j.row.seq, e.N}
 	nextAt := any(micros(e.At))
@@ -90,7 +100,7 @@ func (s *Store) eventRow(j *job, e *payment.Event, waits map[EventKey]bool) []an
 	switch lease := time.Duration(s.lease.Load()); {
 	case p.Terms.NotifyURL == "":
 		nextAt, outcome = nil, outcomeNowhere
-	case waits != nil && len(s.fresh) < freshRoom-s.onTheWay() && !waits[key]:
+	case t.known && len(s.fresh) < freshRoom-s.onTheWay() && !t.waits[key]:
 		leaseUntil, attempts = micros(e.At.Add(lease)), 1
 		nextAt = leaseUntil
 		j.fresh = append(j.fresh, Delivery{Key: key, Payment: p.ID, Shop: p.Shop, Event: *e, Endpoint: to, Attempt: 1})
@@ -104,38 +114,58 @@ var earlierEvents = &statement{
 	kinds: "bigint bigint",
 }
 
-// earlierWait asks which new events must wait for an earlier one of their payment that waits to be told (again); the answer
-// is there after a flush. One that this process is telling right now does not wait: who takes fresh events keeps their
-// order. Neither does one that the merchant has taken, and that is repeated only until he decides. One that another
-// process is telling does.
-func (s *Store) earlierWait(w writing, changed []*job) (waits map[EventKey]bool, err error) {
+// turns is whose turn it is of new events. The zero value: nobody takes fresh ones, and none is handed over.
+type turns struct {
+	known bool
+	waits map[EventKey]bool // an earlier one comes first
+	// remembered are those that need not wait as far as this process knows, with the first event that it is telling itself: all
+	// before that are taken or closed, unless another process is telling one of them again.
+	remembered map[EventKey]int64
+}
+
+// turns says which new events must wait for an earlier one of their payment that waits to be told (again). One that this
+// process is telling right now does not make them wait: who takes fresh events keeps their order. Neither does one that the
+// merchant has taken, and that is repeated only until he decides. One that another process is telling does.
+func (s *Store) turns(w writing, changed []*job) (t turns, err error) {
 	if s.lease.Load() == 0 {
-		return nil, nil // nobody takes fresh ones: none is handed over
+		return t, nil
 	}
-	waits = make(map[EventKey]bool)
+	t = turns{known: true, waits: make(map[EventKey]bool), remembered: make(map[EventKey]int64)}
 	var asked []EventKey
 	var at []int64
 	var rows [][]any
 	for _, j := range changed {
 		for _, e := range j.change.Events {
-			if e.N > j.row.told+1 {
-				asked, at = append(asked, EventKey{j.row.seq, e.N}), append(at, micros(e.At))
-				rows = append(rows, []any{j.row.seq, int64(e.N)})
+			key := EventKey{j.row.seq, e.N}
+			if e.N <= j.row.told+1 {
+				continue
 			}
+			if own := s.flying.since(key); own <= max(j.row.told, j.row.taken)+1 && (s.Alone() || w.hopes()) {
+				t.remembered[key] = int64(own)
+				continue
+			}
+			asked, at = append(asked, key), append(at, micros(e.At))
+			rows = append(rows, []any{j.row.seq, int64(e.N)})
 		}
+	}
+	if len(rows) == 0 {
+		return t, nil
 	}
 	err = w.each(earlierEvents, rows, func(i int, r record) error {
 		switch told, taken := r.int(1) > at[i], r.int(2) != 0; {
 		case told:
 			if !s.Alone() && !s.flying.has(EventKey{asked[i].seq, int(r.int(0))}) {
-				waits[asked[i]] = true
+				t.waits[asked[i]] = true
 			}
 		case !taken:
-			waits[asked[i]] = true
+			t.waits[asked[i]] = true
 		}
 		return nil
 	})
-	return waits, err
+	if err == nil {
+		err = w.flush()
+	}
+	return t, err
 }
 
 // flying is events that this process has claimed and has not recorded, with the ends of their leases.
@@ -149,6 +179,19 @@ func (f *flying) has(key EventKey) bool {
 	defer f.mu.Unlock()
 	_, ok := f.leases[key]
 	return ok
+}
+
+// since is the first of the events before key's, one after another up to it, that are all flying; key's own number where
+// the one before is not.
+func (f *flying) since(key EventKey) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for ; key.n > 1; key.n-- {
+		if _, ok := f.leases[EventKey{key.seq, key.n - 1}]; !ok {
+			break
+		}
+	}
+	return key.n
 }
 
 func (f *flying) add(now time.Time, lease time.Duration, deliveries []Delivery) {

@@ -126,7 +126,7 @@ func TestPostgreSQLDoesNothingLate(t *testing.T) {
 	}()
 	e := s.engine.(*postgresEngine)
 	for round := range 2 { // the first batch of a writer, and a later one
-		begun, err := e.begin(0)
+		begun, err := e.begin(0, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +149,7 @@ func TestPostgreSQLDoesNothingLate(t *testing.T) {
 			t.Errorf("round %d: cancelled: %v", round, err)
 		}
 		slow.Close(t.Context())
-		next, err := e.begin(0)
+		next, err := e.begin(0, false)
 		if err == nil {
 			err = errors.Join(next.put(insert, [][]any{{fmt.Sprint("again ", round), "1"}}), next.commit())
 		}

@@ -21,6 +21,7 @@ type row struct {
 	due     time.Time // due_at as stored
 	batch   uint64    // the commit that wrote it, in this process
 	told    int       // as far as this process knows: events up to this one are told or closed
+	taken   int       // likewise: they are taken by the merchant, or closed; some are told again until he decides
 	payment payment.Payment
 }
 
@@ -321,29 +322,19 @@ var (
 	claimName = &statement{
 		sql:   `INSERT INTO names (shop, shop_payment_id, payment) VALUES (?1, ?2, ?3) ON CONFLICT (shop, shop_payment_id) DO NOTHING`,
 		kinds: "bigint text bigint", key: "shop, shop_payment_id",
+		strict: `INSERT INTO names (shop, shop_payment_id, payment) VALUES (?1, ?2, ?3)`,
 	}
 	claimHold = &statement{
 		sql:   `INSERT INTO claims (processor, claim, payment) VALUES (?1, ?2, ?3) ON CONFLICT (processor, claim) DO NOTHING`,
 		kinds: "text text bigint", key: "processor, claim",
+		strict: `INSERT INTO claims (processor, claim, payment) VALUES (?1, ?2, ?3)`,
 	}
-	updatePayment = &statement{
-		sql: `UPDATE payments AS t SET version = ?3, state = ?4, updated_at = ?5, open = ?6, held = ?7, captured = ?8, released = ?9, refunded = ?10, fee = ?11,
-			progress = ?12 WHERE t.seq = ?1 AND t.version = ?2`,
-		kinds: "bigint bigint bigint text bigint text bigint bigint bigint bigint bigint text", key: "seq",
-	}
+	updatePayment = updateOf("")
 	// updateDue is apart, for the index of due_at is written anew wherever due_at is set.
-	updateDue = &statement{
-		sql: `UPDATE payments AS t SET version = ?3, state = ?4, updated_at = ?5, open = ?6, held = ?7, captured = ?8, released = ?9, refunded = ?10, fee = ?11,
-			progress = ?12, due_at = ?13 WHERE t.seq = ?1 AND t.version = ?2`,
-		kinds: "bigint bigint bigint text bigint text bigint bigint bigint bigint bigint text bigint", key: "seq",
-	}
+	updateDue = updateOf(", due_at = ?13")
 	// updateEarlier is both of them.
-	updateEarlier = &statement{
-		sql: `UPDATE payments AS t SET version = ?3, state = ?4, updated_at = ?5, open = ?6, held = ?7, captured = ?8, released = ?9, refunded = ?10, fee = ?11,
-			progress = ?12, due_at = CASE WHEN t.due_at <= ?13 THEN t.due_at ELSE ?13 END WHERE t.seq = ?1 AND t.version = ?2`,
-		kinds: "bigint bigint bigint text bigint text bigint bigint bigint bigint bigint text bigint", key: "seq",
-	}
-	moveDue = &statement{
+	updateEarlier = updateOf(", due_at = CASE WHEN t.due_at <= ?13 THEN t.due_at ELSE ?13 END")
+	moveDue       = &statement{
 		sql:   `UPDATE payments AS t SET due_at = ?3 WHERE t.seq = ?1 AND t.version = ?2`,
 		kinds: "bigint bigint bigint", key: "seq",
 	}
@@ -366,13 +357,27 @@ var (
 	}
 )
 
+// updateOf changes a payment that is as it was decided on. due is what it does to due_at, which ?13 is for.
+func updateOf(due string) *statement {
+	const rest = `, state = ?4, updated_at = ?5, open = ?6, held = ?7, captured = ?8, released = ?9, refunded = ?10, fee = ?11, progress = ?12`
+	s := &statement{
+		sql:    `UPDATE payments AS t SET version = ?3` + rest + due + ` WHERE t.seq = ?1 AND t.version = ?2`,
+		strict: `UPDATE payments AS t SET version = CASE WHEN t.version = ?2 THEN ?3 END` + rest + due + ` WHERE t.seq = ?1`,
+		kinds:  "bigint bigint bigint text bigint text bigint bigint bigint bigint bigint text", key: "seq",
+	}
+	if due != "" {
+		s.kinds += " bigint"
+	}
+	return s
+}
+
 // writeChanges stores what was decided. again are the jobs for which nothing was written because another was faster:
 // they must be decided anew.
 func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error) {
 	if len(changed) == 0 {
 		return nil, nil
 	}
-	waits, err := s.earlierWait(w, changed)
+	turns, err := s.turns(w, changed)
 	if err != nil {
 		return nil, err
 	}
@@ -418,9 +423,16 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 				string(p.Terms.Amount.Currency), string(e.AppendLines(nil))})
 		}
 		for i := range c.Events {
-			events = append(events, s.eventRow(j, &c.Events[i], waits))
+			events = append(events, s.eventRow(j, &c.Events[i], turns))
 		}
 		j.row.payment = *p
+	}
+	insertEvent := insertEvent
+	if w.hopes() {
+		insertEvent = insertEventInTurn
+		for i, row := range events {
+			events[i] = append(row, turns.remembered[EventKey{row[0].(int64), int(row[1].(int64))}])
+		}
 	}
 	for _, rows := range []struct {
 		statement *statement
@@ -484,10 +496,7 @@ func (s *Store) claim(w writing, changed []*job, buf *buffer) (left, again []*jo
 			add(moved, j, append(args, orNull(due))...)
 		}
 	}
-	if err := w.claim(&names.claim, &holds.claim, &kept.claim, &moved.claim, &earlier.claim); err != nil {
-		return nil, nil, err
-	}
-	if err := w.flush(); err != nil {
+	if err := w.take(&names.claim, &holds.claim, &kept.claim, &moved.claim, &earlier.claim); err != nil {
 		return nil, nil, err
 	}
 	got, missed := make(map[*job]bool, len(changed)), make(map[*job]bool)

@@ -56,6 +56,7 @@ func parameters(sql string, name func(n int) string) string {
 type manyRows struct {
 	sql       string
 	returning string // sql that returns the keys of the rows it changed
+	strict    string // see statement
 	kinds     []string
 	key       []string // kinds of the key's columns
 }
@@ -78,8 +79,25 @@ func (e *postgresEngine) many(s *statement) *manyRows {
 // own: the memory for those, asked of the system and given back at each statement, was a quarter of its time.
 func manyRowsOf(s *statement) *manyRows {
 	m := &manyRows{kinds: strings.Fields(s.kinds)}
-	sql := parameters(strings.Join(strings.Fields(s.sql), " "), func(n int) string { return "v.p" + strconv.Itoa(n) })
-	kinds := m.kinds
+	m.sql = manyRowsText(s.sql, m.kinds)
+	if s.strict != "" {
+		m.strict = manyRowsText(s.strict, m.kinds)
+	}
+	if s.key != "" {
+		columns := strings.Split(s.key, ", ")
+		m.key = m.kinds[:len(columns)]
+		if strings.HasPrefix(m.sql, "UPDATE") {
+			for i := range columns {
+				columns[i] = "t." + columns[i]
+			}
+		}
+		m.returning = m.sql + " RETURNING " + strings.Join(columns, ", ")
+	}
+	return m
+}
+
+func manyRowsText(sql string, kinds []string) string {
+	sql = parameters(strings.Join(strings.Fields(sql), " "), func(n int) string { return "v.p" + strconv.Itoa(n) })
 	verb, _, _ := strings.Cut(sql, " ")
 	if verb == "SELECT" {
 		kinds = append(slices.Clone(kinds), "bigint")
@@ -92,29 +110,31 @@ func manyRowsOf(s *statement) *manyRows {
 	switch verb {
 	case "INSERT":
 		head, rest, _ := strings.Cut(sql, " VALUES (")
-		values, tail, _ := strings.Cut(rest, ")")
-		m.sql = head + " SELECT " + values + " FROM " + source + tail
+		end := closing(rest)
+		return head + " SELECT " + rest[:end] + " FROM " + source + rest[end+1:]
 	case "UPDATE":
 		head, condition, _ := strings.Cut(sql, " WHERE ")
-		m.sql = head + " FROM " + source + " WHERE " + condition
+		return head + " FROM " + source + " WHERE " + condition
 	case "SELECT":
 		columns, rest, _ := strings.Cut(sql, " FROM ")
 		from, condition, _ := strings.Cut(rest, " WHERE ")
-		m.sql = columns + ", v.p" + strconv.Itoa(len(kinds)) + " FROM " + from + ", " + source + " WHERE " + condition
-	default:
-		panic("a statement that cannot be put for many rows: " + s.sql)
+		return columns + ", v.p" + strconv.Itoa(len(kinds)) + " FROM " + from + ", " + source + " WHERE " + condition
 	}
-	if s.key != "" {
-		columns := strings.Split(s.key, ", ")
-		m.key = m.kinds[:len(columns)]
-		if verb == "UPDATE" {
-			for i := range columns {
-				columns[i] = "t." + columns[i]
-			}
+	panic("a statement that cannot be put for many rows: " + sql)
+}
+
+// closing is where the bracket is closed that was opened before the text begins.
+func closing(text string) int {
+	open := 1
+	return strings.IndexFunc(text, func(r rune) bool {
+		switch r {
+		case '(':
+			open++
+		case ')':
+			open--
 		}
-		m.returning = m.sql + " RETURNING " + strings.Join(columns, ", ")
-	}
-	return m
+		return open == 0
+	})
 }
 
 func (m *manyRows) keyOf(row []any) string {

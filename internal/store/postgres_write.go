@@ -113,14 +113,14 @@ func (w *postgresWriter) reach(ctx context.Context) (err error) {
 	}
 }
 
-func (e *postgresEngine) begin(writer int) (writing, error) {
+func (e *postgresEngine) begin(writer int, hope bool) (writing, error) {
 	w := e.writing[writer]
 	ctx, cancel := context.WithTimeout(context.Background(), reachWithin)
 	defer cancel()
 	if err := w.reach(ctx); err != nil {
 		return nil, meaning{e.explain(err), others}
 	}
-	return &postgresWriting{postgresWriter: w, conn: w.conn, queued: []asked{{sql: "BEGIN"}}}, nil
+	return &postgresWriting{postgresWriter: w, conn: w.conn, queued: []asked{{sql: "BEGIN"}}, hope: hope}, nil
 }
 
 // postgresWriting is a transaction of a writer.
@@ -130,7 +130,12 @@ type postgresWriting struct {
 	queued []asked   // goes out with the next flush
 	sent   bool
 	wrote  bool
+	hope   bool
+	hoped  []*hoped
 }
+
+// hoped is rows of which it was hoped that they can be changed.
+type hoped struct{ rows, changed int }
 
 // flush sends what is queued and reads the answers.
 func (w *postgresWriting) flush() error {
@@ -143,7 +148,50 @@ func (w *postgresWriting) flush() error {
 	err := converse(ctx, w.conn, w.queued)
 	clear(w.queued)
 	w.queued = w.queued[:0]
+	if class, _ := sqlState(err); w.hope && class == "23" { // the name is taken, or a null stands where a row was another one
+		return fmt.Errorf("%w: %w", errHope, err)
+	}
 	return w.engine.judge(w.conn, err)
+}
+
+func (w *postgresWriting) hopes() bool { return w.hope }
+
+func (w *postgresWriting) take(all ...*claim) error {
+	if !w.hope {
+		if err := w.claim(all...); err != nil {
+			return err
+		}
+		return w.flush()
+	}
+	for _, c := range all {
+		c.hit = make([]bool, len(c.rows))
+		if len(c.rows) == 0 {
+			continue
+		}
+		w.wrote = true
+		many := w.engine.many(c.statement)
+		args, err := many.columns(many.sorted(c.rows))
+		if err != nil {
+			return err
+		}
+		for i := range c.hit {
+			c.hit[i] = true
+		}
+		h := &hoped{rows: len(c.rows)}
+		w.hoped = append(w.hoped, h)
+		w.queued = append(w.queued, asked{sql: many.strict, args: args, changed: &h.changed})
+	}
+	return nil
+}
+
+// missing is the error of a batch that was committed without a row that it should have changed. Nobody takes such rows away.
+func (w *postgresWriting) missing() error {
+	for _, h := range w.hoped {
+		if h.changed != h.rows {
+			return meaning{fmt.Errorf("%d of %d rows that were to be changed are not in the database: somebody else has removed them", h.rows-h.changed, h.rows), disk}
+		}
+	}
+	return nil
 }
 
 func (w *postgresWriting) query(sql string, args []any, row func(record) error) error {
@@ -259,7 +307,7 @@ func (w *postgresWriting) commit() error {
 	var server *pgconn.PgError
 	switch {
 	case err == nil:
-		return nil
+		return w.missing()
 	case !w.conn.IsClosed(), !w.wrote:
 		return err // the server said no
 	case errors.As(err, &server) && server.Severity == "ERROR":

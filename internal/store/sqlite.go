@@ -232,7 +232,7 @@ func (e *sqliteEngine) lookup(ctx context.Context, s *statement, row []any, foun
 
 func (e *sqliteEngine) writers() int { return 1 }
 
-func (e *sqliteEngine) begin(int) (writing, error) {
+func (e *sqliteEngine) begin(int, bool) (writing, error) {
 	e.gate.Lock()
 	err := query(e.writer, "BEGIN IMMEDIATE", nil, nil)
 	if err == nil {
@@ -310,6 +310,10 @@ func (w *sqliteWriting) claim(all ...*claim) error {
 	}
 	return nil
 }
+
+func (w *sqliteWriting) take(all ...*claim) error { return w.claim(all...) }
+
+func (w *sqliteWriting) hopes() bool { return false } // it knows
 
 func (w *sqliteWriting) flush() error { return nil } // nothing is put off
 

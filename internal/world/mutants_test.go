@@ -105,7 +105,7 @@ var rules = []rule{
 		{"internal/store/commit.go", `// write runs the three passes.
 `, `func (c *committer) tellLater(taken []*job) error {
 	var rows [][]any
-	w, err := c.store.engine.begin(c.number)
+	w, err := c.store.engine.begin(c.number, false)
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ var rules = []rule{
 			continue
 		}
 		for i := range j.change.Events {
-			rows = append(rows, c.store.eventRow(j, &j.change.Events[i], nil))
+			rows = append(rows, c.store.eventRow(j, &j.change.Events[i], turns{}))
 		}
 	}
 	if err := w.put(insertEvent, rows); err != nil {
