@@ -72,22 +72,12 @@ func (s *Store) Fresh(lease time.Duration) <-chan Delivery {
 	return s.fresh
 }
 
-var (
-	insertEvent = &statement{
-		sql:   insertEventColumns + ` VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0, ?13, 0, 0, 0, '')`,
-		kinds: "bigint bigint bigint text bigint bigint bigint bigint text bigint bigint bigint text",
-	}
-	// insertEventInTurn fails where an event before the one that ?14 names has not been taken, or is being told by another process.
-	insertEventInTurn = &statement{
-		sql: insertEventColumns + ` VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,
-			CASE WHEN ?14 = 0 OR NOT EXISTS (SELECT 1 FROM events AS e WHERE e.payment = ?1 AND e.n < ?14 AND e.next_at IS NOT NULL
-				AND (e.accepted = 0 OR e.lease_until > ?5)) THEN ?12 END, 0, ?13, 0, 0, 0, '')`,
-		kinds: "bigint bigint bigint text bigint bigint bigint bigint text bigint bigint bigint text bigint",
-	}
-)
-
-const insertEventColumns = `INSERT INTO events (payment, n, shop, status, at, captured, fee, refunded, endpoint, next_at, lease_until, attempts, accepted, outcome,
-	last_at, took, http_status, note)`
+var insertEvent = &statement{
+	sql: `INSERT INTO events (payment, n, shop, status, at, captured, fee, refunded, endpoint, next_at, lease_until, attempts, accepted, outcome,
+			last_at, took, http_status, note)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0, ?13, 0, 0, 0, '')`,
+	kinds: "bigint bigint bigint text bigint bigint bigint bigint text bigint bigint bigint text",
+}
 
 // eventRow puts an event into the outbox: claimed for who takes fresh ones, if it is its turn, and
 // else due at once.
@@ -109,18 +99,23 @@ func (s *Store) eventRow(j *job, e *payment.Event, t turns) []any {
 		to, nextAt, leaseUntil, attempts, outcome}
 }
 
-var earlierEvents = &statement{
-	sql:   `SELECT n, lease_until, accepted FROM events WHERE payment = ?1 AND n < ?2 AND next_at IS NOT NULL`,
-	kinds: "bigint bigint",
-}
+var (
+	earlierEvents = &statement{
+		sql:   `SELECT n, lease_until, accepted FROM events WHERE payment = ?1 AND n < ?2 AND next_at IS NOT NULL`,
+		kinds: "bigint bigint",
+	}
+	// noneEarlier fails where one of these events has not been taken, or is being told at the time that ?3 says.
+	noneEarlier = &statement{
+		sql: `SELECT 1 / CASE WHEN accepted = 0 OR lease_until > ?3 THEN 0 ELSE 1 END FROM events
+			WHERE payment = ?1 AND n < ?2 AND next_at IS NOT NULL`,
+		kinds: "bigint bigint bigint",
+	}
+)
 
 // turns is whose turn it is of new events. The zero value: nobody takes fresh ones, and none is handed over.
 type turns struct {
 	known bool
 	waits map[EventKey]bool // an earlier one comes first
-	// remembered are those that need not wait as far as this process knows, with the first event that it is telling itself: all
-	// before that are taken or closed, unless another process is telling one of them again.
-	remembered map[EventKey]int64
 }
 
 // turns says which new events must wait for an earlier one of their payment that waits to be told (again). One that this
@@ -130,26 +125,29 @@ func (s *Store) turns(w writing, changed []*job) (t turns, err error) {
 	if s.lease.Load() == 0 {
 		return t, nil
 	}
-	t = turns{known: true, waits: make(map[EventKey]bool), remembered: make(map[EventKey]int64)}
+	t = turns{known: true, waits: make(map[EventKey]bool)}
 	var asked []EventKey
 	var at []int64
-	var rows [][]any
+	var rows, hoped [][]any
 	for _, j := range changed {
 		for _, e := range j.change.Events {
 			key := EventKey{j.row.seq, e.N}
 			if e.N <= j.row.told+1 {
 				continue
 			}
+			// Those before own are taken or closed, as far as this process knows; own and those after it it is telling itself.
 			if own := s.flying.since(key); own <= max(j.row.told, j.row.taken)+1 && (s.Alone() || w.hopes()) {
-				t.remembered[key] = int64(own)
+				if !s.Alone() && own > j.row.told+1 {
+					hoped = append(hoped, []any{j.row.seq, int64(own), micros(e.At)})
+				}
 				continue
 			}
 			asked, at = append(asked, key), append(at, micros(e.At))
 			rows = append(rows, []any{j.row.seq, int64(e.N)})
 		}
 	}
-	if len(rows) == 0 {
-		return t, nil
+	if err := w.each(noneEarlier, hoped, func(int, record) error { return nil }); err != nil || len(rows) == 0 {
+		return t, err
 	}
 	err = w.each(earlierEvents, rows, func(i int, r record) error {
 		switch told, taken := r.int(1) > at[i], r.int(2) != 0; {

@@ -427,13 +427,6 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 		}
 		j.row.payment = *p
 	}
-	insertEvent := insertEvent
-	if w.hopes() {
-		insertEvent = insertEventInTurn
-		for i, row := range events {
-			events[i] = append(row, turns.remembered[EventKey{row[0].(int64), int(row[1].(int64))}])
-		}
-	}
 	for _, rows := range []struct {
 		statement *statement
 		rows      [][]any

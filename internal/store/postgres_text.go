@@ -110,8 +110,8 @@ func manyRowsText(sql string, kinds []string) string {
 	switch verb {
 	case "INSERT":
 		head, rest, _ := strings.Cut(sql, " VALUES (")
-		end := closing(rest)
-		return head + " SELECT " + rest[:end] + " FROM " + source + rest[end+1:]
+		values, tail, _ := strings.Cut(rest, ")")
+		return head + " SELECT " + values + " FROM " + source + tail
 	case "UPDATE":
 		head, condition, _ := strings.Cut(sql, " WHERE ")
 		return head + " FROM " + source + " WHERE " + condition
@@ -121,20 +121,6 @@ func manyRowsText(sql string, kinds []string) string {
 		return columns + ", v.p" + strconv.Itoa(len(kinds)) + " FROM " + from + ", " + source + " WHERE " + condition
 	}
 	panic("a statement that cannot be put for many rows: " + sql)
-}
-
-// closing is where the bracket is closed that was opened before the text begins.
-func closing(text string) int {
-	open := 1
-	return strings.IndexFunc(text, func(r rune) bool {
-		switch r {
-		case '(':
-			open++
-		case ')':
-			open--
-		}
-		return open == 0
-	})
 }
 
 func (m *manyRows) keyOf(row []any) string {

@@ -148,7 +148,8 @@ func (w *postgresWriting) flush() error {
 	err := converse(ctx, w.conn, w.queued)
 	clear(w.queued)
 	w.queued = w.queued[:0]
-	if class, _ := sqlState(err); w.hope && class == "23" { // the name is taken, or a null stands where a row was another one
+	// The name is taken, a null stands where a row was another one, or was divided by nothing.
+	if class, state := sqlState(err); w.hope && (class == "23" || state == "22012") {
 		return fmt.Errorf("%w: %w", errHope, err)
 	}
 	return w.engine.judge(w.conn, err)
