@@ -81,7 +81,7 @@ var insertEvent = &statement{
 
 // eventRow puts an event into the outbox: claimed for who takes fresh ones, if it is its turn, and
 // else due at once.
-func (s *Store) eventRow(j *job, e *payment.Event, t turns) []any {
+func (s *Store) eventRow(j *job, e *payment.Event, waits map[EventKey]bool) []any {
 	p := &j.change.Payment
 	key := EventKey{j.row.seq, e.N}
 	nextAt := any(micros(e.At))
@@ -90,7 +90,7 @@ func (s *Store) eventRow(j *job, e *payment.Event, t turns) []any {
 	switch lease := time.Duration(s.lease.Load()); {
 	case p.Terms.NotifyURL == "":
 		nextAt, outcome = nil, outcomeNowhere
-	case t.known && len(s.fresh) < freshRoom-s.onTheWay() && !t.waits[key]:
+	case waits != nil && len(s.fresh) < freshRoom-s.onTheWay() && !waits[key]:
 		leaseUntil, attempts = micros(e.At.Add(lease)), 1
 		nextAt = leaseUntil
 		j.fresh = append(j.fresh, Delivery{Key: key, Payment: p.ID, Shop: p.Shop, Event: *e, Endpoint: to, Attempt: 1})
@@ -112,20 +112,14 @@ var (
 	}
 )
 
-// turns is whose turn it is of new events. The zero value: nobody takes fresh ones, and none is handed over.
-type turns struct {
-	known bool
-	waits map[EventKey]bool // an earlier one comes first
-}
-
-// turns says which new events must wait for an earlier one of their payment that waits to be told (again). One that this
+// earlierWait says which new events must wait for an earlier one of their payment that waits to be told (again). One that this
 // process is telling right now does not make them wait: who takes fresh events keeps their order. Neither does one that the
 // merchant has taken, and that is repeated only until he decides. One that another process is telling does.
-func (s *Store) turns(w writing, changed []*job) (t turns, err error) {
+func (s *Store) earlierWait(w writing, changed []*job) (waits map[EventKey]bool, err error) {
 	if s.lease.Load() == 0 {
-		return t, nil
+		return nil, nil // nobody takes fresh ones: none is handed over
 	}
-	t = turns{known: true, waits: make(map[EventKey]bool)}
+	waits = make(map[EventKey]bool)
 	var asked []EventKey
 	var at []int64
 	var rows, hoped [][]any
@@ -147,23 +141,23 @@ func (s *Store) turns(w writing, changed []*job) (t turns, err error) {
 		}
 	}
 	if err := w.each(noneEarlier, hoped, func(int, record) error { return nil }); err != nil || len(rows) == 0 {
-		return t, err
+		return waits, err
 	}
 	err = w.each(earlierEvents, rows, func(i int, r record) error {
 		switch told, taken := r.int(1) > at[i], r.int(2) != 0; {
 		case told:
 			if !s.Alone() && !s.flying.has(EventKey{asked[i].seq, int(r.int(0))}) {
-				t.waits[asked[i]] = true
+				waits[asked[i]] = true
 			}
 		case !taken:
-			t.waits[asked[i]] = true
+			waits[asked[i]] = true
 		}
 		return nil
 	})
 	if err == nil {
 		err = w.flush()
 	}
-	return t, err
+	return waits, err
 }
 
 // flying is events that this process has claimed and has not recorded, with the ends of their leases.

@@ -377,7 +377,7 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 	if len(changed) == 0 {
 		return nil, nil
 	}
-	turns, err := s.turns(w, changed)
+	waits, err := s.earlierWait(w, changed)
 	if err != nil {
 		return nil, err
 	}
@@ -423,7 +423,7 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 				string(p.Terms.Amount.Currency), string(e.AppendLines(nil))})
 		}
 		for i := range c.Events {
-			events = append(events, s.eventRow(j, &c.Events[i], turns))
+			events = append(events, s.eventRow(j, &c.Events[i], waits))
 		}
 		j.row.payment = *p
 	}

@@ -157,34 +157,6 @@ func (w *postgresWriting) flush() error {
 
 func (w *postgresWriting) hopes() bool { return w.hope }
 
-func (w *postgresWriting) take(all ...*claim) error {
-	if !w.hope {
-		if err := w.claim(all...); err != nil {
-			return err
-		}
-		return w.flush()
-	}
-	for _, c := range all {
-		c.hit = make([]bool, len(c.rows))
-		if len(c.rows) == 0 {
-			continue
-		}
-		w.wrote = true
-		many := w.engine.many(c.statement)
-		args, err := many.columns(many.sorted(c.rows))
-		if err != nil {
-			return err
-		}
-		for i := range c.hit {
-			c.hit[i] = true
-		}
-		h := &hoped{rows: len(c.rows)}
-		w.hoped = append(w.hoped, h)
-		w.queued = append(w.queued, asked{sql: many.strict, args: args, changed: &h.changed})
-	}
-	return nil
-}
-
 // missing is the error of a batch that was committed without a row that it should have changed. Nobody takes such rows away.
 func (w *postgresWriting) missing() error {
 	for _, h := range w.hoped {
@@ -242,33 +214,62 @@ func (w *postgresWriting) put(s *statement, rows [][]any) error {
 	return nil
 }
 
-func (w *postgresWriting) claim(all ...*claim) error {
+func (w *postgresWriting) claim(all ...*claim) error { return w.queue(all, asking) }
+
+func (w *postgresWriting) take(all ...*claim) error {
+	if w.hope {
+		return w.queue(all, w.hoping)
+	}
+	if err := w.claim(all...); err != nil {
+		return err
+	}
+	return w.flush()
+}
+
+// queue queues claims, each as ask has it.
+func (w *postgresWriting) queue(all []*claim, ask func(*manyRows, *claim) (asked, error)) error {
 	for _, c := range all {
 		c.hit = make([]bool, len(c.rows))
 		if len(c.rows) == 0 {
 			continue
 		}
 		w.wrote = true
-		many := w.engine.many(c.statement)
-		first := make(map[string]int, len(c.rows)) // of several rows of one key only the first can be written
-		rows := make([][]any, 0, len(c.rows))
-		for i, row := range c.rows {
-			key := many.keyOf(row)
-			if _, later := first[key]; !later {
-				first[key] = i
-				rows = append(rows, row)
-			}
-		}
-		args, err := many.columns(many.sorted(rows))
+		ask, err := ask(w.engine.many(c.statement), c)
 		if err != nil {
 			return err
 		}
-		w.queued = append(w.queued, asked{sql: many.returning, args: args, row: func(r record) error {
-			c.hit[first[many.foundKey(r)]] = true
-			return nil
-		}})
+		w.queued = append(w.queued, ask)
 	}
 	return nil
+}
+
+// asking has the server say which rows were hit.
+func asking(many *manyRows, c *claim) (asked, error) {
+	first := make(map[string]int, len(c.rows)) // of several rows of one key only the first can be written
+	rows := make([][]any, 0, len(c.rows))
+	for i, row := range c.rows {
+		key := many.keyOf(row)
+		if _, later := first[key]; !later {
+			first[key] = i
+			rows = append(rows, row)
+		}
+	}
+	args, err := many.columns(many.sorted(rows))
+	return asked{sql: many.returning, args: args, row: func(r record) error {
+		c.hit[first[many.foundKey(r)]] = true
+		return nil
+	}}, err
+}
+
+// hoping takes it that all rows, each of a key of its own, are hit.
+func (w *postgresWriting) hoping(many *manyRows, c *claim) (asked, error) {
+	for i := range c.hit {
+		c.hit[i] = true
+	}
+	h := &hoped{rows: len(c.rows)}
+	w.hoped = append(w.hoped, h)
+	args, err := many.columns(many.sorted(c.rows))
+	return asked{sql: many.strict, args: args, changed: &h.changed}, err
 }
 
 // markCommit is written with each batch: when its COMMIT is not answered, the row says whether it was done. A mark that

@@ -114,7 +114,7 @@ var rules = []rule{
 			continue
 		}
 		for i := range j.change.Events {
-			rows = append(rows, c.store.eventRow(j, &j.change.Events[i], turns{}))
+			rows = append(rows, c.store.eventRow(j, &j.change.Events[i], nil))
 		}
 	}
 	if err := w.put(insertEvent, rows); err != nil {
