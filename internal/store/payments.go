@@ -80,6 +80,20 @@ func (s *Store) Recall(ctx context.Context, id payment.ID, n int) (payment.Payme
 	return s.Payment(ctx, id)
 }
 
+// justNow bounds how late Lately may be.
+const justNow = time.Second
+
+// Lately is Payment for who may be told what was so a moment ago: where several processes serve, a payment that was changed
+// within the last second may be as this process remembers it.
+func (s *Store) Lately(ctx context.Context, id payment.ID) (payment.Payment, error) {
+	if r, ok := s.cache.byID(id); ok && !s.Alone() {
+		if age := s.Now().Sub(r.payment.UpdatedAt); age >= 0 && age < justNow {
+			return r.payment, nil
+		}
+	}
+	return s.Payment(ctx, id)
+}
+
 // RecallByNumber is Recall by the public number.
 func (s *Store) RecallByNumber(ctx context.Context, number int64) (payment.Payment, error) {
 	if seq, ok := s.seqOf(number); ok && !s.Alone() {

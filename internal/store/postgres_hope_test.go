@@ -34,9 +34,6 @@ func TestPostgreSQLHope(t *testing.T) {
 		}
 	}
 	cancel := payment.Decide{Accept: payment.Cancel, By: payment.ByMerchant}
-	beginning := func(c payment.Command) store.Decide {
-		return func(p payment.Payment, now time.Time) (payment.Change, error) { return payment.Begin(p, c, now) }
-	}
 	// steps makes a payment and leads it to a hold: batches like any others.
 	steps := func(w *world, name string) payment.Payment { return w.held(terms(name)) }
 

@@ -427,9 +427,7 @@ func TestPostgreSQLRemembered(t *testing.T) {
 	w := newWorld(t, postgres(postgrestest.Database(t)))
 	other := w.openAgain(true)
 	p := w.held(terms("order-1"))
-	change, err := other.Update(t.Context(), p.ID, func(p payment.Payment, now time.Time) (payment.Change, error) {
-		return payment.Begin(p, payment.Decide{Accept: payment.Cancel, By: payment.ByMerchant}, now)
-	})
+	change, err := other.Update(t.Context(), p.ID, beginning(payment.Decide{Accept: payment.Cancel, By: payment.ByMerchant}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -464,6 +462,18 @@ func TestPostgreSQLRemembered(t *testing.T) {
 			t.Errorf("found %s, %v", got.State, err)
 		}
 	})
+	// What was so a moment ago is told to who has asked for that, and no longer.
+	p = w.held(terms("order-2"))
+	if _, err := other.Update(t.Context(), p.ID, beginning(payment.Decide{Accept: payment.Cancel, By: payment.ByMerchant})); err != nil {
+		t.Fatal(err)
+	}
+	for _, age := range []time.Duration{0, time.Second - time.Microsecond, time.Second} {
+		w.later(age - w.Now().Sub(p.UpdatedAt))
+		got := read(func() (payment.Payment, error) { return w.Lately(t.Context(), p.ID) })
+		if remembered := got.Version == p.Version; remembered != (age < time.Second) {
+			t.Errorf("after %s version %d is told, %d is remembered", age, got.Version, p.Version)
+		}
+	}
 	// One that asks for what cannot be asked for is no trouble of the others.
 	together(16, func(i int) {
 		name := "order-1"

@@ -185,6 +185,10 @@ func (w *world) mustSettle(id payment.ID, a payment.Answer) payment.Payment {
 	return p
 }
 
+func beginning(c payment.Command) store.Decide {
+	return func(p payment.Payment, now time.Time) (payment.Change, error) { return payment.Begin(p, c, now) }
+}
+
 func answering(a payment.Answer) store.Decide {
 	return func(p payment.Payment, now time.Time) (payment.Change, error) {
 		if p.Open != nil {

@@ -112,7 +112,12 @@ func (a *API) verificationInfo(w http.ResponseWriter, r *http.Request, body []by
 		}
 		text = request.PaymentUUID
 	}
-	p, err := a.find(r.Context(), "octo_payment_UUID", text)
+	id, err := paymentID("octo_payment_UUID", text)
+	if err != nil {
+		return nil, err
+	}
+	// It is asked for right after pay; a code that another gateway had the centre send meanwhile came with its own verifyId.
+	p, err := a.cfg.Store.Lately(r.Context(), id)
 	if err != nil {
 		return nil, err
 	}
