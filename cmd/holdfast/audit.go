@@ -21,9 +21,10 @@ type auditCmd struct {
 
 func (c *auditCmd) Help() string {
 	return `Ends 0 if every invariant holds, 1 if one is broken; docs/payment-cycle.md explains them.
-It may run while the gateway serves.
+It may run while the gateway serves, and on a standby of its database.
 
   holdfast audit --data /var/lib/holdfast
+  holdfast audit --data /var/lib/holdfast --db postgres://holdfast@standby/holdfast
   holdfast audit --data DIR --sim http://127.0.0.1:8090`
 }
 

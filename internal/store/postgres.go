@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,6 +32,7 @@ type postgresEngine struct {
 	finders  *pgxpool.Pool // for lookups
 	lookups  lookups
 	changed  func() // it may be another database than before: one that was promoted, or restored
+	standby  bool   // it takes no writes
 	log      *slog.Logger
 
 	queries sync.Map // of queryKey, texts in PostgreSQL's words
@@ -54,8 +56,8 @@ var (
 	resolveWithin = 60 * time.Second // how long it waits to learn what became of a COMMIT
 )
 
-// openPostgres connects to a database and brings its schema up to date.
-func openPostgres(dsn string, readers, writers int, changed func(), log *slog.Logger) (e *postgresEngine, numberKey []byte, err error) {
+// openPostgres connects to a database and brings its schema up to date. A standby will do for who only reads.
+func openPostgres(dsn string, serve bool, readers, writers int, changed func(), log *slog.Logger) (e *postgresEngine, numberKey []byte, err error) {
 	cfg, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w (%w)", errNoAddress, err)
@@ -67,7 +69,7 @@ func openPostgres(dsn string, readers, writers int, changed func(), log *slog.Lo
 	if c.RuntimeParams["application_name"] == "" {
 		c.RuntimeParams["application_name"] = "holdfast"
 	}
-	if len(c.Fallbacks) > 0 && c.ValidateConnect == nil {
+	if severalServers(c) && c.ValidateConnect == nil {
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	if !strings.Contains(dsn, "pool_max_conns") {
@@ -79,7 +81,7 @@ func openPostgres(dsn string, readers, writers int, changed func(), log *slog.Lo
 	if err := e.writing[0].connect(ctx); err != nil {
 		return nil, nil, e.explain(err)
 	}
-	if err := e.check(ctx); err != nil {
+	if err := e.check(ctx, serve); err != nil {
 		return nil, nil, errors.Join(err, e.close())
 	}
 	if numberKey, err = e.migrate(ctx); err != nil {
@@ -96,6 +98,11 @@ func openPostgres(dsn string, readers, writers int, changed func(), log *slog.Lo
 	return e, numberKey, nil
 }
 
+// severalServers reports whether an address names more than one server. (One has a fallback too, from TLS to none.)
+func severalServers(c *pgx.ConnConfig) bool {
+	return slices.ContainsFunc(c.Fallbacks, func(f *pgconn.FallbackConfig) bool { return f.Host != c.Host || f.Port != c.Port })
+}
+
 func newPostgresEngine(c *pgx.ConnConfig, writers int, changed func(), log *slog.Logger) *postgresEngine {
 	e := &postgresEngine{
 		name: fmt.Sprintf("the database %s at %s", c.Database, c.Host), database: c.Copy(), changed: changed, log: log,
@@ -107,8 +114,8 @@ func newPostgresEngine(c *pgx.ConnConfig, writers int, changed func(), log *slog
 	return e
 }
 
-// check refuses a server that would lose what it has acknowledged, or cannot be written to.
-func (e *postgresEngine) check(ctx context.Context) error {
+// check refuses a server that would lose what it has acknowledged, or that a gateway could not write to.
+func (e *postgresEngine) check(ctx context.Context, serve bool) error {
 	settings := make(map[string]string)
 	for _, name := range []string{"server_version_num", "server_version", "transaction_read_only", "synchronous_commit"} {
 		var value *string
@@ -122,13 +129,17 @@ func (e *postgresEngine) check(ctx context.Context) error {
 	if n, err := strconv.Atoi(settings["server_version_num"]); err != nil || n < oldestPostgres {
 		return fmt.Errorf("%s is PostgreSQL %s, and the store needs 13 or later: upgrade the server", e.name, settings["server_version"])
 	}
-	if settings["transaction_read_only"] == "on" {
-		return fmt.Errorf("%s is a read-only standby: name the primary, or all servers with target_session_attrs=read-write", e.name)
+	if e.standby = settings["transaction_read_only"] == "on"; e.standby && serve {
+		return e.onlyReads()
 	}
 	if settings["synchronous_commit"] == "off" {
 		return fmt.Errorf("%s acknowledges what is not on the disk yet (synchronous_commit is off): set it to on for this database or user", e.name)
 	}
 	return nil
+}
+
+func (e *postgresEngine) onlyReads() error {
+	return fmt.Errorf("%s is a read-only standby: name the primary, or all servers with target_session_attrs=read-write", e.name)
 }
 
 func (e *postgresEngine) writers() int { return len(e.writing) }
@@ -163,7 +174,7 @@ func (e *postgresEngine) explain(err error) error {
 	case state == "42501":
 		return fmt.Errorf("the user of %s lacks a right: make him the owner of the database, or of the schema in its search_path (%w)", e.name, err)
 	case state == "25006":
-		return fmt.Errorf("%s is a read-only standby: name the primary, or all servers with target_session_attrs=read-write (%w)", e.name, err)
+		return fmt.Errorf("%w (%w)", e.onlyReads(), err)
 	case state == "53100":
 		return fmt.Errorf("the disk of %s is full: free some space; nothing acknowledged is lost (%w)", e.name, err)
 	case state == "53300":
@@ -173,12 +184,18 @@ func (e *postgresEngine) explain(err error) error {
 		return fmt.Errorf("%w (%w)", errNoAddress, err)
 	case errors.As(err, new(*pgconn.ConnectError)):
 		if strings.Contains(err.Error(), "read only connection") {
-			return fmt.Errorf("%s: no server of its address takes writes: name the primary too, or promote a standby (%w)", e.name, err)
+			return fmt.Errorf("%s: no server of its address takes writes: name the primary too, or promote a standby (%w)", e.name, oneLine{err})
 		}
-		return fmt.Errorf("%s cannot be reached: check that it runs and that its address is right (%w)", e.name, err)
+		return fmt.Errorf("%s cannot be reached: check that it runs and that its address is right (%w)", e.name, oneLine{err})
 	}
 	return fmt.Errorf("%s: %w", e.name, err)
 }
+
+// oneLine is an error whose text has a line for each server that was tried.
+type oneLine struct{ error }
+
+func (o oneLine) Error() string { return strings.Join(strings.Fields(o.error.Error()), " ") }
+func (o oneLine) Unwrap() error { return o.error }
 
 // meaning is an error of which it is known what it means.
 type meaning struct {

@@ -16,36 +16,15 @@ import (
 )
 
 // migrate brings the schema up to date, one transaction a step, and returns the key that permutes payment
-// numbers. Of several gateways that start at once one does it, the others wait for it.
+// numbers. Of several gateways that start at once one does it, the others wait for it. On a standby it must be done already.
 func (e *postgresEngine) migrate(ctx context.Context) (numberKey []byte, err error) {
-	// Two that make the same table at once: one of them is told that it is there.
-	for try := 1; ; try++ {
-		_, err = e.writing[0].conn.Exec(ctx, `CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)`)
-		if err == nil {
-			break
-		}
-		if class, state := sqlState(err); class != "23" && class != "42" || state == "42501" || try == readerTries {
-			return nil, e.explain(err)
-		}
+	if !e.standby {
+		err = e.bringUp(ctx)
+	} else {
+		err = e.upToDate(ctx)
 	}
-	if _, err := e.writing[0].conn.Exec(ctx, `INSERT INTO meta (name, value) VALUES ('schema', '0') ON CONFLICT (name) DO NOTHING`); err != nil {
-		return nil, e.explain(err)
-	}
-	for {
-		version, err := e.meta(ctx, "schema")
-		if err != nil {
-			return nil, e.explain(err)
-		}
-		at, err := knownSchema(e.name, version)
-		if err != nil {
-			return nil, err
-		}
-		if at == schemaVersion {
-			break
-		}
-		if err := e.migrateFrom(ctx, at); err != nil {
-			return nil, e.explain(err)
-		}
+	if err != nil {
+		return nil, err
 	}
 	text, err := e.meta(ctx, "number_key")
 	if err != nil {
@@ -54,8 +33,57 @@ func (e *postgresEngine) migrate(ctx context.Context) (numberKey []byte, err err
 	if numberKey, err = hex.DecodeString(text); err != nil {
 		return nil, fmt.Errorf("%s has no usable number key: %w", e.name, err)
 	}
-	_, err = e.writing[0].conn.Exec(ctx, `DELETE FROM committers WHERE at > 0 AND at < $1`, time.Now().Add(-staleCommitter).UnixMicro())
-	return numberKey, err
+	return numberKey, nil
+}
+
+// upToDate refuses a standby whose schema is not the one that this program reads.
+func (e *postgresEngine) upToDate(ctx context.Context) error {
+	version, err := e.meta(ctx, "schema")
+	if err != nil {
+		return e.explain(err)
+	}
+	at, err := knownSchema(e.name, version)
+	if err == nil && at != schemaVersion {
+		err = fmt.Errorf("%s is a standby of a store with schema %d, and this program reads %d: run holdfast migrate up on the primary", e.name, at, schemaVersion)
+	}
+	return err
+}
+
+// bringUp makes the schema, or what is new in it.
+func (e *postgresEngine) bringUp(ctx context.Context) (err error) {
+	// Two that make the same table at once: one of them is told that it is there.
+	for try := 1; ; try++ {
+		_, err = e.writing[0].conn.Exec(ctx, `CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)`)
+		if err == nil {
+			break
+		}
+		if class, state := sqlState(err); class != "23" && class != "42" || state == "42501" || try == readerTries {
+			return e.explain(err)
+		}
+	}
+	if _, err := e.writing[0].conn.Exec(ctx, `INSERT INTO meta (name, value) VALUES ('schema', '0') ON CONFLICT (name) DO NOTHING`); err != nil {
+		return e.explain(err)
+	}
+	for {
+		version, err := e.meta(ctx, "schema")
+		if err != nil {
+			return e.explain(err)
+		}
+		at, err := knownSchema(e.name, version)
+		if err != nil {
+			return err
+		}
+		if at == schemaVersion {
+			break
+		}
+		if err := e.migrateFrom(ctx, at); err != nil {
+			return e.explain(err)
+		}
+	}
+	if _, err = e.writing[0].conn.Exec(ctx, `DELETE FROM committers WHERE at > 0 AND at < $1`, time.Now().Add(-staleCommitter).UnixMicro()); err != nil {
+		return e.explain(err)
+	}
+	return nil
 }
 
 func (e *postgresEngine) migrateFrom(ctx context.Context, version int) error {
@@ -93,9 +121,10 @@ func (e *postgresEngine) migrateFrom(ctx context.Context, version int) error {
 	return tx.Commit(ctx)
 }
 
+// meta is a text of the table meta; "": there is none, or no such table.
 func (e *postgresEngine) meta(ctx context.Context, name string) (value string, err error) {
 	err = e.writing[0].conn.QueryRow(ctx, `SELECT value FROM meta WHERE name = $1`, name).Scan(&value)
-	if errors.Is(err, pgx.ErrNoRows) {
+	if _, state := sqlState(err); errors.Is(err, pgx.ErrNoRows) || state == "42P01" {
 		return "", nil
 	}
 	return value, err
@@ -151,9 +180,6 @@ func postgresVersion(ctx context.Context, db string) (string, error) {
 	}
 	defer e.writing[0].drop()
 	version, err := e.meta(ctx, "schema")
-	if _, state := sqlState(err); state == "42P01" { // there is no such table
-		return "", nil
-	}
 	if err != nil {
 		return "", e.explain(err)
 	}

@@ -657,6 +657,8 @@ func TestPostgreSQLCannotBeUsed(t *testing.T) {
 		{"no such database", edit("/"+cfg.Database, "/nothing"), "does not exist: make it with createdb"},
 		{"no rights", edit(postgrestest.Owner+":", "stranger:"), "lacks a right: make him the owner"},
 		{"a standby", postgrestest.DSN(cfg.Database, standby), "is a read-only standby: name the primary"},
+		{"a standby, with TLS if it has it", strings.Replace(postgrestest.DSN(cfg.Database, standby), "sslmode=disable", "sslmode=prefer", 1), "is a read-only standby: name the primary"},
+		{"a standby and nobody", strings.Replace(postgrestest.DSN(cfg.Database, standby), standby.Address(), standby.Address()+",127.0.0.1:1", 1), "no server of its address takes writes: name the primary too"},
 		{"an older server", old.DSN(), "is PostgreSQL 12" + version[2:] + ", and the store needs 13 or later: upgrade the server"},
 		{"synchronous_commit is off", dsn + "&synchronous_commit=off", "synchronous_commit is off): set it to on"},
 		{"a newer schema", database(func(dsn string) {
@@ -667,7 +669,7 @@ func TestPostgreSQLCannotBeUsed(t *testing.T) {
 		}), `is not a store of holdfast: its schema is called "blog"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s, err := store.Open(store.Config{Dir: t.TempDir(), DB: c.dsn, Log: slog.New(slog.DiscardHandler)})
+			s, err := store.Open(store.Config{Dir: t.TempDir(), DB: c.dsn, Serve: true, Log: slog.New(slog.DiscardHandler)})
 			if err == nil {
 				t.Fatal("opened", s.Close())
 			}
@@ -675,6 +677,56 @@ func TestPostgreSQLCannotBeUsed(t *testing.T) {
 				t.Errorf("told %v\nwant %s", err, c.want)
 			}
 		})
+	}
+}
+
+// Who only reads may do so on a standby, which is a little late, and cannot write there.
+func TestPostgreSQLStandby(t *testing.T) {
+	server := postgrestest.Start(t)
+	standby := server.Standby(t, "second")
+	on := func(server *postgrestest.Server, dsn string) (*store.Store, error) {
+		cfg, err := pgx.ParseConfig(dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := strings.Replace(postgrestest.DSN(cfg.Database, server), "sslmode=disable", "sslmode=prefer", 1) // as it is when nothing is said
+		return store.Open(store.Config{Dir: t.TempDir(), DB: address, Log: slog.New(slog.DiscardHandler)})
+	}
+	empty, dsn := server.Database(t), server.Database(t)
+	w := newWorld(t, postgres(dsn))
+	w.everything()
+	want := w.clean()
+	var s *store.Store
+	eventually(t, "the standby has all of it", func() bool {
+		var err error
+		if s, err = on(standby, dsn); err != nil { // it has not been told yet that there is such a store
+			return false
+		}
+		got, err := s.Audit(t.Context(), nil)
+		if err == nil && cmp.Diff(want, got) == "" {
+			return true
+		}
+		if err := errors.Join(err, s.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return false
+	})
+	defer s.Close()
+	all, err := s.List(t.Context(), store.Filter{Limit: 100})
+	if err != nil || len(all) != want.Payments {
+		t.Errorf("%d payments are listed, %v", len(all), err)
+	}
+	for _, p := range all {
+		if now, err := w.Payment(t.Context(), p.ID); err != nil || cmp.Diff(now, p) != "" {
+			t.Errorf("%v %s", err, cmp.Diff(now, p))
+		}
+	}
+	_, err = s.CreateShop(t.Context(), merchant.Shop{Name: "Toys", UniqueKey: []byte{1}})
+	if err == nil || !strings.Contains(err.Error(), "is a read-only standby: name the primary") {
+		t.Errorf("a shop is made: %v", err)
+	}
+	if s, err := on(standby, empty); err == nil || !strings.Contains(err.Error(), "run holdfast migrate up on the primary") {
+		t.Errorf("without a store: %v %v", s, err)
 	}
 }
 

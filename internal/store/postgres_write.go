@@ -114,6 +114,9 @@ func (w *postgresWriter) reach(ctx context.Context) (err error) {
 }
 
 func (e *postgresEngine) begin(writer int, hope bool) (writing, error) {
+	if e.standby {
+		return nil, meaning{e.onlyReads(), others}
+	}
 	w := e.writing[writer]
 	ctx, cancel := context.WithTimeout(context.Background(), reachWithin)
 	defer cancel()

@@ -41,7 +41,7 @@ var (
 type Config struct {
 	Dir   string           // the data directory; without DB, holdfast.db is in it
 	DB    string           // postgres://…: the store is a database of PostgreSQL, which several processes may serve from; "": a file in Dir
-	Serve bool             // this process serves payments: it creates them and keeps their deadlines
+	Serve bool             // this process serves payments: it creates them and keeps their deadlines; without it DB may be a standby, to be read
 	Now   func() time.Time // default time.Now
 	Log   *slog.Logger     // default slog.Default
 	// Readers is how many may read at the same time; default 4.
@@ -140,7 +140,7 @@ func (s *Store) open() error {
 	var err error
 	switch {
 	case IsPostgres(s.cfg.DB):
-		s.engine, numberKey, err = openPostgres(s.cfg.DB, s.cfg.Readers, s.cfg.Committers, s.cache.clear, s.cfg.Log)
+		s.engine, numberKey, err = openPostgres(s.cfg.DB, s.cfg.Serve, s.cfg.Readers, s.cfg.Committers, s.cache.clear, s.cfg.Log)
 	case s.cfg.DB != "":
 		err = errNoAddress
 	default:
