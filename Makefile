@@ -48,7 +48,7 @@ DURATION ?= 60s
 PRELOAD  ?= 1000000
 RATES    ?= 100,200,400,600,800,1000,1200
 .PHONY: bench
-bench: build ## measure everything of docs/performance.md and write it, with plots, into bench-results (about an hour)
+bench: build ## measure everything of docs/performance.md and write it, with plots, into bench-results (half an hour)
 	mkdir -p $(BENCH)
 	$(GO) test -run '^$$' -bench . -benchmem $(BENCHED) | tee $(BENCH)/rooms.txt
 	./holdfast bench --local --duration $(DURATION) --concurrency 64 --ceiling --json | tee $(BENCH)/headline.json
