@@ -161,9 +161,7 @@ func (w *world) create(terms payment.Terms) payment.Payment {
 // begin puts a command that must be taken.
 func (w *world) begin(id payment.ID, c payment.Command) payment.Payment {
 	w.t.Helper()
-	change, err := w.Update(w.t.Context(), id, func(p payment.Payment, now time.Time) (payment.Change, error) {
-		return payment.Begin(p, c, now)
-	})
+	change, err := w.Update(w.t.Context(), id, beginning(c))
 	if err != nil {
 		w.t.Fatalf("%T: %v", c, err)
 	}
