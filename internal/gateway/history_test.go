@@ -276,17 +276,38 @@ func (w *world) history(payments, callers, calls int, round int) []porcupine.Ope
 			w.fault(sim.Fault{Method: method, Name: name, Times: 2, After: 2*i + round%3})
 		}
 	}
+	// Time stands still while a question is under way: for the one who asks it would be the process that stood still, the
+	// question would be put off, and time would go on to that, by days in the end.
+	var begun sync.Map // by Operation.Ref, Operation.Asks of the last question that was begun
+	var underWay atomic.Int32
+	w.watch(func(point gateway.Point, id payment.ID) {
+		switch point {
+		case gateway.QuestionCommitted:
+			underWay.Add(1)
+			if op := w.read(id).Open; op != nil { // else another gateway had the answer before
+				begun.Store(op.Ref, op.Asks)
+			}
+		case gateway.AnswerCommitted:
+			underWay.Add(-1)
+		}
+	}, nil)
+	defer w.watch(nil, nil)
 	var over atomic.Bool
 	var clock sync.WaitGroup
 	clock.Go(func() { // time goes on to the next inquiry
 		for !over.Load() {
-			next := w.clock()
+			var next time.Time
+			asking := underWay.Load() > 0
 			for _, p := range w.all() {
-				if p.Open != nil && p.Open.Outcome != "" && !p.Open.NextAt.IsZero() && (next.Equal(w.clock()) || p.Open.NextAt.Before(next)) {
-					next = p.Open.NextAt
+				if op := p.Open; op != nil {
+					asks, _ := begun.Load(op.Ref)
+					asking = asking || asks != op.Asks
+					if next.IsZero() || op.NextAt.Before(next) {
+						next = op.NextAt
+					}
 				}
 			}
-			if next.After(w.clock()) {
+			if !asking && next.After(w.clock()) {
 				w.set(next)
 			}
 			for i := range len(w.others) + 1 {
