@@ -234,13 +234,13 @@ func (c *benchCmd) local(ctx context.Context, p program, cfg bench.Config, resul
 		return err
 	}
 	since := time.Now()
-	simulator, said, err := startSelf(p.stderr, nil, "sim", "--listen", "127.0.0.1:0", "--json", "--log-level", "warn")
+	simulator, said, err := startSelf(p.stderr, nil, true, "sim", "--listen", "127.0.0.1:0", "--json", "--log-level", "warn")
 	if err != nil {
 		return err
 	}
 	defer simulator.end()
 	cfg.Sim = said["sim"]
-	gateway, said, err := startSelf(p.stderr, []string{"HOLDFAST_DB=" + place.DB}, "serve", "--data", place.Data, "--listen", "127.0.0.1:0", "--sim", cfg.Sim, "--log-level", "warn", "--debug-listen", c.DebugListen, "--json",
+	gateway, said, err := startSelf(p.stderr, []string{"HOLDFAST_DB=" + place.DB}, false, "serve", "--data", place.Data, "--listen", "127.0.0.1:0", "--sim", cfg.Sim, "--log-level", "warn", "--debug-listen", c.DebugListen, "--json",
 		"--humo-otp", "pc") // the code of a card that many payers share is known beforehand only if the centre makes it
 	if err != nil {
 		return err
@@ -318,7 +318,7 @@ func checkBooks(ctx context.Context, p program, place data, sim string, since ti
 // ceiling measures the server that does nothing, as a process of its own.
 func (c *benchCmd) ceiling(ctx context.Context, result *benchResult, p program) error {
 	fmt.Fprintln(p.stderr, "measuring a server that does nothing")
-	empty, said, err := startSelf(p.stderr, nil, "bench", "--serve-empty")
+	empty, said, err := startSelf(p.stderr, nil, false, "bench", "--serve-empty")
 	if err != nil {
 		return err
 	}
@@ -366,8 +366,9 @@ type child struct {
 }
 
 // startSelf starts this program with other arguments and reads the line of JSON it says when it is ready. own is added
-// to the environment: unlike arguments, nobody else on the machine can read it.
-func startSelf(stderr io.Writer, own []string, args ...string) (*child, map[string]string, error) {
+// to the environment: unlike arguments, nobody else on the machine can read it. elsewhere is a process that stands for
+// another machine (bench.Start).
+func startSelf(stderr io.Writer, own []string, elsewhere bool, args ...string) (*child, map[string]string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, nil, err
@@ -378,7 +379,7 @@ func startSelf(stderr io.Writer, own []string, args ...string) (*child, map[stri
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := startSlack(cmd); err != nil {
+	if err := bench.Start(cmd, elsewhere); err != nil {
 		return nil, nil, err
 	}
 	c := &child{cmd: cmd}

@@ -80,6 +80,15 @@ func (l *loop) drop(c *conn) {
 
 // run serves the sockets. Before each look at them it asks next how long it may wait, and ends when that says so.
 func (l *loop) run(next func() (wait time.Duration, end bool)) error {
+	return onThread(func() error {
+		if err := standBack(); err != nil {
+			return fmt.Errorf("bench cannot keep out of the way of what it measures: %w", err)
+		}
+		return l.serveAll(next)
+	})
+}
+
+func (l *loop) serveAll(next func() (wait time.Duration, end bool)) error {
 	for {
 		l.now = time.Now()
 		wait, end := next()
