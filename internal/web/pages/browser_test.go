@@ -122,9 +122,7 @@ func (w *world) tab(d device, name string) *tab {
 		defer b.mu.Unlock()
 		switch e := event.(type) {
 		case *cdplog.EventEntryAdded: // violations of the policy, requests that failed
-			// On a slow machine the payer is in a field before the page puts him there: the browser notes that it leaves him alone.
-			first := e.Entry.Level == "info" && strings.HasPrefix(e.Entry.Text, "Autofocus processing was blocked because a document already has a focused element")
-			if !first && (strings.HasPrefix(e.Entry.URL, w.url) || e.Entry.URL == "") {
+			if strings.HasPrefix(e.Entry.URL, w.url) || e.Entry.URL == "" {
 				b.broken = append(b.broken, fmt.Sprintf("%s: %s (%s)", e.Entry.Level, e.Entry.Text, e.Entry.URL))
 			}
 		case *runtime.EventExceptionThrown:
@@ -214,13 +212,17 @@ func (b *tab) location() string {
 	return at
 }
 
+// settled is that a page is there, and has put the payer into the field where he begins, if it does: who is in another
+// field before has the browser say that it leaves him there.
+const settled = `document.readyState === "complete" && !(document.activeElement === document.body && document.querySelector("[autofocus]"))`
+
 // reaches waits until the tab is at a place of the payment and something is there.
 func (b *tab) reaches(place string, p payment.Payment, selector string) {
 	b.w.t.Helper()
 	want := b.w.url + "/" + place + "/" + p.ID.String()
 	b.until(want+" with "+selector, func() (bool, error) {
 		return chromedp.Run(b.ctx, chromedp.Evaluate[bool](fmt.Sprintf(
-			`location.href.startsWith(%q) && document.readyState === "complete" && Boolean(document.querySelector(%q)?.offsetParent)`, want, selector)))
+			`location.href.startsWith(%q) && %s && Boolean(document.querySelector(%q)?.offsetParent)`, want, settled, selector)))
 	})
 }
 
@@ -254,7 +256,7 @@ func (b *tab) waitWords(selector, want string) {
 	b.w.t.Helper()
 	b.until(fmt.Sprintf("%s to say %q", selector, want), func() (bool, error) {
 		return chromedp.Run(b.ctx, chromedp.Evaluate[bool](fmt.Sprintf(
-			`document.readyState === "complete" && [...document.querySelectorAll(%q)].some((e) => e.textContent.includes(%q))`, selector, want)))
+			`%s && [...document.querySelectorAll(%q)].some((e) => e.textContent.includes(%q))`, settled, selector, want)))
 	})
 }
 
