@@ -233,7 +233,7 @@ func shown(p payment.Payment) (out told) {
 // payer pays a payment, whatever goes wrong at the centre.
 func (h *recorder) payer(client int, name string, id payment.ID, door *gateway.Gateway, card sim.Card) {
 	h.call(client, asked{Payment: name, Op: "pay"}, func() told {
-		for range 2_000 {
+		for range 20_000 { // half a minute, if it waits all the time
 			p, err := h.w.store.Payment(h.w.t.Context(), id)
 			switch {
 			case p.State == payment.Held || p.State == payment.Captured:
@@ -416,7 +416,8 @@ func TestHistories(t *testing.T) {
 				here[what]++
 			}
 			explained(t, history)
-			if !slices.ContainsFunc(must, func(what string) bool { return here[what] == 0 }) {
+			// One refund that is done may be as well explained without it; of several one is not.
+			if !slices.ContainsFunc(must, func(what string) bool { return here[what] == 0 }) && here["refund: done"] > 3 {
 				full = history
 			}
 			w.sim.ClearFaults()
@@ -425,7 +426,7 @@ func TestHistories(t *testing.T) {
 		}
 		t.Logf("figures: history: %s: %d histories, %d calls, 0 violations; they said %v", t.Name(), played, recorded, said)
 		if full == nil {
-			t.Fatalf("none of %d histories shows all of %q", played, must)
+			t.Fatalf("none of %d histories shows all of %q, and more than three refunds that are done", played, must)
 		}
 		doctor(t, full)
 	})
