@@ -82,7 +82,7 @@ func (l *loop) drop(c *conn) {
 func (l *loop) run(next func() (wait time.Duration, end bool)) error {
 	return onThread(func() error {
 		if err := standBack(); err != nil {
-			return fmt.Errorf("bench cannot keep out of the way of what it measures: %w", err)
+			return err
 		}
 		return l.serveAll(next)
 	})

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"fmt"
 	"os/exec"
 	"runtime"
 
@@ -29,7 +30,10 @@ func Start(cmd *exec.Cmd, elsewhere bool) error {
 // standBack has the calling thread wait for its turn: woken, it does not push off its core who runs there (SCHED_BATCH,
 // sched(7)). Payers and processing centres are other machines in truth; here each word of the gateway's would interrupt it.
 func standBack() error {
-	return unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_BATCH}, 0)
+	if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_BATCH}, 0); err != nil {
+		return fmt.Errorf("bench cannot keep out of the way of what it measures: the system refuses sched_setattr: %w", err)
+	}
+	return nil
 }
 
 // onThread runs do on a thread of its own, which ends with it.
