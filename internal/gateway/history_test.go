@@ -233,7 +233,7 @@ func shown(p payment.Payment) (out told) {
 // payer pays a payment, whatever goes wrong at the centre.
 func (h *recorder) payer(client int, name string, id payment.ID, door *gateway.Gateway, card sim.Card) {
 	h.call(client, asked{Payment: name, Op: "pay"}, func() told {
-		for range 20_000 { // half a minute, if it waits all the time
+		for range 2_000 {
 			p, err := h.w.store.Payment(h.w.t.Context(), id)
 			switch {
 			case p.State == payment.Held || p.State == payment.Captured:
@@ -243,7 +243,7 @@ func (h *recorder) payer(client int, name string, id payment.ID, door *gateway.G
 			case p.State.Terminal(): // it was paid and is over
 				return told{Said: "done"}
 			case p.Open != nil:
-				time.Sleep(time.Millisecond) // it is asked about when its time comes
+				eventually(h.w.t, "the open question is answered", func() bool { return h.w.read(id).Open == nil })
 			case p.State == payment.Created:
 				_, err = door.Pay(h.w.t.Context(), h.w.shop, id, handedIn(card))
 			default:
@@ -299,7 +299,7 @@ func (w *world) history(payments, callers, calls int, round int) []porcupine.Ope
 			var next time.Time
 			asking := underWay.Load() > 0
 			for _, p := range w.all() {
-				if op := p.Open; op != nil {
+				if op := p.Open; op != nil && !op.NextAt.IsZero() { // else it waits for a person, and rest says so
 					asks, _ := begun.Load(op.Ref)
 					asking = asking || asks != op.Asks
 					if next.IsZero() || op.NextAt.Before(next) {
