@@ -251,7 +251,9 @@ func (h *recorder) payer(client int, name string, id payment.ID, door *gateway.G
 				code := h.w.code(card)
 				_, err = door.SubmitCode(h.w.t.Context(), id, p.Attempt.Challenge.VerifyID, payment.OTP(code))
 			}
-			if reason(err) == payment.CodeExpired { // time went on for another payment's sake
+			switch reason(err) {
+			case payment.CodeExpired, // time went on for another payment's sake
+				payment.AttemptsUsedUp: // or the centre was not reached with this code too often: there must be a new one
 				_, err = door.Pay(h.w.t.Context(), h.w.shop, id, handedIn(card))
 			}
 			var refused *payment.Error
