@@ -249,7 +249,7 @@ func tamperings() []tampering {
 		{"4: one hold counted for two payments", `DELETE FROM claims; INSERT INTO claims VALUES ('uzcard', 'x', 99);`, []int{4}},
 		{"5: an ended payment still asks", `
 			UPDATE payments SET open = 'capture', due_at = 9223372036854775807, progress = json_set(json_set(progress, '$.last_operation', 5), '$.open', (
-				SELECT json_remove(json_set(json_set(progress, '$.open.n', 5), '$.open.ref', ` + ref(4, 4) + ` || 'b'), '$.open.next_at') -> '$.open' FROM payments WHERE seq = 7))
+				SELECT json_remove(json_set(json_set(progress, '$.open.n', 5), '$.open.ref', ` + ref(4, 4) + ` || 'b'), '$.open.next_at') FROM payments WHERE seq = 7) -> '$.open')
 			WHERE seq = 4;`, []int{5}},
 		{"5: money was taken, and the payment waits for it", `
 			UPDATE payments SET state = 'voided' WHERE seq = 2;

@@ -10,10 +10,19 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	sqlite3 "modernc.org/sqlite/lib"
 	"zombiezen.com/go/sqlite"
 
 	"holdfast/internal/postgrestest"
 )
+
+// Before 3.51.3 SQLite could lose a commit where one connection begins the log anew while another moves it into the file
+// (sqlite.org/wal.html, "The WAL-Reset Bug"). This store does both all day, so no older one may come back with go.mod.
+func TestSQLiteLosesNoCommit(t *testing.T) {
+	if sqlite3.SQLITE_VERSION_NUMBER < 3_051_003 {
+		t.Errorf("SQLite is %s: take a modernc.org/sqlite that has 3.51.3 or later, and the modernc.org/libc that its go.mod names", sqlite3.SQLITE_VERSION)
+	}
+}
 
 // A disk that fails once is not believed again: those who shared the commit are told so too, and
 // are not tried one by one, although by then the disk would take it.

@@ -550,7 +550,7 @@ func TestLogStaysBounded(t *testing.T) {
 	const most = 1 << 20
 	t.Cleanup(store.CapLog(most)) // after the store is closed
 	w := newWorld(t, store.Open)
-	writes, size := int64(1500), int64(20_000) // 30 MB in all
+	writes, size := int64(6000), int64(20_000) // 120 MB in all
 	if underRace {
 		writes = 500
 	}

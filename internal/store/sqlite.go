@@ -541,10 +541,7 @@ func query(conn *sqlite.Conn, sql string, args []any, row func(record) error) (e
 	if err != nil {
 		return err
 	}
-	defer func() {
-		err = errors.Join(err, stmt.Reset())
-		stmt.ClearBindings()
-	}()
+	defer func() { err = errors.Join(err, stmt.Reset()) }()
 	for i, arg := range args {
 		switch v := arg.(type) {
 		case int64:
