@@ -506,6 +506,9 @@ func finish(ctx context.Context, s *store.Store, shop int64, name string) error 
 		nil,
 	} {
 		_, err := s.Update(ctx, p.ID, func(p payment.Payment, now time.Time) (payment.Change, error) {
+			if p.Open == nil {
+				return payment.Change{}, fmt.Errorf("%s came to the end of its time before it was made: the machine stood still, so begin again", name)
+			}
 			answer := payment.Answer{Ref: p.Open.Ref, Outcome: payment.Approved, Centre: payment.Centre{RRN: "000000000001"}}
 			if p.Open.Kind == payment.OpChallenge {
 				answer.Outcome = payment.ChallengeGiven
