@@ -112,7 +112,7 @@ func (s *Store) auditChunk(q querier, a *Audit, from int64) (last int64, err err
 	bySeq := make(map[int64]*audited)
 	last = from
 	err = q.query(selectPayment+` WHERE p.seq > ?1 ORDER BY p.seq LIMIT ?2`,
-		[]any{from, auditChunk}, func(rec record) error {
+		[]value{num(from), num(auditChunk)}, func(rec record) error {
 			r, err := s.scan(rec)
 			if err != nil {
 				a.violate(7, r.payment.ID, "%v", err)
@@ -128,7 +128,7 @@ func (s *Store) auditChunk(q querier, a *Audit, from int64) (last int64, err err
 	if err != nil || last == from {
 		return last, err
 	}
-	between := []any{from, last}
+	between := []value{num(from), num(last)}
 	err = q.query(`SELECT payment, n, record FROM operations WHERE payment > ?1 AND payment <= ?2 ORDER BY payment, n`, between, func(rec record) error {
 		p := bySeq[rec.int(0)]
 		if p == nil {

@@ -38,14 +38,14 @@ func (s *Store) Restored() Restored { return s.restored }
 // SetReconciled notes that nothing of the restored backup is behind any more.
 func (s *Store) SetReconciled(ctx context.Context) error {
 	return s.do(ctx, &job{exec: func(w writing, _ time.Time) error {
-		_, err := w.exec(`UPDATE meta SET value = '1' WHERE name = ?1`, []any{metaReconciled}) // restore made the row
+		_, err := w.exec(`UPDATE meta SET value = '1' WHERE name = ?1`, []value{str(metaReconciled)}) // restore made the row
 		return err
 	}})
 }
 
 func restoredMark(e engine) (r Restored, err error) {
 	err = e.read(context.Background(), func(q querier) error {
-		return q.query(`SELECT name, value FROM meta WHERE name IN (?1, ?2, ?3)`, []any{metaRestored, metaFrom, metaReconciled}, func(row record) (err error) {
+		return q.query(`SELECT name, value FROM meta WHERE name IN (?1, ?2, ?3)`, []value{str(metaRestored), str(metaFrom), str(metaReconciled)}, func(row record) (err error) {
 			switch name, value := row.text(0), row.text(1); name {
 			case metaRestored:
 				r.At, err = parseMetaTime(name, value)
@@ -257,7 +257,7 @@ func markRestored(path, file string, now time.Time) (r Restored, err error) {
 	}
 	return r, errors.Join(
 		setMetaTime(conn, metaRestored, r.At), setMetaTime(conn, metaFrom, r.Taken),
-		setMeta(conn, metaReconciled, ""), query(conn, `DELETE FROM meta WHERE name = ?1`, []any{metaTaken}, nil))
+		setMeta(conn, metaReconciled, ""), query(conn, `DELETE FROM meta WHERE name = ?1`, []value{str(metaTaken)}, nil))
 }
 
 func copyFile(to, from string) (err error) {

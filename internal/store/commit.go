@@ -450,9 +450,9 @@ func (c *committer) find(w writing, batch []*job) error {
 	if len(byID)+len(byName) == 0 {
 		return nil
 	}
-	err := c.read(w, paymentsByID, byID, func(j *job) []any { return []any{j.id[:]} })
+	err := c.read(w, paymentsByID, byID, func(j *job) []value { return []value{bin(j.id[:])} })
 	if err == nil {
-		err = c.read(w, paymentsByName, byName, func(j *job) []any { return []any{j.key.shop, j.key.id} })
+		err = c.read(w, paymentsByName, byName, func(j *job) []value { return []value{num(j.key.shop), str(j.key.id)} })
 	}
 	if err == nil {
 		err = w.flush()
@@ -460,8 +460,8 @@ func (c *committer) find(w writing, batch []*job) error {
 	return err
 }
 
-func (c *committer) read(w writing, s *statement, batch []*job, args func(*job) []any) error {
-	rows := make([][]any, len(batch))
+func (c *committer) read(w writing, s *statement, batch []*job, args func(*job) []value) error {
+	rows := make([][]value, len(batch))
 	for i, j := range batch {
 		rows[i] = args(j)
 	}
@@ -485,7 +485,7 @@ func (c *committer) decideAnew(w writing, decided []*job, now time.Time) error {
 	if len(doubtful) == 0 {
 		return nil
 	}
-	err := c.read(w, paymentsIfChanged, doubtful, func(j *job) []any { return []any{j.row.seq, j.row.payment.Version} })
+	err := c.read(w, paymentsIfChanged, doubtful, func(j *job) []value { return []value{num(j.row.seq), num(j.row.payment.Version)} })
 	if err == nil {
 		err = w.flush()
 	}

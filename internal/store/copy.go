@@ -68,19 +68,19 @@ func (t table) insert() *statement {
 }
 
 // read reads the rows that a condition selects.
-func (t table) read(q querier, condition string, args ...any) (rows [][]any, err error) {
+func (t table) read(q querier, condition string, args ...value) (rows [][]value, err error) {
 	kinds := strings.Fields(t.kinds)
 	err = q.query("SELECT "+t.columns+" FROM "+t.name+condition, args, func(r record) error {
-		row := make([]any, len(kinds))
+		row := make([]value, len(kinds))
 		for i, kind := range kinds {
 			switch {
 			case r.null(i):
 			case kind == "bigint":
-				row[i] = r.int(i)
+				row[i] = num(r.int(i))
 			case kind == "text":
-				row[i] = r.text(i)
+				row[i] = str(r.text(i))
 			default:
-				row[i] = r.blob(i)
+				row[i] = bin(r.blob(i))
 			}
 		}
 		rows = append(rows, row)
@@ -150,10 +150,10 @@ func (s *Store) CopyTo(ctx context.Context, to *Store, progress func(done, of in
 		}
 	}
 	return to.do(ctx, &job{exec: func(w writing, _ time.Time) error {
-		if _, err := w.exec(`UPDATE meta SET value = ?2 WHERE name = ?1`, []any{rowsTaken, strconv.FormatInt(last, 10)}); err != nil {
+		if _, err := w.exec(`UPDATE meta SET value = ?2 WHERE name = ?1`, []value{str(rowsTaken), str(strconv.FormatInt(last, 10))}); err != nil {
 			return err
 		}
-		_, err := w.exec(`DELETE FROM meta WHERE name IN (?1, ?2)`, []any{metaCopying, metaCopied})
+		_, err := w.exec(`DELETE FROM meta WHERE name IN (?1, ?2)`, []value{str(metaCopying), str(metaCopied)})
 		return err
 	}})
 }
@@ -161,7 +161,7 @@ func (s *Store) CopyTo(ctx context.Context, to *Store, progress func(done, of in
 // beginCopy marks the new store, gives it what is not of payments, and says how far an earlier copy has come.
 func (s *Store) beginCopy(ctx context.Context, to *Store) (done int64, err error) {
 	meta := make(map[string]string)
-	whole := make(map[string][][]any)
+	whole := make(map[string][][]value)
 	err = s.engine.snapshot(ctx, func(q querier) error {
 		err := q.query(`SELECT name, value FROM meta`, nil, func(r record) error {
 			meta[r.text(0)] = r.text(1)
@@ -185,7 +185,7 @@ func (s *Store) beginCopy(ctx context.Context, to *Store) (done int64, err error
 	}
 	err = to.do(ctx, &job{exec: func(w writing, _ time.Time) error {
 		mark := make(map[string]string)
-		err := w.query(`SELECT name, value FROM meta WHERE name IN (?1, ?2)`, []any{metaCopying, metaCopied}, func(r record) error {
+		err := w.query(`SELECT name, value FROM meta WHERE name IN (?1, ?2)`, []value{str(metaCopying), str(metaCopied)}, func(r record) error {
 			mark[r.text(0)] = r.text(1)
 			return nil
 		})
@@ -211,8 +211,8 @@ func (s *Store) beginCopy(ctx context.Context, to *Store) (done int64, err error
 			}
 		}
 		mark[metaCopying], mark[metaCopied] = source, "0"
-		for name, value := range mark {
-			_, err := w.exec(`INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, []any{name, value})
+		for name, what := range mark {
+			_, err := w.exec(`INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, []value{str(name), str(what)})
 			if err != nil {
 				return err
 			}
@@ -229,14 +229,14 @@ func (s *Store) beginCopy(ctx context.Context, to *Store) (done int64, err error
 
 // copyBlock copies the payments of rows after from, up to and with last.
 func (s *Store) copyBlock(ctx context.Context, to *Store, from, last int64) error {
-	rows := make([][][]any, len(paymentTables))
+	rows := make([][][]value, len(paymentTables))
 	err := s.engine.snapshot(ctx, func(q querier) (err error) {
 		for i, t := range paymentTables {
 			column := "payment"
 			if t.where != "" {
 				column = t.where
 			}
-			if rows[i], err = t.read(q, " WHERE "+column+" > ?1 AND "+column+" <= ?2", from, last); err != nil {
+			if rows[i], err = t.read(q, " WHERE "+column+" > ?1 AND "+column+" <= ?2", num(from), num(last)); err != nil {
 				return err
 			}
 		}
@@ -256,22 +256,22 @@ func (s *Store) copyBlock(ctx context.Context, to *Store, from, last int64) erro
 				return err
 			}
 		}
-		_, err := w.exec(`UPDATE meta SET value = ?2 WHERE name = ?1 AND value = ?3`, []any{metaCopied, strconv.FormatInt(last, 10), strconv.FormatInt(from, 10)})
+		_, err := w.exec(`UPDATE meta SET value = ?2 WHERE name = ?1 AND value = ?3`, []value{str(metaCopied), str(strconv.FormatInt(last, 10)), str(strconv.FormatInt(from, 10))})
 		return err
 	}})
 }
 
 // wakeOpen makes questions that were being asked due when their answers are: where several gateways serve, nobody takes
 // them up at a start (see dueAt).
-func wakeOpen(payments [][]any) error {
+func wakeOpen(payments [][]value) error {
 	const due, open, progress = 4, 5, 11
 	for _, row := range payments {
-		if row[open] == "" {
+		if row[open].text == "" {
 			continue
 		}
 		var p payment.Payment
-		if err := json.Unmarshal([]byte(row[progress].(string)), &p.Progress); err != nil {
-			return fmt.Errorf("the payment in row %d cannot be read: %w", row[0], err)
+		if err := json.Unmarshal(row[progress].bytes(), &p.Progress); err != nil {
+			return fmt.Errorf("the payment in row %d cannot be read: %w", row[0].whole, err)
 		}
 		row[due] = orNull(dueAt(&p, time.Time{}))
 	}
@@ -284,7 +284,7 @@ var errCopying = errors.New("a copy into this store was begun and is not complet
 // copying reports whether a copy into this store is not complete.
 func (s *Store) copying() (begun bool, err error) {
 	err = s.engine.read(context.Background(), func(q querier) error {
-		return q.query(`SELECT 1 FROM meta WHERE name = ?1`, []any{metaCopying}, func(record) error {
+		return q.query(`SELECT 1 FROM meta WHERE name = ?1`, []value{str(metaCopying)}, func(record) error {
 			begun = true
 			return nil
 		})

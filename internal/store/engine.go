@@ -13,7 +13,7 @@ type engine interface {
 	snapshot(ctx context.Context, f func(querier) error) error
 	// lookup runs a SELECT … FROM … WHERE … on a reader's connection for one row of arguments; an engine may run it for
 	// several callers at once.
-	lookup(ctx context.Context, s *statement, row []any, found func(record) error) error
+	lookup(ctx context.Context, s *statement, row []value, found func(record) error) error
 	// writers is how many transactions that write may be open at the same time in this process.
 	writers() int
 	// begin opens a transaction that writes, the only one of its writer: 0, 1, 2 … With hope it may take it that nobody else
@@ -46,7 +46,7 @@ const (
 
 // querier runs single statements. A record is good until row returns; row may be nil.
 type querier interface {
-	query(sql string, args []any, row func(record) error) error
+	query(sql string, args []value, row func(record) error) error
 }
 
 // record is one row of a result.
@@ -62,12 +62,12 @@ type record interface {
 type writing interface {
 	querier
 	// exec runs a single statement and says how many rows it changed.
-	exec(sql string, args []any) (changed int, err error)
+	exec(sql string, args []value) (changed int, err error)
 	// each runs a SELECT … FROM … WHERE … once for each row of arguments; what it finds comes in no order, with the
 	// number of the row that it was found for.
-	each(s *statement, rows [][]any, found func(i int, r record) error) error
+	each(s *statement, rows [][]value, found func(i int, r record) error) error
 	// put runs a statement once for each row of arguments, in no order among them.
-	put(s *statement, rows [][]any) error
+	put(s *statement, rows [][]value) error
 	// claim is put of statements that say which rows they could change.
 	claim(all ...*claim) error
 	// take is claim whose answer is there when it returns, a hope where the transaction hopes.
@@ -86,7 +86,7 @@ type writing interface {
 // before it, a commit whose answer was lost leaves hit as it is known.
 type claim struct {
 	statement *statement
-	rows      [][]any
+	rows      [][]value
 	hit       []bool
 }
 

@@ -81,22 +81,22 @@ var insertEvent = &statement{
 
 // eventRow puts an event into the outbox: claimed for who takes fresh ones, if it is its turn, and
 // else due at once.
-func (s *Store) eventRow(j *job, e *payment.Event, waits map[EventKey]bool) []any {
+func (s *Store) eventRow(on *desk, j *job, e *payment.Event, waits map[EventKey]bool) []value {
 	p := &j.change.Payment
 	key := EventKey{j.row.seq, e.N}
-	nextAt := any(micros(e.At))
+	nextAt := moment(e.At)
 	leaseUntil, attempts, outcome := int64(0), int64(0), ""
 	to := endpoint(p.Terms.NotifyURL)
 	switch lease := time.Duration(s.lease.Load()); {
 	case p.Terms.NotifyURL == "":
-		nextAt, outcome = nil, outcomeNowhere
+		nextAt, outcome = value{}, outcomeNowhere
 	case waits != nil && len(s.fresh) < freshRoom-s.onTheWay() && !waits[key]:
 		leaseUntil, attempts = micros(e.At.Add(lease)), 1
-		nextAt = leaseUntil
+		nextAt = num(leaseUntil)
 		j.fresh = append(j.fresh, Delivery{Key: key, Payment: p.ID, Shop: p.Shop, Event: *e, Endpoint: to, Attempt: 1})
 	}
-	return []any{j.row.seq, int64(e.N), p.Shop, string(e.Status), micros(e.At), e.Sums.Captured.Minor, e.Sums.Fee.Minor, e.Sums.Refunded.Minor,
-		to, nextAt, leaseUntil, attempts, outcome}
+	return on.row(num(j.row.seq), num(e.N), num(p.Shop), str(e.Status), moment(e.At), num(e.Sums.Captured.Minor), num(e.Sums.Fee.Minor), num(e.Sums.Refunded.Minor),
+		str(to), nextAt, num(leaseUntil), num(attempts), str(outcome))
 }
 
 var (
@@ -122,7 +122,7 @@ func (s *Store) earlierWait(w writing, changed []*job) (waits map[EventKey]bool,
 	waits = make(map[EventKey]bool)
 	var asked []EventKey
 	var at []int64
-	var rows, hoped [][]any
+	var rows, hoped [][]value
 	for _, j := range changed {
 		for _, e := range j.change.Events {
 			key := EventKey{j.row.seq, e.N}
@@ -132,12 +132,12 @@ func (s *Store) earlierWait(w writing, changed []*job) (waits map[EventKey]bool,
 			// Those before own are taken or closed, as far as this process knows; own and those after it it is telling itself.
 			if own := s.flying.since(key); own <= max(j.row.told, j.row.taken)+1 && (s.Alone() || w.hopes()) {
 				if !s.Alone() && own > j.row.told+1 {
-					hoped = append(hoped, []any{j.row.seq, int64(own), micros(e.At)})
+					hoped = append(hoped, []value{num(j.row.seq), num(own), moment(e.At)})
 				}
 				continue
 			}
 			asked, at = append(asked, key), append(at, micros(e.At))
-			rows = append(rows, []any{j.row.seq, int64(e.N)})
+			rows = append(rows, []value{num(j.row.seq), num(e.N)})
 		}
 	}
 	if err := w.each(noneEarlier, hoped, func(int, record) error { return nil }); err != nil || len(rows) == 0 {
@@ -212,9 +212,9 @@ func (s *Store) PutBack(ctx context.Context, deliveries []Delivery, until time.T
 		s.flying.remove(d.Key)
 	}
 	return s.do(ctx, &job{exec: func(w writing, now time.Time) error {
-		var rows [][]any
+		var rows [][]value
 		for _, d := range deliveries {
-			rows = append(rows, []any{d.Key.seq, int64(d.Key.n), micros(until), int64(d.Attempt)})
+			rows = append(rows, []value{num(d.Key.seq), num(d.Key.n), moment(until), num(d.Attempt)})
 		}
 		return w.put(unclaimEvent, rows)
 	}})
@@ -247,7 +247,7 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 		if err != nil {
 			return err
 		}
-		var closed, later [][]any
+		var closed, later [][]value
 		sending := make(map[int64]int) // by payment, the first of its events that is claimed here
 		for len(due) > 0 && len(tried) < limit {
 			some := due[:min(len(due), limit-len(tried))]
@@ -264,17 +264,17 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 				switch {
 				case is.oldNews:
 					// A later one was taken while this one was on its way; see Record.
-					closed = append(closed, []any{key.seq, int64(key.n), outcomeSuperseded, before})
+					closed = append(closed, []value{num(key.seq), num(key.n), str(outcomeSuperseded), num(before)})
 				case is.overtaken && d.accepted:
 					// The merchant took the request to decide, and has decided since.
-					closed = append(closed, []any{key.seq, int64(key.n), outcomeDecided, before})
+					closed = append(closed, []value{num(key.seq), num(key.n), str(outcomeDecided), num(before)})
 				case !is.wait.IsZero():
-					later = append(later, []any{key.seq, int64(key.n), micros(is.wait), before})
+					later = append(later, []value{num(key.seq), num(key.n), moment(is.wait), num(before)})
 				case !admit(d.Endpoint):
-					later = append(later, []any{key.seq, int64(key.n), micros(now.Add(time.Second)), before})
+					later = append(later, []value{num(key.seq), num(key.n), moment(now.Add(time.Second)), num(before)})
 				default:
 					tried = append(tried, d.Delivery)
-					claims.rows = append(claims.rows, []any{key.seq, int64(key.n), int64(d.Attempt), micros(now.Add(lease))})
+					claims.rows = append(claims.rows, []value{num(key.seq), num(key.n), num(d.Attempt), moment(now.Add(lease))})
 					if n, ok := sending[key.seq]; !ok || key.n < n {
 						sending[key.seq] = key.n
 					}
@@ -316,7 +316,7 @@ type dueEvent struct {
 func dueEvents(q querier, now time.Time) (due []dueEvent, err error) {
 	err = q.query(`SELECT e.payment, e.n, e.shop, e.status, e.at, e.captured, e.fee, e.refunded, e.endpoint, e.attempts, e.accepted, t.id, t.currency
 		FROM events e JOIN terms t ON t.payment = e.payment WHERE e.next_at <= ?1 ORDER BY e.next_at LIMIT ?2`,
-		[]any{micros(now), candidates}, func(r record) error {
+		[]value{moment(now), num(candidates)}, func(r record) error {
 			sum := func(column int) money.Amount { return money.New(r.int(column), money.Currency(r.text(12))) }
 			due = append(due, dueEvent{Delivery{
 				Key: EventKey{r.int(0), int(r.int(1))}, Payment: payment.ID(r.blob(11)), Shop: r.int(2),
@@ -347,9 +347,9 @@ var neighbourEvents = &statement{
 // inOrder says of each event whether it is its turn.
 func inOrder(w writing, events []dueEvent, now time.Time) (all []turn, err error) {
 	all = make([]turn, len(events))
-	rows := make([][]any, len(events))
+	rows := make([][]value, len(events))
 	for i, e := range events {
-		rows[i] = []any{e.Key.seq, int64(e.Key.n)}
+		rows[i] = []value{num(e.Key.seq), num(e.Key.n)}
 	}
 	err = w.each(neighbourEvents, rows, func(i int, r record) error {
 		is := &all[i]
@@ -428,25 +428,25 @@ var (
 func (s *Store) Record(ctx context.Context, results []Result) error {
 	woken := &claim{statement: wakeNext}
 	err := s.do(ctx, &job{exec: func(w writing, now time.Time) error {
-		var records, deliveries, older, next [][]any
+		var records, deliveries, older, next [][]value
 		for _, r := range results {
 			n := int64(r.Key.n)
 			r.Note = cleanNote(r.Note)
-			records = append(records, []any{r.Key.seq, n, orNull(r.NextAt), asInt(r.Accepted), r.Outcome, micros(r.At), r.Took.Microseconds(), int64(r.Status), r.Note})
+			records = append(records, []value{num(r.Key.seq), num(n), orNull(r.NextAt), num(asInt(r.Accepted)), str(r.Outcome), moment(r.At), num(r.Took.Microseconds()), num(r.Status), str(r.Note)})
 			if !r.NextAt.IsZero() {
-				deliveries = append(deliveries, []any{r.Key.seq, n, int64(r.Attempt), micros(r.At), r.Took.Microseconds(), int64(r.Status), r.Note})
+				deliveries = append(deliveries, []value{num(r.Key.seq), num(n), num(r.Attempt), moment(r.At), num(r.Took.Microseconds()), num(r.Status), str(r.Note)})
 			}
 			first, last := s.cache.neighbours(r.Key)
 			if r.Accepted && !first {
-				older = append(older, []any{r.Key.seq, n, outcomeSuperseded, micros(now)})
+				older = append(older, []value{num(r.Key.seq), num(n), str(outcomeSuperseded), moment(now)})
 			}
 			if !last || !s.Alone() { // another process may have made a later one
-				next = append(next, []any{r.Key.seq, n + 1, micros(now)})
+				next = append(next, []value{num(r.Key.seq), num(n + 1), moment(now)})
 			}
 		}
 		for _, rows := range []struct {
 			statement *statement
-			rows      [][]any
+			rows      [][]value
 		}{{recordResult, records}, {insertDelivery, deliveries}, {supersede, older}} {
 			if err := w.put(rows.statement, rows.rows); err != nil {
 				return err
@@ -498,7 +498,7 @@ func (s *Store) ReleaseLeases(ctx context.Context) error {
 		return nil
 	}
 	return s.do(ctx, &job{exec: func(w writing, now time.Time) error {
-		_, err := w.exec(`UPDATE events SET next_at = ?1, lease_until = 0 WHERE next_at IS NOT NULL AND lease_until > 0`, []any{micros(now)})
+		_, err := w.exec(`UPDATE events SET next_at = ?1, lease_until = 0 WHERE next_at IS NOT NULL AND lease_until > 0`, []value{moment(now)})
 		return err
 	}})
 }
@@ -508,7 +508,7 @@ func eventRecords(q querier, r row) (events []EventRecord, err error) {
 	last := make(map[int]DeliveryRecord)
 	err = q.query(`SELECT n, status, at, captured, fee, refunded, next_at, attempts, outcome, last_at, took, http_status, note
 		FROM events WHERE payment = ?1 ORDER BY n`,
-		[]any{r.seq}, func(rec record) error {
+		[]value{num(r.seq)}, func(rec record) error {
 			sum := func(column int) money.Amount { return money.New(rec.int(column), currency) }
 			e := EventRecord{Event: payment.Event{
 				N: int(rec.int(0)), Status: payment.Status(rec.text(1)), At: timeAt(rec.int(2)),
@@ -530,7 +530,7 @@ func eventRecords(q querier, r row) (events []EventRecord, err error) {
 		return nil, err
 	}
 	err = q.query(`SELECT event, attempt, at, took, status, note FROM deliveries WHERE payment = ?1 ORDER BY event, attempt`,
-		[]any{r.seq}, func(rec record) error {
+		[]value{num(r.seq)}, func(rec record) error {
 			for i := range events {
 				if events[i].N == int(rec.int(0)) {
 					events[i].Deliveries = append(events[i].Deliveries, DeliveryRecord{

@@ -38,7 +38,7 @@ func TestFailureOfTheDiskEndsEverything(t *testing.T) {
 	}()
 	note := func(name string) *job {
 		return &job{exec: func(w writing, _ time.Time) error {
-			_, err := w.exec(`INSERT INTO meta (name, value) VALUES (?1, '1')`, []any{name})
+			_, err := w.exec(`INSERT INTO meta (name, value) VALUES (?1, '1')`, []value{str(name)})
 			return err
 		}}
 	}
@@ -141,7 +141,7 @@ func TestPostgreSQLDoesNothingLate(t *testing.T) {
 		}
 		late := begun.(*postgresWriting)
 		insert := &statement{sql: `INSERT INTO meta (name, value) VALUES (?1, ?2)`, kinds: "text text"}
-		if err := late.put(insert, [][]any{{fmt.Sprint("late ", round), "1"}}); err != nil {
+		if err := late.put(insert, [][]value{{str(fmt.Sprint("late ", round)), str("1")}}); err != nil {
 			t.Fatal(err)
 		}
 		late.end() // and here it stays, on its way
@@ -160,7 +160,7 @@ func TestPostgreSQLDoesNothingLate(t *testing.T) {
 		slow.Close(t.Context())
 		next, err := e.begin(0, false)
 		if err == nil {
-			err = errors.Join(next.put(insert, [][]any{{fmt.Sprint("again ", round), "1"}}), next.commit())
+			err = errors.Join(next.put(insert, [][]value{{str(fmt.Sprint("again ", round)), str("1")}}), next.commit())
 		}
 		if err != nil {
 			t.Fatal(err)

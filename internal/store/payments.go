@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -68,7 +67,7 @@ func (s *Store) Payment(ctx context.Context, id payment.ID) (payment.Payment, er
 	if r, ok := s.cache.byID(id); ok {
 		return s.remembered(ctx, r)
 	}
-	return s.find(ctx, paymentsByID, id[:])
+	return s.find(ctx, paymentsByID, bin(id[:]))
 }
 
 // Recall is Payment for who asks for what never changes, its terms and whose it is, or does no harm by knowing a little
@@ -116,17 +115,17 @@ func (s *Store) PaymentByNumber(ctx context.Context, number int64) (payment.Paym
 	if r, ok := s.cache.bySeqOf(seq); ok {
 		return s.remembered(ctx, r)
 	}
-	p, err := s.find(ctx, paymentsBySeq, seq)
+	p, err := s.find(ctx, paymentsBySeq, num(seq))
 	if errors.Is(err, ErrNotFound) && seq > numberMask {
 		// The last row that is taken need not be written yet; then the number is still that of a payment a round before.
-		return s.find(ctx, paymentsBySeq, seq-numberMask)
+		return s.find(ctx, paymentsBySeq, num(seq-numberMask))
 	}
 	return p, err
 }
 
 // PaymentByShop finds a payment by the shop's own id of it.
 func (s *Store) PaymentByShop(ctx context.Context, shop int64, shopPaymentID string) (payment.Payment, error) {
-	return s.find(ctx, paymentsByName, shop, shopPaymentID)
+	return s.find(ctx, paymentsByName, num(shop), str(shopPaymentID))
 }
 
 // remembered is a payment that this process knows, as it is stored.
@@ -134,14 +133,14 @@ func (s *Store) remembered(ctx context.Context, r row) (payment.Payment, error) 
 	if s.Alone() {
 		return r.payment, s.committers[0].await(r.batch)
 	}
-	p, err := s.find(ctx, paymentsIfChanged, r.seq, r.payment.Version)
+	p, err := s.find(ctx, paymentsIfChanged, num(r.seq), num(r.payment.Version))
 	if errors.Is(err, ErrNotFound) {
 		return r.payment, nil
 	}
 	return p, err
 }
 
-func (s *Store) find(ctx context.Context, stored *statement, args ...any) (payment.Payment, error) {
+func (s *Store) find(ctx context.Context, stored *statement, args ...value) (payment.Payment, error) {
 	var r row
 	err := s.engine.lookup(ctx, stored, args, func(rec record) (err error) {
 		r, err = s.scan(rec)
@@ -163,16 +162,16 @@ func (s *Store) find(ctx context.Context, stored *statement, args ...any) (payme
 // Due lists payments that want attention at now, the longest due first.
 func (s *Store) Due(ctx context.Context, now time.Time, limit int) ([]payment.ID, error) {
 	if s.Alone() {
-		return s.ids(ctx, `SELECT t.id FROM payments p JOIN terms t ON t.payment = p.seq WHERE p.due_at <= ?1 ORDER BY p.due_at LIMIT ?2`, micros(now), limit)
+		return s.ids(ctx, `SELECT t.id FROM payments p JOIN terms t ON t.payment = p.seq WHERE p.due_at <= ?1 ORDER BY p.due_at LIMIT ?2`, moment(now), num(limit))
 	}
 	for {
 		var ids []payment.ID
-		var early [][]any
+		var early [][]value
 		err := s.engine.read(ctx, func(q querier) error {
-			return q.query(selectPayment+` WHERE p.due_at <= ?1 ORDER BY p.due_at LIMIT ?2`, []any{micros(now), limit}, func(rec record) error {
+			return q.query(selectPayment+` WHERE p.due_at <= ?1 ORDER BY p.due_at LIMIT ?2`, []value{moment(now), num(limit)}, func(rec record) error {
 				r, err := s.scan(rec)
 				if due := dueAt(&r.payment, time.Time{}); err == nil && due.After(now) {
-					early = append(early, []any{r.seq, r.payment.Version, micros(due)})
+					early = append(early, []value{num(r.seq), num(r.payment.Version), moment(due)})
 				} else { // one that cannot be read says so to who takes it up, and keeps up no other
 					ids = append(ids, r.payment.ID)
 				}
@@ -201,10 +200,10 @@ func (s *Store) Due(ctx context.Context, now time.Time, limit int) ([]payment.ID
 // what is due is read.
 func (s *Store) Open(ctx context.Context, after payment.ID, limit int) ([]payment.ID, error) {
 	return s.ids(ctx, `SELECT t.id FROM payments p JOIN terms t ON t.payment = p.seq
-		WHERE p.due_at > 0 AND p.open <> '' AND p.seq + 0 > coalesce((SELECT payment FROM terms WHERE id = ?1), 0) ORDER BY p.seq + 0 LIMIT ?2`, after[:], limit)
+		WHERE p.due_at > 0 AND p.open <> '' AND p.seq + 0 > coalesce((SELECT payment FROM terms WHERE id = ?1), 0) ORDER BY p.seq + 0 LIMIT ?2`, bin(after[:]), num(limit))
 }
 
-func (s *Store) ids(ctx context.Context, sql string, args ...any) (ids []payment.ID, err error) {
+func (s *Store) ids(ctx context.Context, sql string, args ...value) (ids []payment.ID, err error) {
 	err = s.engine.read(ctx, func(q querier) error {
 		return q.query(sql, args, func(r record) error {
 			ids = append(ids, payment.ID(r.blob(0)))
@@ -218,7 +217,7 @@ func (s *Store) ids(ctx context.Context, sql string, args ...any) (ids []payment
 // of a contract: two contracts with one centre see the same holds.
 func (s *Store) Claimed(ctx context.Context, m payment.Method, claim string) (owned bool, err error) {
 	err = s.engine.read(ctx, func(q querier) error {
-		return q.query(`SELECT 1 FROM claims WHERE processor = ?1 AND claim = ?2`, []any{string(m), claim}, func(record) error {
+		return q.query(`SELECT 1 FROM claims WHERE processor = ?1 AND claim = ?2`, []value{str(m), str(claim)}, func(record) error {
 			owned = true
 			return nil
 		})
@@ -246,14 +245,14 @@ func (s *Store) List(ctx context.Context, f Filter) (list []payment.Payment, err
 	before := int64(1<<63 - 1)
 	err = s.engine.read(ctx, func(q querier) error {
 		if f.Before != (payment.ID{}) {
-			r, err := s.load(q, paymentByID, f.Before[:])
+			r, err := s.load(q, paymentByID, bin(f.Before[:]))
 			if err != nil {
 				return err
 			}
 			before = r.seq
 		}
 		return q.query(selectPayment+` WHERE p.seq < ?1 AND (?2 = 0 OR t.shop = ?2) AND (?3 = '' OR p.state = ?3) ORDER BY p.seq DESC LIMIT ?4`,
-			[]any{before, f.Shop, state, min(f.Limit, 1000)}, func(rec record) error {
+			[]value{num(before), num(f.Shop), str(state), num(min(f.Limit, 1000))}, func(rec record) error {
 				r, err := s.scan(rec)
 				list = append(list, r.payment)
 				return err
@@ -274,7 +273,7 @@ var (
 	paymentsIfChanged = &statement{sql: selectPayment + ` WHERE p.seq = ?1 AND p.version <> ?2`, kinds: "bigint bigint"}
 )
 
-func (s *Store) load(q querier, sql string, args ...any) (r row, err error) {
+func (s *Store) load(q querier, sql string, args ...value) (r row, err error) {
 	err = q.query(sql, args, func(rec record) (err error) {
 		r, err = s.scan(rec)
 		return err
@@ -395,16 +394,13 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 	if err != nil {
 		return nil, err
 	}
-	buf := texts.Get().(*buffer)
-	defer func() {
-		*buf = (*buf)[:0]
-		texts.Put(buf)
-	}()
-	changed, again, err = s.claim(w, changed, buf)
+	on := desks.Get().(*desk)
+	defer on.giveBack()
+	changed, again, err = s.claim(w, changed, on)
 	if err != nil {
 		return nil, err
 	}
-	var payments, terms, operations, entries, events [][]any
+	var payments, terms, operations, entries, events [][]value
 	for _, j := range changed {
 		c := &j.change
 		p := &c.Payment
@@ -413,37 +409,38 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 			if err != nil {
 				return nil, fmt.Errorf("payment %s: its terms cannot be written: %w", p.ID, err)
 			}
-			progress, err := buf.text(p.Progress.AppendJSON)
+			progress, err := on.write(p.Progress.AppendJSON)
 			if err != nil {
 				return nil, fmt.Errorf("payment %s: its progress cannot be written: %w", p.ID, err)
 			}
 			p.Version = 1
 			j.row.due = dueAt(p, time.Time{})
-			payments = append(payments, []any{j.row.seq, p.Version, p.State.String(), micros(p.UpdatedAt), orNull(j.row.due), openKind(p),
-				p.Held.Minor, p.Captured.Minor, p.Released.Minor, p.Refunded.Minor, p.Fee.Minor, progress})
-			terms = append(terms, []any{j.row.seq, p.ID[:], p.Shop, p.Terms.ShopPaymentID, micros(p.CreatedAt),
-				string(p.Terms.Amount.Currency), p.Terms.Amount.Minor, text(words)})
+			payments = append(payments, on.row(num(j.row.seq), num(p.Version), str(p.State.String()), moment(p.UpdatedAt), orNull(j.row.due), str(openKind(p)),
+				num(p.Held.Minor), num(p.Captured.Minor), num(p.Released.Minor), num(p.Refunded.Minor), num(p.Fee.Minor), progress))
+			terms = append(terms, on.row(num(j.row.seq), bin(p.ID[:]), num(p.Shop), str(p.Terms.ShopPaymentID), moment(p.CreatedAt),
+				str(p.Terms.Amount.Currency), num(p.Terms.Amount.Minor), txt(words)))
 		}
 		for i := range c.Closed {
-			record, err := buf.text(c.Closed[i].AppendJSON)
+			record, err := on.write(c.Closed[i].AppendJSON)
 			if err != nil {
 				return nil, fmt.Errorf("operation %s cannot be written: %w", c.Closed[i].Ref, err)
 			}
-			operations = append(operations, []any{j.row.seq, int64(c.Closed[i].N), record})
+			operations = append(operations, on.row(num(j.row.seq), num(c.Closed[i].N), record))
 		}
 		for i, e := range c.Entries {
 			n := p.LastEntry - len(c.Entries) + 1 + i
-			entries = append(entries, []any{j.row.seq, int64(n), e.Operation, string(e.Kind), micros(p.UpdatedAt),
-				string(p.Terms.Amount.Currency), string(e.AppendLines(nil))})
+			lines, _ := on.write(func(b []byte) ([]byte, error) { return e.AppendLines(b), nil })
+			entries = append(entries, on.row(num(j.row.seq), num(n), str(e.Operation), str(e.Kind), moment(p.UpdatedAt),
+				str(p.Terms.Amount.Currency), lines))
 		}
 		for i := range c.Events {
-			events = append(events, s.eventRow(j, &c.Events[i], waits))
+			events = append(events, s.eventRow(on, j, &c.Events[i], waits))
 		}
 		j.row.payment = *p
 	}
 	for _, rows := range []struct {
 		statement *statement
-		rows      [][]any
+		rows      [][]value
 	}{{insertPayment, payments}, {insertTerms, terms}, {insertOperation, operations}, {insertEntry, entries}, {insertEvent, events}} {
 		if err := w.put(rows.statement, rows.rows); err != nil {
 			return nil, err
@@ -455,7 +452,7 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 // claim writes all that can refuse, and waits for the answers: names of new payments, holds that carry no reference of ours,
 // and payments that must be as they were decided on. Those whose name is taken are told which payment has it; whose hold is
 // another payment's is refused.
-func (s *Store) claim(w writing, changed []*job, buf *buffer) (left, again []*job, err error) {
+func (s *Store) claim(w writing, changed []*job, on *desk) (left, again []*job, err error) {
 	// Those of a kind, with their jobs.
 	type kind struct {
 		claim
@@ -463,8 +460,8 @@ func (s *Store) claim(w writing, changed []*job, buf *buffer) (left, again []*jo
 	}
 	names, holds := &kind{claim: claim{statement: claimName}}, &kind{claim: claim{statement: claimHold}}
 	kept, moved, earlier := &kind{claim: claim{statement: updatePayment}}, &kind{claim: claim{statement: updateDue}}, &kind{claim: claim{statement: updateEarlier}}
-	add := func(k *kind, j *job, args ...any) {
-		k.jobs, k.rows = append(k.jobs, j), append(k.rows, args)
+	add := func(k *kind, j *job, args ...value) {
+		k.jobs, k.rows = append(k.jobs, j), append(k.rows, on.row(args...))
 	}
 	wanted := make(map[holdKey]bool)
 	for _, j := range changed {
@@ -480,27 +477,29 @@ func (s *Store) claim(w writing, changed []*job, buf *buffer) (left, again []*jo
 				continue
 			}
 			wanted[key] = true
-			add(holds, j, key.method, key.claim, j.row.seq)
+			add(holds, j, str(key.method), str(key.claim), num(j.row.seq))
 		}
 		left = append(left, j)
 		if j.made {
-			add(names, j, j.key.shop, j.key.id, j.row.seq)
+			add(names, j, num(j.key.shop), str(j.key.id), num(j.row.seq))
 			continue
 		}
-		progress, err := buf.text(p.Progress.AppendJSON)
+		progress, err := on.write(p.Progress.AppendJSON)
 		if err != nil {
 			return nil, nil, fmt.Errorf("payment %s: its progress cannot be written: %w", p.ID, err)
 		}
-		args := []any{j.row.seq, p.Version, p.Version + 1, p.State.String(), micros(p.UpdatedAt), openKind(p),
-			p.Held.Minor, p.Captured.Minor, p.Released.Minor, p.Refunded.Minor, p.Fee.Minor, progress}
+		args := [...]value{num(j.row.seq), num(p.Version), num(p.Version + 1), str(p.State.String()), moment(p.UpdatedAt), str(openKind(p)),
+			num(p.Held.Minor), num(p.Captured.Minor), num(p.Released.Minor), num(p.Refunded.Minor), num(p.Fee.Minor), progress, {}}
 		switch due := dueAt(p, j.row.due); {
 		case !s.Alone():
-			add(earlier, j, append(args, orNull(dueAt(p, time.Time{})))...)
+			args[len(args)-1] = orNull(dueAt(p, time.Time{}))
+			add(earlier, j, args[:]...)
 		case due.Equal(j.row.due):
-			add(kept, j, args...)
+			add(kept, j, args[:len(args)-1]...)
 		default:
 			j.row.due = due
-			add(moved, j, append(args, orNull(due))...)
+			args[len(args)-1] = orNull(due)
+			add(moved, j, args[:]...)
 		}
 	}
 	if err := w.take(&names.claim, &holds.claim, &kept.claim, &moved.claim, &earlier.claim); err != nil {
@@ -542,23 +541,6 @@ func (s *Store) claim(w writing, changed []*job, buf *buffer) (left, again []*jo
 		}
 	}
 	return left, again, nil
-}
-
-// buffer is room in which a batch's texts are put together, one behind the other.
-type buffer []byte
-
-// texts are buffers. A batch gives its own back when all of it is written, or on its way to the server.
-var texts = sync.Pool{New: func() any { return new(buffer) }}
-
-// text is a text as an argument of a statement, good until its buffer is given back.
-type text []byte
-
-// text is what add appends to the buffer.
-func (b *buffer) text(add func([]byte) ([]byte, error)) (text, error) {
-	before := len(*b)
-	all, err := add(*b)
-	*b = all
-	return text(all[before:]), err
 }
 
 func openKind(p *payment.Payment) string {
@@ -673,7 +655,7 @@ type DeliveryRecord struct {
 // Timeline reads everything known of a payment, in one snapshot.
 func (s *Store) Timeline(ctx context.Context, id payment.ID) (t Timeline, err error) {
 	err = s.engine.snapshot(ctx, func(q querier) error {
-		r, err := s.load(q, paymentByID, id[:])
+		r, err := s.load(q, paymentByID, bin(id[:]))
 		if err != nil {
 			return err
 		}
@@ -686,7 +668,7 @@ func (s *Store) Timeline(ctx context.Context, id payment.ID) (t Timeline, err er
 func timeline(q querier, r row) (Timeline, error) {
 	t := Timeline{Payment: r.payment}
 	currency := r.payment.Terms.Amount.Currency
-	err := q.query(`SELECT record FROM operations WHERE payment = ?1 ORDER BY n`, []any{r.seq}, func(rec record) error {
+	err := q.query(`SELECT record FROM operations WHERE payment = ?1 ORDER BY n`, []value{num(r.seq)}, func(rec record) error {
 		var op payment.Operation
 		err := json.Unmarshal(rec.blob(0), &op)
 		t.Operations = append(t.Operations, op)
@@ -695,7 +677,7 @@ func timeline(q querier, r row) (Timeline, error) {
 	if err != nil {
 		return t, err
 	}
-	err = q.query(`SELECT n, operation, kind, at, lines FROM entries WHERE payment = ?1 ORDER BY n`, []any{r.seq}, func(rec record) error {
+	err = q.query(`SELECT n, operation, kind, at, lines FROM entries WHERE payment = ?1 ORDER BY n`, []value{num(r.seq)}, func(rec record) error {
 		lines, err := ledger.ParseLines(rec.text(4), currency)
 		t.Entries = append(t.Entries, Entry{
 			N: int(rec.int(0)), At: timeAt(rec.int(3)),
@@ -716,7 +698,7 @@ func (s *Store) Each(ctx context.Context, f func(*Timeline) error) error {
 		var chunk []Timeline
 		err := s.engine.snapshot(ctx, func(q querier) error {
 			var rows []row
-			err := q.query(selectPayment+` WHERE p.seq > ?1 ORDER BY p.seq LIMIT ?2`, []any{from, auditChunk}, func(rec record) error {
+			err := q.query(selectPayment+` WHERE p.seq > ?1 ORDER BY p.seq LIMIT ?2`, []value{num(from), num(auditChunk)}, func(rec record) error {
 				r, err := s.scan(rec)
 				rows = append(rows, r)
 				return err

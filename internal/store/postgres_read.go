@@ -22,15 +22,12 @@ type postgresReader struct {
 	ctx    context.Context
 }
 
-func (r postgresReader) query(sql string, args []any, row func(record) error) error {
+func (r postgresReader) query(sql string, args []value, row func(record) error) error {
 	answered := false
-	ask, err := r.engine.ask(sql, args, func(rec record) error {
+	ask := r.engine.ask(sql, args, func(rec record) error {
 		answered = true
 		return row(rec)
 	})
-	if err != nil {
-		return err
-	}
 	return insist(r.ctx, r.engine.readers, func(conn *pgx.Conn) (final bool, err error) {
 		err = converse(r.ctx, conn, []asked{ask})
 		return answered, err
@@ -84,13 +81,13 @@ const lookWithin = answerWithin / readerTries
 type lookup struct {
 	ctx       context.Context // of who waits for it
 	statement *statement
-	row       []any
+	row       []value
 	found     []postgresRecord
 	err       error
 	done      chan struct{}
 }
 
-func (e *postgresEngine) lookup(ctx context.Context, s *statement, row []any, found func(record) error) error {
+func (e *postgresEngine) lookup(ctx context.Context, s *statement, row []value, found func(record) error) error {
 	l := &lookup{ctx: ctx, statement: s, row: row, done: make(chan struct{})}
 	e.lookups.mu.Lock()
 	e.lookups.waiting = append(e.lookups.waiting, l)
@@ -151,7 +148,7 @@ func (e *postgresEngine) together(all []*lookup) error {
 	}
 	var asks []asked
 	for s, some := range of {
-		rows := make([][]any, len(some))
+		rows := make([][]value, len(some))
 		for i, l := range some {
 			rows[i] = l.row
 		}
@@ -194,10 +191,7 @@ type postgresSnapshot struct {
 	conn   *pgx.Conn
 }
 
-func (s postgresSnapshot) query(sql string, args []any, row func(record) error) error {
-	ask, err := s.engine.ask(sql, args, row)
-	if err != nil {
-		return err
-	}
+func (s postgresSnapshot) query(sql string, args []value, row func(record) error) error {
+	ask := s.engine.ask(sql, args, row)
 	return converse(s.ctx, s.conn, []asked{ask})
 }

@@ -8,27 +8,18 @@ import (
 )
 
 // text is a statement with parameters $1, $2, …, each with its type: PostgreSQL would guess it from its first use.
-func (e *postgresEngine) text(sql string, args []any) string {
+func (e *postgresEngine) text(sql string, args []value) string {
 	type queryKey struct{ sql, types string }
 	types := make([]byte, len(args))
 	for i, arg := range args {
-		switch arg.(type) {
-		case int, int64:
-			types[i] = 'i'
-		case string:
-			types[i] = 's'
-		case []byte:
-			types[i] = 'b'
-		default:
-			types[i] = 'n'
-		}
+		types[i] = byte(arg.kind)
 	}
 	key := queryKey{sql, string(types)}
 	if text, ok := e.queries.Load(key); ok {
 		return text.(string)
 	}
-	casts := map[byte]string{'i': "::bigint", 's': "::text", 'b': "::bytea"}
-	text := parameters(sql, func(n int) string { return "$" + strconv.Itoa(n) + casts[types[n-1]] })
+	casts := [...]string{isNull: "", isWhole: "::bigint", isText: "::text", isBytes: "::bytea"}
+	text := parameters(sql, func(n int) string { return "$" + strconv.Itoa(n) + casts[args[n-1].kind] })
 	e.queries.Store(key, text)
 	return text
 }
@@ -123,13 +114,13 @@ func manyRowsText(sql string, kinds []string) string {
 	panic("a statement that cannot be put for many rows: " + sql)
 }
 
-func (m *manyRows) keyOf(row []any) string {
+func (m *manyRows) keyOf(row []value) string {
 	var b strings.Builder
 	for i, kind := range m.key {
 		if kind == "bigint" {
-			b.WriteString(strconv.FormatInt(row[i].(int64), 10))
+			b.WriteString(strconv.FormatInt(row[i].whole, 10))
 		} else {
-			b.WriteString(row[i].(string))
+			b.WriteString(row[i].text)
 		}
 		b.WriteByte(0)
 	}
@@ -150,16 +141,16 @@ func (m *manyRows) foundKey(r record) string {
 }
 
 // sorted puts rows in the order of their keys: who locks rows in one order does not stand in another's way.
-func (m *manyRows) sorted(rows [][]any) [][]any {
+func (m *manyRows) sorted(rows [][]value) [][]value {
 	rows = slices.Clone(rows)
-	slices.SortStableFunc(rows, func(a, b []any) int {
+	slices.SortStableFunc(rows, func(a, b []value) int {
 		for i, kind := range m.key {
 			order := 0
 			if kind == "bigint" {
-				x, y := a[i].(int64), b[i].(int64)
+				x, y := a[i].whole, b[i].whole
 				order = int(min(max(x-y, -1), 1))
 			} else {
-				order = strings.Compare(a[i].(string), b[i].(string))
+				order = strings.Compare(a[i].text, b[i].text)
 			}
 			if order != 0 {
 				return order
@@ -171,9 +162,9 @@ func (m *manyRows) sorted(rows [][]any) [][]any {
 }
 
 // rounds splits rows so that in each part every key is once, and sorts the parts.
-func (m *manyRows) rounds(rows [][]any) (parts [][][]any) {
+func (m *manyRows) rounds(rows [][]value) (parts [][][]value) {
 	if len(m.key) == 0 {
-		return [][][]any{rows}
+		return [][][]value{rows}
 	}
 	times := make(map[string]int, len(rows))
 	for _, row := range rows {

@@ -22,19 +22,14 @@ type asked struct {
 }
 
 // ask is a single statement with its arguments.
-func (e *postgresEngine) ask(sql string, args []any, row func(record) error) (asked, error) {
+func (e *postgresEngine) ask(sql string, args []value, row func(record) error) asked {
 	a := asked{sql: e.text(sql, args), args: make([][]byte, len(args)), row: row}
 	for i, arg := range args {
-		if arg == nil {
-			continue
+		if arg.kind != isNull {
+			a.args[i] = arg.appendTo(make([]byte, 0, arg.size()))
 		}
-		value, err := appendValue(make([]byte, 0, 8), arg)
-		if err != nil {
-			return a, err
-		}
-		a.args[i] = value
 	}
-	return a, nil
+	return a
 }
 
 var inBinary = []int16{pgx.BinaryFormatCode} // all of them
@@ -125,25 +120,24 @@ func (r postgresRecord) clone() postgresRecord {
 	return kept
 }
 
-// appendValue appends a value that is not null. No bytes are bytes too.
-func appendValue(b []byte, v any) ([]byte, error) {
-	switch v := v.(type) {
-	case int64:
-		return binary.BigEndian.AppendUint64(b, uint64(v)), nil
-	case int:
-		return binary.BigEndian.AppendUint64(b, uint64(v)), nil
-	case string:
-		return append(b, v...), nil
-	case text:
-		return append(b, v...), nil
-	case []byte:
-		return append(b, v...), nil
+// appendTo appends a value that is not null, as the server takes it. No bytes are bytes too.
+func (v value) appendTo(b []byte) []byte {
+	if v.kind == isWhole {
+		return binary.BigEndian.AppendUint64(b, uint64(v.whole))
 	}
-	return nil, fmt.Errorf("a %T is nothing that the database is given", v)
+	return append(b, v.text...)
+}
+
+// size is how many bytes appendTo appends.
+func (v value) size() int {
+	if v.kind == isWhole {
+		return 8
+	}
+	return len(v.text)
 }
 
 // each is a SELECT for many rows; found gets with each record the number of the row that it is for.
-func (m *manyRows) each(rows [][]any, found func(i int, r record) error) (asked, error) {
+func (m *manyRows) each(rows [][]value, found func(i int, r record) error) (asked, error) {
 	args, err := m.columns(rows)
 	return asked{sql: m.sql, args: append(args, numbers(len(rows))), row: func(r record) error {
 		return found(int(r.int(len(r.(postgresRecord))-1)), r)
@@ -151,24 +145,24 @@ func (m *manyRows) each(rows [][]any, found func(i int, r record) error) (asked,
 }
 
 // columns turns rows into arrays, one a column.
-func (m *manyRows) columns(rows [][]any) ([][]byte, error) {
+func (m *manyRows) columns(rows [][]value) ([][]byte, error) {
 	args := make([][]byte, len(m.kinds), len(m.kinds)+1)
 	for c, kind := range m.kinds {
 		size := 0
 		for _, row := range rows {
-			size += 4 + sizeOf(row[c])
+			size += 4 + row[c].size()
 		}
 		b := beginArray(size, kind, len(rows))
 		for _, row := range rows {
-			if row[c] == nil {
+			switch row[c].kind {
+			case isNull:
 				b = binary.BigEndian.AppendUint32(b, 1<<32-1)
-				continue
+			case kinds[kind]:
+				b = binary.BigEndian.AppendUint32(b, uint32(row[c].size()))
+				b = row[c].appendTo(b)
+			default:
+				return nil, fmt.Errorf("%v stands where a %s should", row[c], kind)
 			}
-			if !isOf(kind, row[c]) {
-				return nil, fmt.Errorf("a %T stands where a %s should", row[c], kind)
-			}
-			b = binary.BigEndian.AppendUint32(b, uint32(sizeOf(row[c])))
-			b, _ = appendValue(b, row[c])
 		}
 		args[c] = b
 	}
@@ -198,31 +192,5 @@ func beginArray(size int, kind string, n int) []byte {
 	return b
 }
 
-func sizeOf(v any) int {
-	switch v := v.(type) {
-	case int64:
-		return 8
-	case string:
-		return len(v)
-	case text:
-		return len(v)
-	case []byte:
-		return len(v)
-	}
-	return 0
-}
-
-func isOf(kind string, v any) (ok bool) {
-	switch kind {
-	case "bigint":
-		_, ok = v.(int64)
-	case "text":
-		switch v.(type) {
-		case string, text:
-			ok = true
-		}
-	case "bytea":
-		_, ok = v.([]byte)
-	}
-	return ok
-}
+// kinds are what a statement's parameters may be.
+var kinds = map[string]kind{"bigint": isWhole, "text": isText, "bytea": isBytes}

@@ -178,29 +178,22 @@ func (w *postgresWriting) missing() error {
 	return nil
 }
 
-func (w *postgresWriting) query(sql string, args []any, row func(record) error) error {
+func (w *postgresWriting) query(sql string, args []value, row func(record) error) error {
 	w.wrote = w.wrote || !strings.HasPrefix(sql, "SELECT")
-	ask, err := w.engine.ask(sql, args, row)
-	if err != nil {
-		return err
-	}
-	w.queued = append(w.queued, ask)
+	w.queued = append(w.queued, w.engine.ask(sql, args, row))
 	return w.flush()
 }
 
-func (w *postgresWriting) exec(sql string, args []any) (changed int, err error) {
+func (w *postgresWriting) exec(sql string, args []value) (changed int, err error) {
 	w.wrote = true
-	ask, err := w.engine.ask(sql, args, nil)
-	if err != nil {
-		return 0, err
-	}
+	ask := w.engine.ask(sql, args, nil)
 	ask.changed = &changed
 	w.queued = append(w.queued, ask)
 	err = w.flush()
 	return changed, err
 }
 
-func (w *postgresWriting) each(s *statement, rows [][]any, found func(int, record) error) error {
+func (w *postgresWriting) each(s *statement, rows [][]value, found func(int, record) error) error {
 	if len(rows) == 0 {
 		return nil
 	}
@@ -209,7 +202,7 @@ func (w *postgresWriting) each(s *statement, rows [][]any, found func(int, recor
 	return err
 }
 
-func (w *postgresWriting) put(s *statement, rows [][]any) error {
+func (w *postgresWriting) put(s *statement, rows [][]value) error {
 	if len(rows) == 0 {
 		return nil
 	}
@@ -257,7 +250,7 @@ func (w *postgresWriting) queue(all []*claim, ask func(*manyRows, *claim) (asked
 // asking has the server say which rows were hit.
 func asking(many *manyRows, c *claim) (asked, error) {
 	first := make(map[string]int, len(c.rows)) // of several rows of one key only the first can be written
-	rows := make([][]any, 0, len(c.rows))
+	rows := make([][]value, 0, len(c.rows))
 	for i, row := range c.rows {
 		key := many.keyOf(row)
 		if _, later := first[key]; !later {
@@ -302,8 +295,8 @@ func (w *postgresWriting) end() {
 	if w.wrote {
 		w.committed++
 		mark := asked{sql: markCommit, args: make([][]byte, 3)}
-		for i, arg := range []any{w.id, w.committed, time.Now().UnixMicro()} {
-			mark.args[i], _ = appendValue(nil, arg)
+		for i, arg := range []value{bin(w.id), num(w.committed), moment(time.Now())} {
+			mark.args[i] = arg.appendTo(nil)
 		}
 		w.queued = append(w.queued, mark)
 	}

@@ -76,7 +76,7 @@ func (s *Store) UpdateCards(ctx context.Context, change func(*payment.CardTable)
 			return refused{fmt.Errorf("the card range table cannot be written: %w", err)}
 		}
 		made = &next
-		_, err = w.exec(`INSERT INTO card_tables (edition, at, cards) VALUES (?1, ?2, ?3)`, []any{next.Edition, micros(now), string(text)})
+		_, err = w.exec(`INSERT INTO card_tables (edition, at, cards) VALUES (?1, ?2, ?3)`, []value{num(next.Edition), moment(now), txt(text)})
 		return err
 	}})
 	s.cards.last.Store(nil)

@@ -23,7 +23,7 @@ func (s *Store) CreateShop(ctx context.Context, shop merchant.Shop) (merchant.Sh
 		for range mostStale { // another process may take the same id
 			err := w.query(`INSERT INTO shops (id, name, secret_hash, unique_key, created_at, settings)
 				VALUES ((SELECT coalesce(max(id), 0) + 1 FROM shops), ?1, ?2, ?3, ?4, ?5) ON CONFLICT (id) DO NOTHING RETURNING id`,
-				[]any{shop.Name, shop.SecretHash[:], shop.UniqueKey, micros(now), string(settings)}, func(r record) error {
+				[]value{str(shop.Name), bin(shop.SecretHash[:]), bin(shop.UniqueKey), moment(now), txt(settings)}, func(r record) error {
 					shop.ID = r.int(0)
 					return nil
 				})
@@ -52,7 +52,7 @@ func (s *Store) UpdateShop(ctx context.Context, id int64, change func(*merchant.
 			return refused{fmt.Errorf("the shop's settings cannot be written: %w", err)}
 		}
 		_, err = w.exec(`UPDATE shops SET name = ?2, secret_hash = ?3, unique_key = ?4, settings = ?5 WHERE id = ?1`,
-			[]any{id, shop.Name, shop.SecretHash[:], shop.UniqueKey, string(settings)})
+			[]value{num(id), str(shop.Name), bin(shop.SecretHash[:]), bin(shop.UniqueKey), txt(settings)})
 		return err
 	}})
 	s.shops.forget(id)
@@ -132,7 +132,7 @@ func (s *Store) Shops(ctx context.Context) (shops []merchant.Shop, err error) {
 const selectShop = `SELECT id, name, secret_hash, unique_key, created_at, settings FROM shops`
 
 func shopByID(q querier, id int64) (shop merchant.Shop, err error) {
-	err = q.query(selectShop+` WHERE id = ?1`, []any{id}, func(r record) (err error) {
+	err = q.query(selectShop+` WHERE id = ?1`, []value{num(id)}, func(r record) (err error) {
 		shop, err = scanShop(r)
 		return err
 	})

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
@@ -226,7 +225,7 @@ func (e *sqliteEngine) snapshot(ctx context.Context, f func(querier) error) erro
 	})
 }
 
-func (e *sqliteEngine) lookup(ctx context.Context, s *statement, row []any, found func(record) error) error {
+func (e *sqliteEngine) lookup(ctx context.Context, s *statement, row []value, found func(record) error) error {
 	return e.read(ctx, func(q querier) error { return q.query(s.sql, row, found) })
 }
 
@@ -248,7 +247,7 @@ func (e *sqliteEngine) begin(int, bool) (writing, error) {
 // sqliteConn is one connection.
 type sqliteConn struct{ conn *sqlite.Conn }
 
-func (c sqliteConn) query(sql string, args []any, row func(record) error) error {
+func (c sqliteConn) query(sql string, args []value, row func(record) error) error {
 	return query(c.conn, sql, args, row)
 }
 
@@ -258,14 +257,14 @@ type sqliteWriting struct {
 	engine *sqliteEngine
 }
 
-func (w *sqliteWriting) exec(sql string, args []any) (int, error) {
+func (w *sqliteWriting) exec(sql string, args []value) (int, error) {
 	if err := query(w.conn, sql, args, nil); err != nil {
 		return 0, err
 	}
 	return w.conn.Changes(), nil
 }
 
-func (w *sqliteWriting) put(s *statement, rows [][]any) error {
+func (w *sqliteWriting) put(s *statement, rows [][]value) error {
 	sql := w.engine.text(s)
 	for _, args := range rows {
 		if err := query(w.conn, sql, args, nil); err != nil {
@@ -287,7 +286,7 @@ func (e *sqliteEngine) text(s *statement) string {
 	return text
 }
 
-func (w *sqliteWriting) each(s *statement, rows [][]any, found func(int, record) error) error {
+func (w *sqliteWriting) each(s *statement, rows [][]value, found func(int, record) error) error {
 	for i, args := range rows {
 		if err := query(w.conn, s.sql, args, func(r record) error { return found(i, r) }); err != nil {
 			return err
@@ -441,16 +440,16 @@ func migrateFrom(conn *sqlite.Conn, version int) (err error) {
 	return setMeta(conn, "schema", strconv.Itoa(to))
 }
 
-func meta(conn *sqlite.Conn, name string) (value string, err error) {
-	err = query(conn, `SELECT value FROM meta WHERE name = ?1`, []any{name}, func(row record) error {
-		value = row.text(0)
+func meta(conn *sqlite.Conn, name string) (found string, err error) {
+	err = query(conn, `SELECT value FROM meta WHERE name = ?1`, []value{str(name)}, func(row record) error {
+		found = row.text(0)
 		return nil
 	})
-	return value, err
+	return found, err
 }
 
-func setMeta(conn *sqlite.Conn, name, value string) error {
-	return query(conn, `INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)`, []any{name, value}, nil)
+func setMeta(conn *sqlite.Conn, name, to string) error {
+	return query(conn, `INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)`, []value{str(name), str(to)}, nil)
 }
 
 const (
@@ -536,28 +535,22 @@ func moveLog(conn *sqlite.Conn, mode string) (length int64, busy bool, err error
 }
 
 // query runs one statement, prepared once per connection, and calls row for each row of its result.
-func query(conn *sqlite.Conn, sql string, args []any, row func(record) error) (err error) {
+func query(conn *sqlite.Conn, sql string, args []value, row func(record) error) (err error) {
 	stmt, err := conn.Prepare(sql)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, stmt.Reset()) }()
 	for i, arg := range args {
-		switch v := arg.(type) {
-		case int64:
-			stmt.BindInt64(i+1, v)
-		case int:
-			stmt.BindInt64(i+1, int64(v))
-		case string:
-			stmt.BindText(i+1, v)
-		case text:
-			stmt.BindText(i+1, unsafe.String(unsafe.SliceData(v), len(v))) // it makes a copy
-		case []byte:
-			stmt.BindBytes(i+1, v)
-		case nil:
+		switch arg.kind {
+		case isNull:
 			stmt.BindNull(i + 1)
-		default:
-			return fmt.Errorf("a %T cannot be bound", v)
+		case isWhole:
+			stmt.BindInt64(i+1, arg.whole)
+		case isText:
+			stmt.BindText(i+1, arg.text) // it makes a copy
+		case isBytes:
+			stmt.BindBytes(i+1, arg.bytes()) // likewise
 		}
 	}
 	for {
@@ -577,13 +570,5 @@ func query(conn *sqlite.Conn, sql string, args []any, row func(record) error) (e
 }
 
 func micros(t time.Time) int64 { return t.UnixMicro() }
-
-// orNull is the time for a column in which null means never.
-func orNull(t time.Time) any {
-	if t.IsZero() {
-		return nil
-	}
-	return t.UnixMicro()
-}
 
 func timeAt(us int64) time.Time { return time.UnixMicro(us).UTC() }

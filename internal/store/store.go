@@ -193,14 +193,14 @@ func (s *Store) SameKey(ctx context.Context, fingerprint string) (same bool, err
 	}
 	noted := ""
 	look := func(q querier) error {
-		return q.query(`SELECT value FROM meta WHERE name = ?1`, []any{metaKey}, func(r record) error {
+		return q.query(`SELECT value FROM meta WHERE name = ?1`, []value{str(metaKey)}, func(r record) error {
 			noted = r.text(0)
 			return nil
 		})
 	}
 	if err = s.engine.read(ctx, look); err == nil && noted == "" {
 		err = s.do(ctx, &job{exec: func(w writing, _ time.Time) error {
-			if _, err := w.exec(`INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING`, []any{metaKey, fingerprint}); err != nil {
+			if _, err := w.exec(`INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING`, []value{str(metaKey), str(fingerprint)}); err != nil {
 				return err
 			}
 			return look(w)
