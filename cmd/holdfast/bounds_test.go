@@ -43,9 +43,10 @@ const (
 // sets how long (make overload).
 func TestOverload(t *testing.T) {
 	lasts := 8 * time.Second
-	callers, times := 1000, float64(pushes) // more callers than are let in at once
+	const callers = 1000 // more than are let in at once
+	times := float64(pushes)
 	if underRace {
-		callers, times = 200, 2
+		times = 2
 	}
 	if text := os.Getenv("OVERLOAD"); text != "" {
 		var err error
