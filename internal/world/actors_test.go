@@ -68,7 +68,7 @@ func (w *world) act() {
 	case w.depth == 0:
 		if w.maybe(2) {
 			w.say("a good stop")
-			w.restart()
+			w.restart(slices.Index(w.processes, w.process))
 		} else {
 			w.process.crash = 1
 			w.process.reached("in between")
@@ -78,10 +78,8 @@ func (w *world) act() {
 
 // meanwhile lets things happen in the middle of a call to a centre.
 func (w *world) meanwhile() {
-	w.depth++
-	defer func() { w.depth-- }()
 	for range 1 + w.rand.IntN(2) {
-		if w.process.dead || len(w.broken) > 0 {
+		if len(w.broken) > 0 || !w.turn() {
 			return
 		}
 		switch w.rand.IntN(8) {
@@ -91,7 +89,11 @@ func (w *world) meanwhile() {
 				w.decide(p)
 			}
 		case 2:
-			w.step()
+			if p := w.named(w.asking[len(w.asking)-1].payment); p != nil && len(w.processes) > 1 && w.maybe(2) {
+				w.inquire(p)
+			} else {
+				w.step()
+			}
 		case 3:
 			w.tell()
 		default:
@@ -260,6 +262,16 @@ func (w *world) prepare() {
 // free reports that a payment is there, and that no centre is being asked about it.
 func (w *world) free(p *pay) bool { return p.known && !w.isAsked(p.id) }
 
+// news reports that the acting gateway may be told that there is news of a payment. Another one that asks about it right now
+// knows nothing of that.
+func (w *world) news(p *pay) bool { return p.known && !w.iAsk(p.id) }
+
+// left reports that the process that asked the open question has died, and nobody has taken it up yet. Whoever wants something
+// of the payment that has to wait for the answer would wait in real time, and in vain.
+func (w *world) left(now *payment.Payment) bool {
+	return now.Open != nil && now.Open.Outcome == "" && !w.isAsked(now.ID)
+}
+
 func (w *world) read(p *pay) payment.Payment {
 	got, err := w.process.store.Payment(context.Background(), p.id)
 	if err != nil && !w.process.dead {
@@ -293,6 +305,9 @@ func (w *world) payer(p *pay) {
 		return
 	}
 	now := w.read(p)
+	if w.left(&now) {
+		return
+	}
 	challenge := (*payment.Challenge)(nil)
 	if now.Attempt != nil {
 		challenge = now.Attempt.Challenge
@@ -389,7 +404,7 @@ func (w *world) someDecision(held int64) (payment.Accept, money.Amount) {
 	return payment.Capture, pick(w, money.Amount{}, money.Amount{}, uzs(held), uzs(held/2), uzs(1), uzs(held+1))
 }
 
-// waits reports that a decision would wait for the answer to the question that is being asked.
+// waits reports that a decision would wait for the answer to the question that is open.
 func (w *world) waits(id payment.ID, c payment.Command) bool {
 	p, err := w.process.store.Payment(context.Background(), id)
 	if err != nil {
@@ -397,7 +412,7 @@ func (w *world) waits(id payment.ID, c payment.Command) bool {
 	}
 	_, err = payment.Begin(p, c, w.now())
 	var refused *payment.Error
-	return w.isAsked(id) && errors.As(err, &refused) && refused.Reason == payment.UnderWay
+	return errors.As(err, &refused) && refused.Reason == payment.UnderWay
 }
 
 // decide is set_accept, or the shop's callback; and sometimes the same once more.
@@ -431,7 +446,7 @@ func (w *world) refund(p *pay) {
 		return
 	}
 	now := w.read(p)
-	if w.depth > 0 && now.Open != nil {
+	if w.depth > 0 && now.Open != nil || w.left(&now) {
 		return
 	}
 	name, captured := fmt.Sprint("refund-", w.refunds), now.Captured.Minor
@@ -449,7 +464,7 @@ func (w *world) refund(p *pay) {
 }
 
 func (w *world) inquire(p *pay) {
-	if !w.free(p) {
+	if !w.news(p) {
 		return
 	}
 	w.command(p, "an operator inquires", func(ctx context.Context, g *gateway.Gateway) (payment.Payment, error) {
@@ -460,7 +475,7 @@ func (w *world) inquire(p *pay) {
 // callback is the acquirer's news of an order: early, late, twice or forged. It is taken as the program takes
 // it: believed if it is signed, and then nothing but a reason to ask.
 func (w *world) callback(p *pay) {
-	if !w.free(p) || p.method != payment.BankCard {
+	if !w.news(p) || p.method != payment.BankCard {
 		return
 	}
 	now := w.read(p)

@@ -22,6 +22,11 @@
 // connection breaks in one of these two ways under a process that lives, which then has to look what became of
 // its COMMIT.
 //
+// Every other world there has two gateways on one database. Each thing that happens happens at one of them, also in the middle
+// of what the other one is doing; each remembers payments that the other has changed since, and is told by payers, shops and
+// centres of what the other one began. One that has died may stay away for long, while the other keeps the deadlines and
+// takes up its questions.
+//
 // There too a seed plays the same world again, line for line: whether a COMMIT is done is not left to a race with
 // the break. What differs from run to run shows in no line: how often a lost connection is tried again, and how
 // long the server takes to notice that one is gone. The races themselves, and the server's own death, are for the

@@ -29,7 +29,6 @@ type notification struct {
 	attempt  int
 	status   string
 	accepted bool // it was answered with 2xx
-	process  *process
 }
 
 func newEndpoint() *endpoint {
@@ -109,7 +108,7 @@ func (w *world) notified(r *http.Request) (status int, answer string) {
 	if p.id, err = payment.ParseID(id); err != nil {
 		w.wrong("%s: %v", p.name, err)
 	}
-	got := notification{n: n, attempt: attempt, status: told.Status, process: w.process}
+	got := notification{n: n, attempt: attempt, status: told.Status}
 	w.explained(p, got, told)
 
 	what := "wait" // or he would be asked every ten minutes until the deadline
@@ -136,9 +135,7 @@ func (w *world) notified(r *http.Request) (status int, answer string) {
 	case "down":
 		status = 0
 	case "hang":
-		w.depth++
-		w.pass(w.now().Add(10 * time.Second))
-		w.depth--
+		w.inside(func() { w.pass(w.now().Add(10 * time.Second)) })
 		status = 0
 	case "redirect":
 		status = http.StatusFound

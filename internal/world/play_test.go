@@ -45,17 +45,20 @@ func play(g *ground, seed uint64) (r result) {
 // one is a step: something happens, the process perhaps dies of it, and what must be true is.
 func (w *world) one() {
 	w.figures.Steps++
-	w.process.crash = 0
+	for _, p := range w.processes {
+		p.crash = 0
+	}
+	w.turn()
 	if w.maybe(12) {
 		w.process.crash = 1 + w.rand.IntN(10)
 	}
 	w.act()
 	// A process that lives keeps its deadlines, if not always before the next request.
-	if !w.process.dead && w.maybe(2) {
+	if w.turn() && w.maybe(2) {
 		w.step()
 	}
 	for range 10 { // what one step finds out may be the next one's work
-		if w.process.dead || !w.overdue() {
+		if !w.turn() || !w.overdue() {
 			break
 		}
 		w.step()
@@ -77,11 +80,15 @@ func (w *world) overdue() bool {
 func (w *world) rest() {
 	w.say("calm")
 	w.calm = true
-	w.process.crash = 0
+	for _, p := range w.processes {
+		p.crash = 0
+	}
+	w.alive()
 	for range 2000 {
 		if len(w.broken) > 0 {
 			return
 		}
+		w.turn()
 		w.step()
 		for w.tell() && len(w.broken) == 0 {
 		}

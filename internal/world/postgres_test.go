@@ -30,19 +30,24 @@ type postgresEngine struct {
 	dir       string // with nothing in it
 	dsn       string
 	elsewhere string // the database of the dead
-	proxy     *postgrestest.Proxy
+	proxies   [seatsOnPostgreSQL]*postgrestest.Proxy
 	conn      *pgx.Conn // past the proxy
 	refill    string    // brings back what was kept
 }
 
 const askWithin = time.Minute // a machine may be slow
 
+// seatsOnPostgreSQL is how many gateways serve from one database at the same time.
+const seatsOnPostgreSQL = 2
+
 // onPostgreSQL makes engines on a server. What they need ends with the test.
 func onPostgreSQL(t testing.TB, server *postgrestest.Server) func(dir string) engine {
 	return func(dir string) engine {
 		t.Helper()
 		e := &postgresEngine{dir: dir, dsn: server.Database(t)}
-		e.proxy = postgrestest.NewProxy(t, e.dsn)
+		for i := range e.proxies {
+			e.proxies[i] = postgrestest.NewProxy(t, e.dsn)
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), askWithin)
 		defer cancel()
 		var err error
@@ -107,18 +112,29 @@ func (e *postgresEngine) keep() error {
 }
 
 func (e *postgresEngine) home(dir string) (home, error) {
-	e.proxy.Lead("")
 	return &postgresHome{postgresEngine: e, dir: dir}, e.run(e.refill)
 }
 
 type postgresHome struct {
 	*postgresEngine
 	dir        string
-	dead       atomic.Bool  // the process that runs reaches another database
 	lost, done atomic.Int64 // COMMITs
 }
 
-func (h *postgresHome) open(cfg store.Config) (*store.Store, error) {
+func (h *postgresHome) seats() (all []seat) {
+	for _, proxy := range h.proxies {
+		all = append(all, &postgresSeat{postgresHome: h, proxy: proxy})
+	}
+	return all
+}
+
+type postgresSeat struct {
+	*postgresHome
+	proxy *postgrestest.Proxy
+	dead  atomic.Bool // the process that runs reaches another database
+}
+
+func (h *postgresSeat) open(cfg store.Config) (*store.Store, error) {
 	h.proxy.Watch(nil)
 	h.proxy.Lead("")
 	h.dead.Store(false)
@@ -126,7 +142,7 @@ func (h *postgresHome) open(cfg store.Config) (*store.Store, error) {
 	return store.Open(cfg)
 }
 
-func (h *postgresHome) die(how fate) error {
+func (h *postgresSeat) die(how fate) error {
 	if how == "" {
 		h.bury()
 	} else {
@@ -135,16 +151,16 @@ func (h *postgresHome) die(how fate) error {
 	return nil
 }
 
-func (h *postgresHome) bury() {
+func (h *postgresSeat) bury() {
 	if h.dead.CompareAndSwap(false, true) {
 		h.proxy.Lead(h.elsewhere)
 	}
 }
 
-func (h *postgresHome) breaks(how fate) { h.await(how, func() {}) }
+func (h *postgresSeat) breaks(how fate) { h.await(how, func() {}) }
 
 // await cuts the connection that the next COMMIT goes through, before the COMMIT or behind it, once.
-func (h *postgresHome) await(how fate, then func()) {
+func (h *postgresSeat) await(how fate, then func()) {
 	counter, met := &h.lost, func(m postgrestest.Message) bool { return !m.FromServer && m.Type == 'E' && m.Text == "COMMIT" }
 	if how == commitDone {
 		counter, met = &h.done, func(m postgrestest.Message) bool { return m.FromServer && m.Type == 'C' && m.Text == "COMMIT" }
@@ -160,7 +176,7 @@ func (h *postgresHome) await(how fate, then func()) {
 	}))
 }
 
-func (h *postgresHome) fates() []fate { return []fate{commitLost, commitDone} }
+func (h *postgresSeat) fates() []fate { return []fate{commitLost, commitDone} }
 
 func (h *postgresHome) met() map[fate]int {
 	return map[fate]int{commitLost: int(h.lost.Load()), commitDone: int(h.done.Load())}

@@ -62,9 +62,14 @@ func (w *world) audit() {
 	list := w.list()
 	for i := range list {
 		now := &list[i]
-		cached, err := w.process.store.Payment(context.Background(), now.ID)
-		if err != nil || cached.Version != now.Version || cached.State != now.State {
-			w.wrong("%s is %s on the disk and %s in memory, %v", w.name(now.ID), describe(now), describe(&cached), err)
+		for _, p := range w.processes {
+			if p.dead {
+				continue
+			}
+			cached, err := p.store.Payment(context.Background(), now.ID)
+			if err != nil || cached.Version != now.Version || cached.State != now.State {
+				w.wrong("%s is %s on the disk and %s in the memory of %s, %v", w.name(now.ID), describe(now), describe(&cached), p.name, err)
+			}
 		}
 	}
 }

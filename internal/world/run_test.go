@@ -56,14 +56,21 @@ func TestWorld(t *testing.T) {
 	playWorlds(t, onSQLite, count)
 }
 
-// TestWorldOnPostgreSQL is TestWorld on the other engine. There the connection breaks too, and a commit is looked up.
+// TestWorldOnPostgreSQL is TestWorld on the other engine. There the connection breaks too, and a commit is looked up; and
+// every other world has two gateways, which know nothing of each other but what is stored.
 //
 //	go test ./internal/world -run TestWorldOnPostgreSQL -seed N
 func TestWorldOnPostgreSQL(t *testing.T) {
 	count := seedsOr(usualOnPostgreSQL)
-	met := playWorlds(t, onPostgreSQL(t, postgreSQL(t)), count).Fates
-	if *oneSeed == 0 && count >= 20 && (met[commitLost] == 0 || met[commitDone] == 0) {
-		t.Errorf("COMMITs have met only %v", met)
+	sum := playWorlds(t, onPostgreSQL(t, postgreSQL(t)), count)
+	if *oneSeed > 0 || count < 20 {
+		return
+	}
+	if sum.Fates[commitLost] == 0 || sum.Fates[commitDone] == 0 {
+		t.Errorf("COMMITs have met only %v", sum.Fates)
+	}
+	if sum.Shared == 0 || sum.Shared == sum.Seeds {
+		t.Errorf("of %d worlds %d had two gateways: both kinds are to be played", sum.Seeds, sum.Shared)
 	}
 }
 
@@ -94,6 +101,9 @@ func (f figures) String() string {
 	fates := ""
 	for _, how := range slices.Sorted(maps.Keys(f.Fates)) {
 		fates += fmt.Sprintf(", %d times a %s", f.Fates[how], how)
+	}
+	if f.Shared > 0 {
+		fates = fmt.Sprintf(", %d of them with two gateways at the same time", f.Shared) + fates
 	}
 	return fmt.Sprintf("%d seeds: %d payments, %d commands, %d calls to centres of which %d went wrong, %d notifications, %d crashes, %d starts%s; "+
 		"%d operations in the centres' books; lost %d, doubled %d",

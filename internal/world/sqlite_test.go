@@ -47,6 +47,8 @@ type sqliteHome struct {
 	dead  bool   // the process that runs works in a place that nobody looks at any more
 }
 
+func (h *sqliteHome) seats() []seat { return []seat{h} } // one process serves from a file
+
 func (h *sqliteHome) open(cfg store.Config) (*store.Store, error) {
 	cfg.Dir, h.dead = h.place, false
 	return store.Open(cfg)

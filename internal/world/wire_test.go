@@ -87,7 +87,7 @@ func (n *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if w.depth < maxDepth && !w.calm && w.maybe(14) {
 		w.say("%s, and %s …", method, elsewhere)
-		w.meanwhile()
+		w.inside(w.meanwhile)
 	}
 	fault := ""
 	if !w.calm && w.maybe(faultOnceIn) {
@@ -128,7 +128,7 @@ func (n *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	w.centre.ClearFaults()
 	if w.depth < maxDepth && !w.calm && w.maybe(14) {
 		w.say("%s, %s …", method, afterwards)
-		w.meanwhile()
+		w.inside(w.meanwhile)
 	}
 	switch fault {
 	case answerLost:
@@ -136,17 +136,13 @@ func (n *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	case connReset:
 		return nil, syscall.ECONNRESET
 	case timeOut:
-		w.depth++
-		w.pass(over)
-		w.depth--
+		w.inside(func() { w.pass(over) })
 	case lateAnswer:
 		moment := w.someMoment()
 		if last := over.Add(-time.Millisecond); moment.After(last) {
 			moment = last
 		}
-		w.depth++
-		w.pass(moment)
-		w.depth--
+		w.inside(func() { w.pass(moment) })
 	}
 	if p.dead {
 		return nil, errDead

@@ -52,21 +52,27 @@ type engine interface {
 	home(dir string) (home, error)
 }
 
-// home is where the processes of one world keep their data, one after another.
+// home is where the processes of one world keep their data.
 type home interface {
+	// seats are those of the processes that may serve at the same time.
+	seats() []seat
+	// met is how often each of the fates was met.
+	met() map[fate]int
+	// pieces shows everything that is stored.
+	pieces(show func(name string, b []byte)) error
+}
+
+// seat is the way to the data for processes that serve one after another.
+type seat interface {
 	// open opens the store for a process; the one before it is closed.
 	open(cfg store.Config) (*store.Store, error)
 	// die ends the process that runs: the next one finds what is durable now, and whatever this one still does is
-	// done elsewhere. before a commit the home may have several ways to die.
+	// done elsewhere. Before a commit there may be several ways to die.
 	die(how fate) error
 	// breaks breaks the way to the store at the commit that comes next, in one of the fates. The process lives on.
 	breaks(how fate)
 	// fates are what may become of a commit when the way to the store breaks; none, where nothing lies between.
 	fates() []fate
-	// met is how often each of the fates was met.
-	met() map[fate]int
-	// pieces shows everything that is stored.
-	pieces(show func(name string, b []byte)) error
 }
 
 // fate is what becomes of a commit when the way to the store breaks. The zero fate is none: it breaks before.
@@ -156,10 +162,11 @@ type world struct {
 
 	recovering bool // the process takes up what the one before it left open
 
-	process  *process
-	listed   diskState
-	payments []payment.Payment // as they were in that state
-	audited  diskState
+	process   *process   // who is acting
+	processes []*process // by their seats
+	listed    diskState
+	payments  []payment.Payment // as they were in that state
+	audited   diskState
 
 	pays    []*pay
 	refunds int
@@ -168,6 +175,7 @@ type world struct {
 
 // asked is a question to a centre that is under way.
 type asked struct {
+	by      *process
 	payment payment.ID
 	over    time.Time // until when its answer is waited for
 	shown   time.Time // from when on the centre must show what it was asked to do; zero: it need not
@@ -178,10 +186,16 @@ func (w *world) isAsked(id payment.ID) bool {
 	return slices.ContainsFunc(w.asking, func(a asked) bool { return a.payment == id })
 }
 
+// iAsk reports that it is the acting process that asks.
+func (w *world) iAsk(id payment.ID) bool {
+	return slices.ContainsFunc(w.asking, func(a asked) bool { return a.payment == id && a.by == w.process })
+}
+
 // figures are what was played.
 type figures struct {
 	Seeds, Steps, Commands, Payments, Operations int // operations in the centres' books
 	Crashes, Recoveries, Calls, Faults, Told     int
+	Shared                                       int // worlds in which several gateways served at the same time
 	Lost, Doubled                                int
 	Fates                                        map[fate]int // of commits
 }
@@ -197,6 +211,7 @@ func (f *figures) add(o figures) {
 	f.Calls += o.Calls
 	f.Faults += o.Faults
 	f.Told += o.Told
+	f.Shared += o.Shared
 	f.Lost += o.Lost
 	f.Doubled += o.Doubled
 	for how, n := range o.Fates {
@@ -210,6 +225,8 @@ func (f *figures) add(o figures) {
 // process is a gateway from its start to its end.
 type process struct {
 	w       *world
+	name    string
+	seat    seat
 	store   *store.Store
 	gateway *gateway.Gateway
 	dead    bool
@@ -232,14 +249,29 @@ func newWorld(g *ground, seed uint64) (*world, error) {
 	if w.home, err = g.engine.home(w.dir); err != nil {
 		return nil, err
 	}
-	return w, w.start()
+	// Every other world has a gateway on each seat.
+	seats := w.home.seats()
+	seats = seats[:1+int(seed)%len(seats)]
+	w.processes = make([]*process, len(seats))
+	if len(seats) > 1 {
+		w.figures.Shared = 1
+	}
+	for i, s := range seats {
+		if err := w.start(i, s); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
 }
 
 // close ends the world and removes it.
 func (w *world) close() {
 	w.centre.Close()
-	if w.process != nil {
-		if err := w.process.store.Close(); err != nil {
+	for _, p := range w.processes {
+		if p == nil {
+			continue
+		}
+		if err := p.store.Close(); err != nil {
 			w.wrong("the store does not close: %v", err)
 		}
 	}
@@ -271,12 +303,12 @@ func pick[T any](w *world, of ...T) T { return of[w.rand.IntN(len(of))] }
 // now is what all clocks say, but for the centres'.
 func (w *world) now() time.Time { return *w.moment.Load() }
 
-// start opens the store and makes a gateway on it.
-func (w *world) start() error {
-	p := &process{w: w}
+// start opens the store from a seat and makes a gateway on it, which acts from now on.
+func (w *world) start(i int, from seat) error {
+	p := &process{w: w, name: fmt.Sprint("gateway ", i+1), seat: from}
 	var err error
 	quiet := slog.New(slog.DiscardHandler)
-	p.store, err = w.home.open(store.Config{
+	p.store, err = from.open(store.Config{
 		Serve: true, Now: w.now, Log: quiet, Readers: 1,
 		At: func(point store.Point) { p.reached(string(point)) },
 	})
@@ -292,8 +324,36 @@ func (w *world) start() error {
 		Store: p.store, Live: centres, HoldFor: holdFor, AtOnce: 1, Log: quiet,
 		At: func(point gateway.Point, _ payment.ID) { p.reached(string(point)) },
 	})
-	w.process = p
+	w.process, w.processes[i] = p, p
 	return nil
+}
+
+// turn has one of the processes that live act from now on; false: none lives.
+func (w *world) turn() bool {
+	var alive []*process
+	for _, p := range w.processes {
+		if !p.dead {
+			alive = append(alive, p)
+		}
+	}
+	switch len(alive) {
+	case 0:
+		return false
+	case 1:
+		w.process = alive[0]
+	default:
+		w.process = pick(w, alive...)
+	}
+	return true
+}
+
+// inside has things happen in the middle of what the acting process does, which then goes on.
+func (w *world) inside(happen func()) {
+	acting := w.process
+	w.depth++
+	happen()
+	w.depth--
+	w.process = acting
 }
 
 // connect makes the connectors of a process.
@@ -347,7 +407,7 @@ func (c watched) Ask(ctx context.Context, q processor.Question) payment.Answer {
 			w.wrong("invariant 6: the centre is asked to %s the %s of %s, and that is not on the disk", q.Operation.Ask, q.Operation.Kind, w.name(q.Payment))
 		}
 	}
-	question := asked{payment: q.Payment, over: w.now().Add(c.Capabilities().Answer)}
+	question := asked{by: c.p, payment: q.Payment, over: w.now().Add(c.Capabilities().Answer)}
 	if window := c.Capabilities().Shown[q.Operation.Kind]; window > 0 {
 		question.shown = q.Operation.SentAt.Add(window)
 	}
@@ -369,7 +429,7 @@ func (p *process) reached(point string) {
 	w.server.meet()
 	defer w.server.meet()
 	if p.dead {
-		w.gone("") // it was to die of a commit, and there was nothing to be committed
+		p.end("") // it was to die of a commit, and there was nothing to be committed
 		return
 	}
 	if !w.calm && point == string(gateway.QuestionCommitted) && w.maybe(30) {
@@ -379,12 +439,12 @@ func (p *process) reached(point string) {
 	}
 	var fates []fate
 	if point == string(store.BeforeCommit) {
-		fates = w.home.fates()
+		fates = p.seat.fates()
 	}
 	if p.crash == 0 && len(fates) > 0 && !w.calm && w.maybe(20) {
 		how := pick(w, fates...)
 		w.say("the way to the store breaks: %s", how)
-		w.home.breaks(how)
+		p.seat.breaks(how)
 	}
 	if p.crash == 0 {
 		return
@@ -396,26 +456,32 @@ func (p *process) reached(point string) {
 	if len(fates) > 0 && !w.maybe(3) {
 		how = pick(w, fates...)
 	}
-	w.say("the process dies: %s", strings.TrimSpace(point+" "+string(how)))
+	w.say("%s dies: %s", p.name, strings.TrimSpace(point+" "+string(how)))
 	w.figures.Crashes++
 	p.dead = true
-	w.gone(how)
+	p.end(how)
 }
 
-// gone ends the process that runs, as far as the store is concerned.
-func (w *world) gone(how fate) {
-	if err := w.home.die(how); err != nil {
-		w.wrong("what is durable cannot be kept: %v", err)
+// end ends the process, as far as the store is concerned.
+func (p *process) end(how fate) {
+	if err := p.seat.die(how); err != nil {
+		p.w.wrong("what is durable cannot be kept: %v", err)
 	}
 }
 
-// alive starts the next process where this one has died, until one lives.
+// alive starts the next process where one has died, until one lives there. Where another lives that may be later.
 func (w *world) alive() {
-	for w.process.dead && len(w.broken) == 0 {
-		if w.maybe(4) {
-			w.pass(w.now().Add(w.downtime())) // nobody keeps any deadline meanwhile
+	for i := range w.processes {
+		for w.processes[i].dead && len(w.broken) == 0 {
+			others := w.turn()
+			if others && !w.calm && w.maybe(2) {
+				break
+			}
+			if w.maybe(4) {
+				w.pass(w.now().Add(w.downtime())) // only others keep deadlines meanwhile, or nobody
+			}
+			w.restart(i)
 		}
-		w.restart()
 	}
 }
 
@@ -424,17 +490,17 @@ func (w *world) downtime() time.Duration {
 	return pick(w, time.Second, 20*time.Second, 3*time.Minute, 20*time.Minute, 2*time.Hour, 3*24*time.Hour)
 }
 
-// restart ends this process, with grace or without, and starts the next one, which takes up what was left
+// restart ends a process, with grace or without, and starts the next one on its seat, which takes up what was left
 // open and may die of it.
-func (w *world) restart() {
-	old := w.process
+func (w *world) restart(i int) {
+	old := w.processes[i]
 	if err := old.store.Close(); err != nil {
 		w.wrong("the store does not close: %v", err)
 		return
 	}
-	w.say("a process starts")
-	if err := w.start(); err != nil {
-		w.process = nil
+	w.say("%s starts", old.name)
+	if err := w.start(i, old.seat); err != nil {
+		w.processes[i] = nil
 		w.wrong("the store does not open after a crash: %v", err)
 		return
 	}
@@ -466,7 +532,7 @@ func (w *world) restart() {
 // pass lets time go on to a moment, from one deadline to the next, as a process does that looks at its
 // deadlines all the time. Those of the moment itself are left: who comes first then is a race.
 func (w *world) pass(to time.Time) {
-	for rounds := 0; !w.process.dead && len(w.broken) == 0; rounds++ {
+	for rounds := 0; len(w.broken) == 0 && w.turn(); rounds++ {
 		next := w.nextDue()
 		if next.IsZero() || !next.Before(to) {
 			break
@@ -554,13 +620,20 @@ func (w *world) list() []payment.Payment {
 	return list
 }
 
-// diskState tells one state of the disk from the next: what no commit has changed is not read again.
+// diskState tells one state of the disk from the next: what no commit has changed is not read again. A process that died may
+// have taken a commit along of which it does not know.
 type diskState struct {
-	process *process
-	commits uint64
+	starts, deaths int
+	commits        uint64
 }
 
-func (w *world) state() diskState { return diskState{w.process, w.process.store.Stats().Commits} }
+func (w *world) state() diskState {
+	s := diskState{starts: w.figures.Recoveries, deaths: w.figures.Crashes}
+	for _, p := range w.processes {
+		s.commits += p.store.Stats().Commits
+	}
+	return s
+}
 
 func (w *world) onDisk(id payment.ID) *payment.Payment {
 	for _, p := range w.list() {
