@@ -427,21 +427,23 @@ var (
 // Record stores what became of deliveries, many in one commit.
 func (s *Store) Record(ctx context.Context, results []Result) error {
 	woken := &claim{statement: wakeNext}
+	on := desks.Get().(*desk)
+	defer on.giveBack()
 	err := s.do(ctx, &job{exec: func(w writing, now time.Time) error {
 		var records, deliveries, older, next [][]value
 		for _, r := range results {
 			n := int64(r.Key.n)
 			r.Note = cleanNote(r.Note)
-			records = append(records, []value{num(r.Key.seq), num(n), orNull(r.NextAt), num(asInt(r.Accepted)), str(r.Outcome), moment(r.At), num(r.Took.Microseconds()), num(r.Status), str(r.Note)})
+			records = append(records, on.row(num(r.Key.seq), num(n), orNull(r.NextAt), num(asInt(r.Accepted)), str(r.Outcome), moment(r.At), num(r.Took.Microseconds()), num(r.Status), str(r.Note)))
 			if !r.NextAt.IsZero() {
-				deliveries = append(deliveries, []value{num(r.Key.seq), num(n), num(r.Attempt), moment(r.At), num(r.Took.Microseconds()), num(r.Status), str(r.Note)})
+				deliveries = append(deliveries, on.row(num(r.Key.seq), num(n), num(r.Attempt), moment(r.At), num(r.Took.Microseconds()), num(r.Status), str(r.Note)))
 			}
 			first, last := s.cache.neighbours(r.Key)
 			if r.Accepted && !first {
-				older = append(older, []value{num(r.Key.seq), num(n), str(outcomeSuperseded), moment(now)})
+				older = append(older, on.row(num(r.Key.seq), num(n), str(outcomeSuperseded), moment(now)))
 			}
 			if !last || !s.Alone() { // another process may have made a later one
-				next = append(next, []value{num(r.Key.seq), num(n + 1), moment(now)})
+				next = append(next, on.row(num(r.Key.seq), num(n+1), moment(now)))
 			}
 		}
 		for _, rows := range []struct {

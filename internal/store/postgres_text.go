@@ -18,8 +18,13 @@ func (e *postgresEngine) text(sql string, args []value) string {
 	if text, ok := e.queries.Load(key); ok {
 		return text.(string)
 	}
-	casts := [...]string{isNull: "", isWhole: "::bigint", isText: "::text", isBytes: "::bytea"}
-	text := parameters(sql, func(n int) string { return "$" + strconv.Itoa(n) + casts[args[n-1].kind] })
+	text := parameters(sql, func(n int) string {
+		parameter := "$" + strconv.Itoa(n)
+		if k := args[n-1].kind; k != isNull {
+			parameter += "::" + k.String()
+		}
+		return parameter
+	})
 	e.queries.Store(key, text)
 	return text
 }

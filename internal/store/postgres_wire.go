@@ -154,14 +154,14 @@ func (m *manyRows) columns(rows [][]value) ([][]byte, error) {
 		}
 		b := beginArray(size, kind, len(rows))
 		for _, row := range rows {
-			switch row[c].kind {
-			case isNull:
+			switch is := row[c].kind; {
+			case is == isNull:
 				b = binary.BigEndian.AppendUint32(b, 1<<32-1)
-			case kinds[kind]:
+			case is.String() == kind:
 				b = binary.BigEndian.AppendUint32(b, uint32(row[c].size()))
 				b = row[c].appendTo(b)
 			default:
-				return nil, fmt.Errorf("%v stands where a %s should", row[c], kind)
+				return nil, fmt.Errorf("a %s stands where a %s should", is, kind)
 			}
 		}
 		args[c] = b
@@ -191,6 +191,3 @@ func beginArray(size int, kind string, n int) []byte {
 	}
 	return b
 }
-
-// kinds are what a statement's parameters may be.
-var kinds = map[string]kind{"bigint": isWhole, "text": isText, "bytea": isBytes}

@@ -16,6 +16,9 @@ const (
 	isBytes
 )
 
+// String is the kind's name in SQL.
+func (k kind) String() string { return [...]string{"null", "bigint", "text", "bytea"}[k] }
+
 // value is what a statement is given for one of its parameters: a whole number, a text, bytes, or null, which the zero value is.
 // In an interface each of them would be an allocation of its own.
 type value struct {
