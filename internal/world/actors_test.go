@@ -266,8 +266,8 @@ func (w *world) free(p *pay) bool { return p.known && !w.isAsked(p.id) }
 // knows nothing of that.
 func (w *world) news(p *pay) bool { return p.known && !w.iAsk(p.id) }
 
-// left reports that the process that asked the open question has died, and nobody has taken it up yet. Whoever wants something
-// of the payment that has to wait for the answer would wait in real time, and in vain.
+// left reports that the process that asked the open question has died, and nobody has taken it up yet. Who has to wait for
+// the answer would wait in real time, and in vain.
 func (w *world) left(now *payment.Payment) bool {
 	return now.Open != nil && now.Open.Outcome == "" && !w.isAsked(now.ID)
 }
@@ -305,9 +305,6 @@ func (w *world) payer(p *pay) {
 		return
 	}
 	now := w.read(p)
-	if w.left(&now) {
-		return
-	}
 	challenge := (*payment.Challenge)(nil)
 	if now.Attempt != nil {
 		challenge = now.Attempt.Challenge
@@ -322,6 +319,7 @@ func (w *world) payer(p *pay) {
 		}
 		w.submit(p, challenge.VerifyID)
 	case now.State.Terminal() && !w.maybe(4):
+	case now.Attempt != nil && w.waits(p.id, payment.Pay{Attempt: *now.Attempt}):
 	default:
 		if now.State == payment.Created && now.Attempts > 0 && w.maybe(2) {
 			p.card = w.someCard(p.card.Scheme)
@@ -349,6 +347,9 @@ func (w *world) submit(p *pay, verifyID int64) {
 	code := w.code(p)
 	if w.maybe(25) {
 		verifyID++
+	}
+	if w.waits(p.id, payment.SubmitCode{VerifyID: verifyID}) {
+		return
 	}
 	w.command(p, "hand in a code", func(ctx context.Context, g *gateway.Gateway) (payment.Payment, error) {
 		return g.SubmitCode(ctx, p.id, verifyID, payment.OTP(code))
@@ -391,6 +392,9 @@ func (w *world) atBank(p *pay, c *payment.Challenge) {
 	if w.maybe(12) {
 		step = pick(w, payment.StepMethod, payment.StepChallenge)
 	}
+	if w.waits(p.id, payment.Proceed{Step: step}) {
+		return
+	}
 	w.command(p, "back from "+string(step), func(ctx context.Context, g *gateway.Gateway) (payment.Payment, error) {
 		return g.Proceed(ctx, p.id, step)
 	})
@@ -404,7 +408,8 @@ func (w *world) someDecision(held int64) (payment.Accept, money.Amount) {
 	return payment.Capture, pick(w, money.Amount{}, money.Amount{}, uzs(held), uzs(held/2), uzs(1), uzs(held+1))
 }
 
-// waits reports that a decision would wait for the answer to the question that is open.
+// waits reports that a command would wait for the answer to a question that a centre is being asked, which only who asks can
+// bring, or that was left.
 func (w *world) waits(id payment.ID, c payment.Command) bool {
 	p, err := w.process.store.Payment(context.Background(), id)
 	if err != nil {
@@ -412,7 +417,7 @@ func (w *world) waits(id payment.ID, c payment.Command) bool {
 	}
 	_, err = payment.Begin(p, c, w.now())
 	var refused *payment.Error
-	return errors.As(err, &refused) && refused.Reason == payment.UnderWay
+	return (w.isAsked(id) || w.left(&p)) && errors.As(err, &refused) && refused.Reason == payment.UnderWay
 }
 
 // decide is set_accept, or the shop's callback; and sometimes the same once more.
