@@ -80,6 +80,15 @@ func TestPostgreSQLFaults(t *testing.T) {
 				return postgrestest.Pass
 			})
 		}},
+		{"lost before COMMIT, and whoever looks hears no answer either", func(p *postgrestest.Proxy) {
+			var lost atomic.Int32
+			p.Watch(func(m postgrestest.Message) postgrestest.Verdict {
+				if isCommit(m) && lost.CompareAndSwap(0, 1) || m.FromServer && m.Type == 'C' && m.Text == "COMMIT" && lost.CompareAndSwap(1, 2) {
+					return postgrestest.CutBefore
+				}
+				return postgrestest.Pass
+			})
+		}},
 		{"every tenth COMMIT's answer is lost", func(p *postgrestest.Proxy) {
 			var n atomic.Int32
 			p.Watch(func(m postgrestest.Message) postgrestest.Verdict {

@@ -38,7 +38,7 @@ type postgresWriter struct {
 	engine    *postgresEngine
 	conn      *pgx.Conn // nil: to be connected
 	id        []byte    // its own in the table committers
-	committed int64     // how many batches it has tried to commit; the database knows the last that it did
+	committed int64     // the number of the last batch that it tried to commit: 2, 4, 6 …; the database knows the last that it did
 }
 
 func newPostgresWriter(e *postgresEngine) *postgresWriter {
@@ -284,16 +284,17 @@ const markCommit = `INSERT INTO committers (id, n, at) VALUES ($1, $2, $3)
 
 // lookCommit waits for a transaction that still holds the row, and is itself a write: when it is answered, what it
 // saw is as durable as any answer is, on a synchronous standby too. fenceCommit follows in the same transaction: what the
-// server still has of a batch that was not there, and would do later, fails at its mark.
+// server still has of a batch that was not there, and would do later, fails at its mark. It leaves a number that no batch has:
+// whoever looks once more, because the answer to this was lost too, must not take it for the batch's.
 const (
 	lookCommit  = `INSERT INTO committers (id, n, at) VALUES ($1, 0, 0) ON CONFLICT (id) DO UPDATE SET n = committers.n RETURNING n`
-	fenceCommit = `UPDATE committers SET n = $2 WHERE id = $1 AND n < $2`
+	fenceCommit = `UPDATE committers SET n = $2::bigint + 1 WHERE id = $1 AND n < $2`
 )
 
 // end queues what ends the transaction.
 func (w *postgresWriting) end() {
 	if w.wrote {
-		w.committed++
+		w.committed += 2
 		mark := asked{sql: markCommit, args: make([][]byte, 3)}
 		for i, arg := range []value{bin(w.id), num(w.committed), moment(time.Now())} {
 			mark.args[i] = arg.appendTo(nil)
