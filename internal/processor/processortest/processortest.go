@@ -335,10 +335,10 @@ func (d *deal) ask(ctx context.Context, op *payment.Operation, what payment.Ask)
 	if what == payment.Send && op.Kind == payment.OpHold && !d.caps.ThreeDS || what == payment.Continue {
 		d.startHold(op.SentAt)
 	}
-	attempt, holdUntil := d.attempt, d.holdUntil
+	attempt, holdUntil, taken := d.attempt, d.holdUntil, d.taken
 	d.mu.Unlock()
 	q := processor.Question{
-		Payment: d.id, Shop: 17, Operation: *op, Attempt: attempt, Captured: d.taken, HoldUntil: holdUntil, ExpiresAt: d.expiresAt, Language: "uz",
+		Payment: d.id, Shop: 17, Operation: *op, Attempt: attempt, Captured: taken, HoldUntil: holdUntil, ExpiresAt: d.expiresAt, Language: "uz",
 		Claimed: func(_ context.Context, claim string) (bool, error) {
 			d.mu.Lock()
 			defer d.mu.Unlock()
