@@ -251,13 +251,14 @@ func newWorld(g *ground, seed uint64) (*world, error) {
 	}
 	// Every other world has a gateway on each seat.
 	seats := w.home.seats()
-	seats = seats[:1+int(seed)%len(seats)]
+	seats = seats[:1+seed%uint64(len(seats))]
 	w.processes = make([]*process, len(seats))
 	if len(seats) > 1 {
 		w.figures.Shared = 1
 	}
 	for i, s := range seats {
 		if err := w.start(i, s); err != nil {
+			w.close()
 			return nil, err
 		}
 	}
@@ -472,7 +473,7 @@ func (p *process) end(how fate) {
 // alive starts the next process where one has died, until one lives there. Where another lives that may be later.
 func (w *world) alive() {
 	for i := range w.processes {
-		for w.processes[i].dead && len(w.broken) == 0 {
+		for len(w.broken) == 0 && w.processes[i].dead {
 			others := w.turn()
 			if others && !w.calm && w.maybe(2) {
 				break
