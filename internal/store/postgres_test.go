@@ -81,12 +81,14 @@ func TestPostgreSQLFaults(t *testing.T) {
 			})
 		}},
 		{"lost before COMMIT, and whoever looks hears no answer either", func(p *postgrestest.Proxy) {
-			var lost atomic.Int32
+			var lost atomic.Bool
+			var looks, cut atomic.Int32 // the connection on which somebody looks; that it was cut
 			p.Watch(func(m postgrestest.Message) postgrestest.Verdict {
-				if !m.FromServer && m.Type == 'E' && strings.Contains(m.Text, "UPDATE committers") {
-					lost.CompareAndSwap(1, 2)
+				if lost.Load() && !m.FromServer && m.Type == 'E' && strings.Contains(m.Text, "UPDATE committers") {
+					looks.CompareAndSwap(0, int32(m.Connection))
 				}
-				if isCommit(m) && lost.CompareAndSwap(0, 1) || m.FromServer && m.Type == 'C' && m.Text == "COMMIT" && lost.CompareAndSwap(2, 3) {
+				if isCommit(m) && lost.CompareAndSwap(false, true) ||
+					m.FromServer && m.Type == 'C' && m.Text == "COMMIT" && int32(m.Connection) == looks.Load() && cut.CompareAndSwap(0, 1) {
 					return postgrestest.CutBefore
 				}
 				return postgrestest.Pass
