@@ -528,7 +528,7 @@ func then(c payment.Change, command payment.Command, now time.Time) (payment.Cha
 		return c, nil
 	}
 	next, err := payment.Begin(c.Payment, command, now)
-	next.Closed, next.Entries = append(c.Closed, next.Closed...), append(c.Entries, next.Entries...)
-	next.Events = append(c.Events, next.Events...)
+	next.Closed = c.Closed // no question is open that the command could close
+	next.Entries, next.Events = append(c.Entries, next.Entries...), append(c.Events, next.Events...)
 	return next, err
 }

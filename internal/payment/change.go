@@ -12,7 +12,7 @@ import (
 // the payment already is as it was asked to be.
 type Change struct {
 	Payment Payment        // as it shall be, open question included
-	Closed  []Operation    // questions answered now, for the record
+	Closed  *Operation     // the question that is answered now, for the record; nil: none is
 	Entries []ledger.Entry // facts to append
 	Events  []Event        // what the merchant shall be told
 	Claim   string         // a hold that carries no reference of ours and that only this payment may own
@@ -70,11 +70,10 @@ func (d *draft) ask(kind Kind, amount money.Amount) *Operation {
 
 // close puts the open question on record with its answer.
 func (d *draft) close(a Answer) {
-	op := *d.Payment.Open
-	note(&op, a, d.now)
+	op := d.Payment.Open
+	note(op, a, d.now)
 	op.NextAt = time.Time{}
-	d.Closed = append(d.Closed, op)
-	d.Payment.Open = nil
+	d.Closed, d.Payment.Open = op, nil
 }
 
 // keep leaves the question open: the answer did not settle it.

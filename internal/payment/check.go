@@ -24,10 +24,22 @@ func (c *Change) Check(before *Payment) error {
 		was = &made
 	}
 	err := p.CheckSums()
-	for _, check := range []func(was *Payment) error{c.checkFrozen, c.checkQuestions, c.checkDecision, c.checkEntries, c.checkEvents} {
-		if err == nil {
-			err = check(was)
-		}
+	// One by one and not in a loop over them: what is called through a variable might keep was, which would then be an
+	// allocation.
+	if err == nil {
+		err = c.checkFrozen(was)
+	}
+	if err == nil {
+		err = c.checkQuestions(was)
+	}
+	if err == nil {
+		err = c.checkDecision(was)
+	}
+	if err == nil {
+		err = c.checkEntries(was)
+	}
+	if err == nil {
+		err = c.checkEvents(was)
 	}
 	if err != nil {
 		return fmt.Errorf("payment %s: %w", p.ID, err)
@@ -62,9 +74,9 @@ func (c *Change) checkQuestions(was *Payment) error {
 	}
 	kept := was.Open != nil && p.Open != nil && same(was.Open, p.Open)
 	switch {
-	case len(c.Closed) > 1 || len(c.Closed) == 1 && (was.Open == nil || !same(was.Open, &c.Closed[0])):
+	case c.Closed != nil && (was.Open == nil || !same(was.Open, c.Closed)):
 		return errors.New("a question would be answered that is not open")
-	case was.Open != nil && kept == (len(c.Closed) == 1):
+	case was.Open != nil && kept == (c.Closed != nil):
 		return fmt.Errorf("the open question %s would be neither kept nor answered", was.Open.Ref)
 	}
 	last := was.LastOperation
@@ -123,29 +135,35 @@ func (c *Change) checkDecision(was *Payment) error {
 // checkEntries: each entry is of the form its kind has, and together they say how the sums changed.
 func (c *Change) checkEntries(was *Payment) error {
 	p := &c.Payment
-	moved := make(map[ledger.Kind]int64)
+	sums := [...]struct {
+		kind          ledger.Kind
+		before, after money.Amount
+		moved         int64 // by the entries
+	}{
+		{kind: ledger.Hold, before: was.Held, after: p.Held}, {kind: ledger.Release, before: was.Released, after: p.Released},
+		{kind: ledger.Capture, before: was.Captured, after: p.Captured}, {kind: ledger.Refund, before: was.Refunded, after: p.Refunded},
+		{kind: ledger.Fee, before: was.Fee, after: p.Fee},
+	}
 	for _, e := range c.Entries {
 		if err := e.Check(); err != nil {
 			return err
 		}
-		if len(c.Closed) != 1 || c.Closed[0].Ref != e.Operation {
+		if c.Closed == nil || c.Closed.Ref != e.Operation {
 			return fmt.Errorf("an entry follows from operation %s, which is not answered here", e.Operation)
 		}
 		minor, err := p.checkEntry(e)
 		if err != nil {
 			return err
 		}
-		moved[e.Kind] += minor
+		for i := range sums {
+			if sums[i].kind == e.Kind {
+				sums[i].moved += minor
+			}
+		}
 	}
-	for _, sum := range []struct {
-		kind          ledger.Kind
-		before, after money.Amount
-	}{
-		{ledger.Hold, was.Held, p.Held}, {ledger.Release, was.Released, p.Released}, {ledger.Capture, was.Captured, p.Captured},
-		{ledger.Refund, was.Refunded, p.Refunded}, {ledger.Fee, was.Fee, p.Fee},
-	} {
-		if sum.after.Minor-sum.before.Minor != moved[sum.kind] {
-			return fmt.Errorf("the %s goes from %s to %s, but the entries say %d minor units", sum.kind, sum.before, sum.after, moved[sum.kind])
+	for i := range sums {
+		if sum := &sums[i]; sum.after.Minor-sum.before.Minor != sum.moved {
+			return fmt.Errorf("the %s goes from %s to %s, but the entries say %d minor units", sum.kind, sum.before, sum.after, sum.moved)
 		}
 	}
 	if p.LastEntry != was.LastEntry+len(c.Entries) {

@@ -19,7 +19,10 @@ type step struct {
 // copied gives a step that may be tampered with.
 func (s step) copied() step {
 	s.before, s.change.Payment = clone(s.before), clone(s.change.Payment)
-	s.change.Closed = slices.Clone(s.change.Closed)
+	if closed := s.change.Closed; closed != nil {
+		op := *closed
+		s.change.Closed = &op
+	}
 	s.change.Events = slices.Clone(s.change.Events)
 	s.change.Entries = slices.Clone(s.change.Entries)
 	for i := range s.change.Entries {
@@ -166,7 +169,7 @@ func TestCheckRefusesEveryTampering(t *testing.T) {
 		}},
 		{"captured", "a line in dollars", func(_ *payment.Payment, c *payment.Change) { c.Entries[0].Lines[3].Amount.Currency = money.USD }},
 		{"captured", "an entry more, not numbered", func(_ *payment.Payment, c *payment.Change) {
-			c.Entries = append(c.Entries, ledger.Transfer(ledger.Refund, c.Closed[0].Ref, "a", "b", one))
+			c.Entries = append(c.Entries, ledger.Transfer(ledger.Refund, c.Closed.Ref, "a", "b", one))
 		}},
 		{"captured", "entries numbered with a gap", func(_ *payment.Payment, c *payment.Change) { c.Payment.LastEntry++ }},
 		{"captured", "entries numbered again", func(_ *payment.Payment, c *payment.Change) { c.Payment.LastEntry-- }},

@@ -49,7 +49,7 @@ func (w *world) commit(t *rapid.T, before *payment.Payment, c payment.Change) {
 		if diff := cmp.Diff(*before, c.Payment, cmpopts.EquateEmpty()); diff != "" {
 			t.Fatalf("an empty change changes the payment: %s", diff)
 		}
-		if len(c.Closed)+len(c.Entries)+len(c.Events) != 0 {
+		if c.Closed != nil || len(c.Entries)+len(c.Events) != 0 {
 			t.Fatalf("an empty change holds %+v", c)
 		}
 		return
@@ -60,18 +60,20 @@ func (w *world) commit(t *rapid.T, before *payment.Payment, c payment.Change) {
 			t.Fatalf("from %s to %s with events %+v", status, c.Payment.Status(), c.Events)
 		}
 		if before.Open != nil && (c.Payment.Open == nil || c.Payment.Open.Ref != before.Open.Ref) {
-			if len(c.Closed) != 1 || c.Closed[0].Ref != before.Open.Ref {
+			if c.Closed == nil || c.Closed.Ref != before.Open.Ref {
 				t.Fatalf("operation %s is neither open nor on record", before.Open.Ref)
 			}
-		} else if len(c.Closed) != 0 {
-			t.Fatalf("operations on record that were not open: %+v", c.Closed)
+		} else if c.Closed != nil {
+			t.Fatalf("an operation on record that was not open: %+v", c.Closed)
 		}
 	}
 	w.p = c.Payment
 	w.p.Version++
 	w.entries = append(w.entries, c.Entries...)
 	w.events = append(w.events, c.Events...)
-	w.closed = append(w.closed, c.Closed...)
+	if c.Closed != nil {
+		w.closed = append(w.closed, *c.Closed)
+	}
 }
 
 // begin puts a command and asks what it opens.

@@ -9,7 +9,7 @@ import (
 	"holdfast/internal/money"
 )
 
-// The store writes progress at each step of each payment, and an operation at each answer, so these two are
+// The store writes terms for each payment, progress at each of its steps and an operation at each answer, so these are
 // written by hand: the same text that package json makes of their tags, at a tenth of the cost. A test holds
 // the two together.
 
@@ -59,6 +59,19 @@ func textUnlessZero[T ~string](e *encoder, name string, s T) {
 	}
 }
 
+// list appends a list in which each element is what write appends of it.
+func list[T any](e *encoder, all []T, write func(*T)) {
+	e.b = append(e.b, '[')
+	for i := range all {
+		if i > 0 {
+			e.b = append(e.b, ',')
+		}
+		write(&all[i])
+	}
+	e.b = append(e.b, ']')
+	e.comma = true
+}
+
 func (e *encoder) int(name string, n int64) {
 	e.key(name)
 	e.b = strconv.AppendInt(e.b, n, 10)
@@ -70,10 +83,14 @@ func (e *encoder) intUnlessZero(name string, n int64) {
 	}
 }
 
+func (e *encoder) bool(name string, v bool) {
+	e.key(name)
+	e.b = strconv.AppendBool(e.b, v)
+}
+
 func (e *encoder) trueOnly(name string, v bool) {
 	if v {
-		e.key(name)
-		e.b = append(e.b, "true"...)
+		e.bool(name, v)
 	}
 }
 
@@ -96,6 +113,47 @@ func (e *encoder) amount(name string, a money.Amount) {
 	e.int("minor", a.Minor)
 	text(e, "currency", a.Currency)
 	e.close()
+}
+
+// AppendJSON appends the terms as the store keeps them. The error is one of text that is no UTF-8.
+func (t *Terms) AppendJSON(b []byte) ([]byte, error) {
+	e := &encoder{b: b}
+	e.open()
+	text(e, "shop_payment_id", t.ShopPaymentID)
+	e.amount("amount", t.Amount)
+	e.bool("auto_capture", t.AutoCapture)
+	e.trueOnly("test", t.Test)
+	e.time("init_time", t.InitTime)
+	e.time("expires_at", t.ExpiresAt)
+	e.key("methods")
+	list(e, t.Methods, func(m *Method) { e.quote(string(*m)) })
+	textUnlessZero(e, "description", t.Description)
+	text(e, "return_url", t.ReturnURL)
+	textUnlessZero(e, "notify_url", t.NotifyURL)
+	text(e, "language", t.Language)
+	textUnlessZero(e, "tag", t.Tag)
+	e.intUnlessZero("tsp_id", t.TspID)
+	if u := t.User; u != nil {
+		e.key("user")
+		e.open()
+		textUnlessZero(e, "id", u.ID)
+		textUnlessZero(e, "phone", u.Phone)
+		textUnlessZero(e, "email", u.Email)
+		e.close()
+	}
+	if t.Basket != nil {
+		e.key("basket")
+		list(e, t.Basket, func(i *Item) {
+			e.open()
+			text(e, "description", i.Description)
+			e.int("count", i.Count)
+			text(e, "price", i.Price)
+			textUnlessZero(e, "spic", i.SPIC)
+			e.close()
+		})
+	}
+	e.close()
+	return e.b, e.err
 }
 
 // AppendJSON appends the progress as the store keeps it. The error is one of text that is no UTF-8.
@@ -125,12 +183,7 @@ func (p *Progress) AppendJSON(b []byte) ([]byte, error) {
 	e.timeUnlessZero("paid_at", p.PaidAt)
 	if len(p.Refunds) > 0 {
 		e.key("refunds")
-		e.b = append(e.b, '[')
-		for i := range p.Refunds {
-			if i > 0 {
-				e.b = append(e.b, ',')
-			}
-			r := &p.Refunds[i]
+		list(e, p.Refunds, func(r *Refund) {
 			e.open()
 			text(e, "id", r.ID)
 			text(e, "shop_id", r.ShopID)
@@ -140,8 +193,7 @@ func (p *Progress) AppendJSON(b []byte) ([]byte, error) {
 			text(e, "state", r.State)
 			textUnlessZero(e, "reason", r.Reason)
 			e.close()
-		}
-		e.b = append(e.b, ']')
+		})
 	}
 	textUnlessZero(e, "last_refusal", p.LastRefusal)
 	e.timeUnlessZero("restored", p.Restored)
@@ -184,14 +236,7 @@ func (e *encoder) operation(op *Operation) {
 	}
 	if len(op.Resolutions) > 0 {
 		e.key("resolutions")
-		e.b = append(e.b, '[')
-		for i := range op.Resolutions {
-			if i > 0 {
-				e.b = append(e.b, ',')
-			}
-			e.resolution(&op.Resolutions[i])
-		}
-		e.b = append(e.b, ']')
+		list(e, op.Resolutions, e.resolution)
 	}
 	e.close()
 }

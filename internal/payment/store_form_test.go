@@ -190,11 +190,11 @@ func TestProgressComesBackFromTheStore(t *testing.T) {
 // What is written by hand is what package json writes.
 func TestStoreFormByHand(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		progress, op := anyProgress(t), anyOperation(t)
+		terms, progress, op := anyTerms(t), anyProgress(t), anyOperation(t)
 		for _, c := range []struct {
 			value  any
 			append func([]byte) ([]byte, error)
-		}{{&progress, progress.AppendJSON}, {&op, op.AppendJSON}} {
+		}{{&terms, terms.AppendJSON}, {&progress, progress.AppendJSON}, {&op, op.AppendJSON}} {
 			want, err := json.Marshal(c.value, json.Deterministic(true))
 			if err != nil {
 				t.Fatal(err)
@@ -209,7 +209,7 @@ func TestStoreFormByHand(t *testing.T) {
 	for _, c := range []struct {
 		of   any
 		want int
-	}{{payment.Progress{}, 15}, {payment.Operation{}, 19}, {payment.Attempt{}, 11}, {payment.Challenge{}, 10}, {payment.Centre{}, 6},
+	}{{payment.Terms{}, 15}, {payment.User{}, 3}, {payment.Item{}, 4}, {payment.Progress{}, 15}, {payment.Operation{}, 19}, {payment.Attempt{}, 11}, {payment.Challenge{}, 10}, {payment.Centre{}, 6},
 		{payment.CardFacts{}, 5}, {payment.FeeTerms{}, 4}, {payment.Limits{}, 4}, {payment.Refund{}, 7}, {payment.Decision{}, 4}, {payment.Resolution{}, 8}} {
 		if n := reflect.TypeOf(c.of).NumField(); n != c.want {
 			t.Errorf("%T has %d fields, not %d: write the new one in encode.go, draw it in this file, and correct this table", c.of, n, c.want)

@@ -89,7 +89,9 @@ func (w *walk) store(before *payment.Payment, c payment.Change) {
 	w.lastSeen = c
 	w.p = c.Payment
 	w.p.Version++
-	w.closed = append(w.closed, c.Closed...)
+	if c.Closed != nil {
+		w.closed = append(w.closed, *c.Closed)
+	}
 	w.entries = append(w.entries, c.Entries...)
 	w.events = append(w.events, c.Events...)
 }
@@ -232,7 +234,7 @@ func outcome(before payment.Payment, c payment.Change) string {
 		} else {
 			words = append(words, "kept")
 		}
-	case before.Open != nil && slices.ContainsFunc(c.Closed, func(op payment.Operation) bool { return op.Ref == before.Open.Ref }):
+	case before.Open != nil && c.Closed != nil && c.Closed.Ref == before.Open.Ref:
 		words = append(words, "closed")
 	case before.Open != nil:
 		words = append(words, "LOST")

@@ -1,6 +1,9 @@
 package store
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // The seam between what is stored and where. SQL is written once, in the words that both engines
 // know, with parameters ?1, ?2, …; an engine translates what it must.
@@ -88,6 +91,12 @@ type claim struct {
 	statement *statement
 	rows      [][]value
 	hit       []bool
+}
+
+// unknown makes room for hit, in which nothing is hit yet.
+func (c *claim) unknown() {
+	c.hit = slices.Grow(c.hit[:0], len(c.rows))[:len(c.rows)]
+	clear(c.hit)
 }
 
 // statement is for many rows of one kind. An engine may run it row by row, or for all rows at once

@@ -426,36 +426,33 @@ var (
 
 // Record stores what became of deliveries, many in one commit.
 func (s *Store) Record(ctx context.Context, results []Result) error {
-	woken := &claim{statement: wakeNext}
+	var woken *sheet
 	on := desks.Get().(*desk)
 	defer on.giveBack()
 	err := s.do(ctx, &job{exec: func(w writing, now time.Time) error {
-		var records, deliveries, older, next [][]value
+		records, deliveries, older := on.sheet(recordResult), on.sheet(insertDelivery), on.sheet(supersede)
+		woken = on.sheet(wakeNext)
 		for _, r := range results {
 			n := int64(r.Key.n)
 			r.Note = cleanNote(r.Note)
-			records = append(records, on.row(num(r.Key.seq), num(n), orNull(r.NextAt), num(asInt(r.Accepted)), str(r.Outcome), moment(r.At), num(r.Took.Microseconds()), num(r.Status), str(r.Note)))
+			records.rows = append(records.rows, on.row(num(r.Key.seq), num(n), orNull(r.NextAt), num(asInt(r.Accepted)), str(r.Outcome), moment(r.At), num(r.Took.Microseconds()), num(r.Status), str(r.Note)))
 			if !r.NextAt.IsZero() {
-				deliveries = append(deliveries, on.row(num(r.Key.seq), num(n), num(r.Attempt), moment(r.At), num(r.Took.Microseconds()), num(r.Status), str(r.Note)))
+				deliveries.rows = append(deliveries.rows, on.row(num(r.Key.seq), num(n), num(r.Attempt), moment(r.At), num(r.Took.Microseconds()), num(r.Status), str(r.Note)))
 			}
 			first, last := s.cache.neighbours(r.Key)
 			if r.Accepted && !first {
-				older = append(older, on.row(num(r.Key.seq), num(n), str(outcomeSuperseded), moment(now)))
+				older.rows = append(older.rows, on.row(num(r.Key.seq), num(n), str(outcomeSuperseded), moment(now)))
 			}
 			if !last || !s.Alone() { // another process may have made a later one
-				next = append(next, on.row(num(r.Key.seq), num(n+1), moment(now)))
+				woken.rows = append(woken.rows, on.row(num(r.Key.seq), num(n+1), moment(now)))
 			}
 		}
-		for _, rows := range []struct {
-			statement *statement
-			rows      [][]value
-		}{{recordResult, records}, {insertDelivery, deliveries}, {supersede, older}} {
+		for _, rows := range [...]*sheet{records, deliveries, older} {
 			if err := w.put(rows.statement, rows.rows); err != nil {
 				return err
 			}
 		}
-		woken.rows = next
-		return w.claim(woken)
+		return w.claim(&woken.claim)
 	}})
 	if err == nil {
 		s.cache.closed(results)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -400,12 +401,12 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 	if err != nil {
 		return nil, err
 	}
-	var payments, terms, operations, entries, events [][]value
+	payments, terms, operations, entries, events := on.sheet(insertPayment), on.sheet(insertTerms), on.sheet(insertOperation), on.sheet(insertEntry), on.sheet(insertEvent)
 	for _, j := range changed {
 		c := &j.change
 		p := &c.Payment
 		if j.made {
-			words, err := json.Marshal(&p.Terms)
+			words, err := on.write(p.Terms.AppendJSON)
 			if err != nil {
 				return nil, fmt.Errorf("payment %s: its terms cannot be written: %w", p.ID, err)
 			}
@@ -415,33 +416,30 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 			}
 			p.Version = 1
 			j.row.due = dueAt(p, time.Time{})
-			payments = append(payments, on.row(num(j.row.seq), num(p.Version), str(p.State.String()), moment(p.UpdatedAt), orNull(j.row.due), str(openKind(p)),
+			payments.add(j, on.row(num(j.row.seq), num(p.Version), str(p.State.String()), moment(p.UpdatedAt), orNull(j.row.due), str(openKind(p)),
 				num(p.Held.Minor), num(p.Captured.Minor), num(p.Released.Minor), num(p.Refunded.Minor), num(p.Fee.Minor), progress))
-			terms = append(terms, on.row(num(j.row.seq), bin(p.ID[:]), num(p.Shop), str(p.Terms.ShopPaymentID), moment(p.CreatedAt),
-				str(p.Terms.Amount.Currency), num(p.Terms.Amount.Minor), txt(words)))
+			terms.add(j, on.row(num(j.row.seq), bin(p.ID[:]), num(p.Shop), str(p.Terms.ShopPaymentID), moment(p.CreatedAt),
+				str(p.Terms.Amount.Currency), num(p.Terms.Amount.Minor), words))
 		}
-		for i := range c.Closed {
-			record, err := on.write(c.Closed[i].AppendJSON)
+		if c.Closed != nil {
+			record, err := on.write(c.Closed.AppendJSON)
 			if err != nil {
-				return nil, fmt.Errorf("operation %s cannot be written: %w", c.Closed[i].Ref, err)
+				return nil, fmt.Errorf("operation %s cannot be written: %w", c.Closed.Ref, err)
 			}
-			operations = append(operations, on.row(num(j.row.seq), num(c.Closed[i].N), record))
+			operations.add(j, on.row(num(j.row.seq), num(c.Closed.N), record))
 		}
 		for i, e := range c.Entries {
 			n := p.LastEntry - len(c.Entries) + 1 + i
 			lines, _ := on.write(func(b []byte) ([]byte, error) { return e.AppendLines(b), nil })
-			entries = append(entries, on.row(num(j.row.seq), num(n), str(e.Operation), str(e.Kind), moment(p.UpdatedAt),
+			entries.add(j, on.row(num(j.row.seq), num(n), str(e.Operation), str(e.Kind), moment(p.UpdatedAt),
 				str(p.Terms.Amount.Currency), lines))
 		}
 		for i := range c.Events {
-			events = append(events, s.eventRow(on, j, &c.Events[i], waits))
+			events.add(j, s.eventRow(on, j, &c.Events[i], waits))
 		}
 		j.row.payment = *p
 	}
-	for _, rows := range []struct {
-		statement *statement
-		rows      [][]value
-	}{{insertPayment, payments}, {insertTerms, terms}, {insertOperation, operations}, {insertEntry, entries}, {insertEvent, events}} {
+	for _, rows := range [...]*sheet{payments, terms, operations, entries, events} {
 		if err := w.put(rows.statement, rows.rows); err != nil {
 			return nil, err
 		}
@@ -453,35 +451,25 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 // and payments that must be as they were decided on. Those whose name is taken are told which payment has it; whose hold is
 // another payment's is refused.
 func (s *Store) claim(w writing, changed []*job, on *desk) (left, again []*job, err error) {
-	// Those of a kind, with their jobs.
-	type kind struct {
-		claim
-		jobs []*job
-	}
-	names, holds := &kind{claim: claim{statement: claimName}}, &kind{claim: claim{statement: claimHold}}
-	kept, moved, earlier := &kind{claim: claim{statement: updatePayment}}, &kind{claim: claim{statement: updateDue}}, &kind{claim: claim{statement: updateEarlier}}
-	add := func(k *kind, j *job, args ...value) {
-		k.jobs, k.rows = append(k.jobs, j), append(k.rows, on.row(args...))
-	}
-	wanted := make(map[holdKey]bool)
+	names, holds, kept, moved, earlier := on.sheet(claimName), on.sheet(claimHold), on.sheet(updatePayment), on.sheet(updateDue), on.sheet(updateEarlier)
 	for _, j := range changed {
 		p := &j.change.Payment
-		if hold := j.change.Claim; hold != "" {
-			key := holdKey{string(p.Attempt.Method), hold}
-			if key == j.lost {
+		j.got, j.missed = false, false
+		if claim := j.change.Claim; claim != "" {
+			j.hold = holdKey{string(p.Attempt.Method), claim}
+			if j.hold == j.lost {
 				j.err = refused{ErrClaimed}
 				continue
 			}
-			if wanted[key] {
+			if slices.ContainsFunc(holds.jobs, func(other *job) bool { return other.hold == j.hold }) {
 				again = append(again, j) // whether the other gets it is not known yet
 				continue
 			}
-			wanted[key] = true
-			add(holds, j, str(key.method), str(key.claim), num(j.row.seq))
+			holds.add(j, on.row(str(j.hold.method), str(j.hold.claim), num(j.row.seq)))
 		}
 		left = append(left, j)
 		if j.made {
-			add(names, j, num(j.key.shop), str(j.key.id), num(j.row.seq))
+			names.add(j, on.row(num(j.key.shop), str(j.key.id), num(j.row.seq)))
 			continue
 		}
 		progress, err := on.write(p.Progress.AppendJSON)
@@ -493,31 +481,30 @@ func (s *Store) claim(w writing, changed []*job, on *desk) (left, again []*job, 
 		switch due := dueAt(p, j.row.due); {
 		case !s.Alone():
 			args[len(args)-1] = orNull(dueAt(p, time.Time{}))
-			add(earlier, j, args[:]...)
+			earlier.add(j, on.row(args[:]...))
 		case due.Equal(j.row.due):
-			add(kept, j, args[:len(args)-1]...)
+			kept.add(j, on.row(args[:len(args)-1]...))
 		default:
 			j.row.due = due
 			args[len(args)-1] = orNull(due)
-			add(moved, j, args[:]...)
+			moved.add(j, on.row(args[:]...))
 		}
 	}
 	if err := w.take(&names.claim, &holds.claim, &kept.claim, &moved.claim, &earlier.claim); err != nil {
 		return nil, nil, err
 	}
-	got, missed := make(map[*job]bool, len(changed)), make(map[*job]bool)
-	for _, k := range []*kind{names, holds, kept, moved, earlier} {
-		for i, j := range k.jobs {
-			if k.hit[i] {
-				got[j] = true
+	for _, c := range [...]*sheet{names, holds, kept, moved, earlier} {
+		for i, j := range c.jobs {
+			if c.hit[i] {
+				j.got = true
 				continue
 			}
-			missed[j] = true
-			switch k {
+			j.missed = true
+			switch c {
 			case names:
 				j.taken = true
 			case holds:
-				j.lost = holdKey{string(j.change.Payment.Attempt.Method), j.change.Claim}
+				j.lost = j.hold
 			default:
 				s.cache.forget(j.row.seq)
 				if j.stale++; j.stale > mostStale {
@@ -529,12 +516,12 @@ func (s *Store) claim(w writing, changed []*job, on *desk) (left, again []*job, 
 	changed, left = left, left[:0]
 	for _, j := range changed {
 		switch {
-		case !missed[j]:
+		case !j.missed:
 			left = append(left, j)
 			if !j.made {
 				j.change.Payment.Version++
 			}
-		case got[j]:
+		case j.got:
 			return nil, nil, errAnew
 		default:
 			again = append(again, j)

@@ -233,7 +233,7 @@ func (w *postgresWriting) take(all ...*claim) error {
 // queue queues claims, each as ask has it.
 func (w *postgresWriting) queue(all []*claim, ask func(*manyRows, *claim) (asked, error)) error {
 	for _, c := range all {
-		c.hit = make([]bool, len(c.rows))
+		c.unknown()
 		if len(c.rows) == 0 {
 			continue
 		}

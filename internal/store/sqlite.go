@@ -297,7 +297,7 @@ func (w *sqliteWriting) each(s *statement, rows [][]value, found func(int, recor
 
 func (w *sqliteWriting) claim(all ...*claim) error {
 	for _, c := range all {
-		c.hit = make([]bool, len(c.rows))
+		c.unknown()
 		sql := w.engine.text(c.statement)
 		for i, args := range c.rows {
 			changed, err := w.exec(sql, args)

@@ -60,6 +60,14 @@ func (v value) bytes() []byte { return unsafe.Slice(unsafe.StringData(v.text), l
 type desk struct {
 	texts  []byte
 	values []value
+	sheets []*sheet
+	used   int // of the sheets
+}
+
+// sheet is the rows of one statement, and the jobs that they are of, where somebody asks.
+type sheet struct {
+	claim
+	jobs []*job
 }
 
 var desks = sync.Pool{New: func() any { return new(desk) }}
@@ -67,7 +75,29 @@ var desks = sync.Pool{New: func() any { return new(desk) }}
 func (d *desk) giveBack() {
 	clear(d.values) // what they lead to is not kept
 	d.texts, d.values = d.texts[:0], d.values[:0]
+	for _, s := range d.sheets[:d.used] {
+		clear(s.jobs)
+		clear(s.rows)
+		s.jobs, s.rows = s.jobs[:0], s.rows[:0]
+	}
+	d.used = 0
 	desks.Put(d)
+}
+
+// sheet is an empty one for a statement, good until its desk is given back.
+func (d *desk) sheet(of *statement) *sheet {
+	if d.used == len(d.sheets) {
+		d.sheets = append(d.sheets, new(sheet))
+	}
+	s := d.sheets[d.used]
+	d.used++
+	s.statement = of
+	return s
+}
+
+// add adds a row that is the job's.
+func (s *sheet) add(j *job, row []value) {
+	s.jobs, s.rows = append(s.jobs, j), append(s.rows, row)
 }
 
 // row is a row of these values, good until its desk is given back.

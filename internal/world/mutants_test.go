@@ -82,8 +82,8 @@ var rules = []rule{
 		{"internal/payment/check.go", `	case was.Decision != nil && (d == nil || *d != *was.Decision):
 `, `	case !broken("decision") && was.Decision != nil && (d == nil || *d != *was.Decision):
 `},
-		{"internal/payment/check.go", `	case was.Open != nil && kept == (len(c.Closed) == 1):
-`, `	case !broken("decision") && was.Open != nil && kept == (len(c.Closed) == 1):
+		{"internal/payment/check.go", `	case was.Open != nil && kept == (c.Closed != nil):
+`, `	case !broken("decision") && was.Open != nil && kept == (c.Closed != nil):
 `},
 	}},
 	{"event", "", "an event is written in the transaction of its change", []edit{
