@@ -177,17 +177,12 @@ func (g *Gateway) SubmitCode(ctx context.Context, id payment.ID, verifyID int64,
 	if err != nil {
 		return before, err
 	}
-	counted := asksFor(&before) && !before.Terms.Test
-	if counted && before.State == payment.Challenged {
+	if asksFor(&before) && !before.Terms.Test && before.State == payment.Challenged {
 		if err := g.wrongCodes.check(before.Attempt.Card, g.cfg.Store.Now()); err != nil {
 			return before, err
 		}
 	}
-	p, err := g.do(ctx, id, payment.SubmitCode{VerifyID: verifyID}, secrets{code: code})
-	if err == nil && counted && p.WrongCodes > before.WrongCodes { // one that another gateway took meanwhile may count twice
-		g.wrongCodes.count(before.Attempt.Card, g.cfg.Store.Now())
-	}
-	return p, err
+	return g.do(ctx, id, payment.SubmitCode{VerifyID: verifyID}, secrets{code: code})
 }
 
 // Proceed goes on after the payer's browser came back from a step of 3-D Secure.
@@ -305,6 +300,9 @@ func (g *Gateway) ask(ctx context.Context, p payment.Payment, s secrets) (paymen
 		g.cfg.At(AnswerCommitted, p.ID)
 		asked := p.Open.Ref
 		p = change.Payment
+		if op := change.Closed; op != nil && op.Kind == payment.OpVerify && op.Reason == payment.WrongCode && !p.Terms.Test {
+			g.wrongCodes.count(p.Attempt.Card, g.cfg.Store.Now())
+		}
 		if p.Open == nil {
 			break
 		}

@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -57,5 +58,43 @@ func wrongCodesOfOneCard(t *testing.T, w *world) {
 	w.later(2 * time.Hour)
 	w.step()
 	w.paid(card)
+	w.clean()
+}
+
+// A code that is handed in twice at once, by a payer who is impatient, is one guess: the card is refused when as many wrong codes
+// were answered as it may have, and no earlier.
+func TestWrongCodeHandedInTwiceAtOnce(t *testing.T) {
+	w := newWorld(t)
+	const most = 5
+	w.gateway = gateway.New(gateway.Config{
+		Store: w.store, HoldFor: holdFor, WrongCodes: most, At: w.reached, Live: gateway.Centres{{Processor: w.centre, Method: payment.Uzcard}},
+	})
+	card := w.goodCard(1)
+	for answered := 0; ; {
+		p := w.prepare()
+		p, err := w.door(1).Pay(t.Context(), w.shop, p.ID, handedIn(card))
+		if refused := reason(err) == payment.AttemptsUsedUp; refused != (answered >= most) {
+			t.Fatalf("after %d wrong codes of %d: %v", answered, most, err)
+		} else if refused {
+			break
+		}
+		wrong := "000000"
+		if w.code(card) == wrong {
+			wrong = "111111"
+		}
+		var payers sync.WaitGroup
+		for range 2 {
+			payers.Go(func() {
+				if _, err := w.submit(p, wrong); err != nil && reason(err) != payment.AttemptsUsedUp {
+					t.Error(err)
+				}
+			})
+		}
+		payers.Wait()
+		if p, err = w.store.Payment(t.Context(), p.ID); err != nil {
+			t.Fatal(err)
+		}
+		answered += p.WrongCodes
+	}
 	w.clean()
 }
