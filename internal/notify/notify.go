@@ -336,11 +336,13 @@ func (n *Notifier) deliver(ctx context.Context, d store.Delivery) store.Result {
 	if err != nil {
 		return n.again(r, "the shop's key cannot be read: "+err.Error())
 	}
-	body, err := Body(&p, d.Event, key)
-	if err != nil {
+	body := bodies.Get().(*bytes.Buffer)
+	defer bodies.Put(body) // the transport reads it to its end before it returns
+	body.Reset()
+	if err := writeBody(body, &p, d.Event, key); err != nil {
 		return n.again(r, "the notification cannot be written: "+err.Error())
 	}
-	status, answer, err := n.post(ctx, &p, d, key, body)
+	status, answer, err := n.post(ctx, &p, d, key, body.Bytes())
 	r.Took = n.cfg.Store.Now().Sub(r.At)
 	if err != nil {
 		return n.again(r, err.Error())
@@ -506,8 +508,11 @@ func readAnswer(res *http.Response) ([]byte, error) {
 // WebhookID names an event to the merchant: the same at each repeat.
 func WebhookID(id payment.ID, n int) string { return id.String() + "." + strconv.Itoa(n) }
 
-// Body is a notification (contract §6: these keys and no others).
-func Body(p *payment.Payment, e payment.Event, uniqueKey string) ([]byte, error) {
+// bodies are buffers that notifications are written in.
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// writeBody writes a notification (contract §6: these keys and no others).
+func writeBody(w io.Writer, p *payment.Payment, e payment.Event, uniqueKey string) error {
 	id := p.ID.String()
 	m := holdfast.Notification{
 		ShopTransactionID: p.Terms.ShopPaymentID, PaymentUUID: id, Status: string(e.Status),
@@ -527,7 +532,7 @@ func Body(p *payment.Payment, e payment.Event, uniqueKey string) ([]byte, error)
 		risk := int64(0)
 		m.RiskLevel = &risk
 	}
-	return json.Marshal(&m)
+	return json.MarshalWrite(w, &m)
 }
 
 func newUUID() string {
