@@ -54,13 +54,17 @@ type job struct {
 	change payment.Change // what was decided, and what is stored in the end
 	made   bool           // the payment is new
 	fresh  []Delivery     // events that are claimed already, for who delivers them
-	hold   holdKey        // the hold that it wants, where change.Claim names one
 	lost   holdKey        // a hold that it wanted and another payment has
 	got    bool           // of what can refuse it, this run has got something
 	missed bool           // and has been refused something
 	stale  int            // how often it was decided on a payment that another process had changed meanwhile
 	err    error
 	done   chan struct{} // gets one when the caller may go on; nothing touches the job after that
+}
+
+// hold is the hold that its change claims, if it claims one.
+func (j *job) hold() holdKey {
+	return holdKey{string(j.change.Payment.Attempt.Method), j.change.Claim}
 }
 
 // spare are jobs of before: memory that is used again costs less than new memory.

@@ -435,16 +435,16 @@ func (s *Store) Record(ctx context.Context, results []Result) error {
 		for _, r := range results {
 			n := int64(r.Key.n)
 			r.Note = cleanNote(r.Note)
-			records.rows = append(records.rows, on.row(num(r.Key.seq), num(n), orNull(r.NextAt), num(asInt(r.Accepted)), str(r.Outcome), moment(r.At), num(r.Took.Microseconds()), num(r.Status), str(r.Note)))
+			records.add(on.row(num(r.Key.seq), num(n), orNull(r.NextAt), num(asInt(r.Accepted)), str(r.Outcome), moment(r.At), num(r.Took.Microseconds()), num(r.Status), str(r.Note)))
 			if !r.NextAt.IsZero() {
-				deliveries.rows = append(deliveries.rows, on.row(num(r.Key.seq), num(n), num(r.Attempt), moment(r.At), num(r.Took.Microseconds()), num(r.Status), str(r.Note)))
+				deliveries.add(on.row(num(r.Key.seq), num(n), num(r.Attempt), moment(r.At), num(r.Took.Microseconds()), num(r.Status), str(r.Note)))
 			}
 			first, last := s.cache.neighbours(r.Key)
 			if r.Accepted && !first {
-				older.rows = append(older.rows, on.row(num(r.Key.seq), num(n), str(outcomeSuperseded), moment(now)))
+				older.add(on.row(num(r.Key.seq), num(n), str(outcomeSuperseded), moment(now)))
 			}
 			if !last || !s.Alone() { // another process may have made a later one
-				woken.rows = append(woken.rows, on.row(num(r.Key.seq), num(n+1), moment(now)))
+				woken.add(on.row(num(r.Key.seq), num(n+1), moment(now)))
 			}
 		}
 		for _, rows := range [...]*sheet{records, deliveries, older} {

@@ -416,9 +416,9 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 			}
 			p.Version = 1
 			j.row.due = dueAt(p, time.Time{})
-			payments.add(j, on.row(num(j.row.seq), num(p.Version), str(p.State.String()), moment(p.UpdatedAt), orNull(j.row.due), str(openKind(p)),
+			payments.add(on.row(num(j.row.seq), num(p.Version), str(p.State.String()), moment(p.UpdatedAt), orNull(j.row.due), str(openKind(p)),
 				num(p.Held.Minor), num(p.Captured.Minor), num(p.Released.Minor), num(p.Refunded.Minor), num(p.Fee.Minor), progress))
-			terms.add(j, on.row(num(j.row.seq), bin(p.ID[:]), num(p.Shop), str(p.Terms.ShopPaymentID), moment(p.CreatedAt),
+			terms.add(on.row(num(j.row.seq), bin(p.ID[:]), num(p.Shop), str(p.Terms.ShopPaymentID), moment(p.CreatedAt),
 				str(p.Terms.Amount.Currency), num(p.Terms.Amount.Minor), words))
 		}
 		if c.Closed != nil {
@@ -426,16 +426,16 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 			if err != nil {
 				return nil, fmt.Errorf("operation %s cannot be written: %w", c.Closed.Ref, err)
 			}
-			operations.add(j, on.row(num(j.row.seq), num(c.Closed.N), record))
+			operations.add(on.row(num(j.row.seq), num(c.Closed.N), record))
 		}
 		for i, e := range c.Entries {
 			n := p.LastEntry - len(c.Entries) + 1 + i
 			lines, _ := on.write(func(b []byte) ([]byte, error) { return e.AppendLines(b), nil })
-			entries.add(j, on.row(num(j.row.seq), num(n), str(e.Operation), str(e.Kind), moment(p.UpdatedAt),
+			entries.add(on.row(num(j.row.seq), num(n), str(e.Operation), str(e.Kind), moment(p.UpdatedAt),
 				str(p.Terms.Amount.Currency), lines))
 		}
 		for i := range c.Events {
-			events.add(j, s.eventRow(on, j, &c.Events[i], waits))
+			events.add(s.eventRow(on, j, &c.Events[i], waits))
 		}
 		j.row.payment = *p
 	}
@@ -455,21 +455,21 @@ func (s *Store) claim(w writing, changed []*job, on *desk) (left, again []*job, 
 	for _, j := range changed {
 		p := &j.change.Payment
 		j.got, j.missed = false, false
-		if claim := j.change.Claim; claim != "" {
-			j.hold = holdKey{string(p.Attempt.Method), claim}
-			if j.hold == j.lost {
+		if j.change.Claim != "" {
+			hold := j.hold()
+			if hold == j.lost {
 				j.err = refused{ErrClaimed}
 				continue
 			}
-			if slices.ContainsFunc(holds.jobs, func(other *job) bool { return other.hold == j.hold }) {
+			if slices.ContainsFunc(holds.jobs, func(other *job) bool { return other.hold() == hold }) {
 				again = append(again, j) // whether the other gets it is not known yet
 				continue
 			}
-			holds.add(j, on.row(str(j.hold.method), str(j.hold.claim), num(j.row.seq)))
+			holds.addOf(j, on.row(str(hold.method), str(hold.claim), num(j.row.seq)))
 		}
 		left = append(left, j)
 		if j.made {
-			names.add(j, on.row(num(j.key.shop), str(j.key.id), num(j.row.seq)))
+			names.addOf(j, on.row(num(j.key.shop), str(j.key.id), num(j.row.seq)))
 			continue
 		}
 		progress, err := on.write(p.Progress.AppendJSON)
@@ -481,13 +481,13 @@ func (s *Store) claim(w writing, changed []*job, on *desk) (left, again []*job, 
 		switch due := dueAt(p, j.row.due); {
 		case !s.Alone():
 			args[len(args)-1] = orNull(dueAt(p, time.Time{}))
-			earlier.add(j, on.row(args[:]...))
+			earlier.addOf(j, on.row(args[:]...))
 		case due.Equal(j.row.due):
-			kept.add(j, on.row(args[:len(args)-1]...))
+			kept.addOf(j, on.row(args[:len(args)-1]...))
 		default:
 			j.row.due = due
 			args[len(args)-1] = orNull(due)
-			moved.add(j, on.row(args[:]...))
+			moved.addOf(j, on.row(args[:]...))
 		}
 	}
 	if err := w.take(&names.claim, &holds.claim, &kept.claim, &moved.claim, &earlier.claim); err != nil {
@@ -504,7 +504,7 @@ func (s *Store) claim(w writing, changed []*job, on *desk) (left, again []*job, 
 			case names:
 				j.taken = true
 			case holds:
-				j.lost = j.hold
+				j.lost = j.hold()
 			default:
 				s.cache.forget(j.row.seq)
 				if j.stale++; j.stale > mostStale {

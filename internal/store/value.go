@@ -95,9 +95,12 @@ func (d *desk) sheet(of *statement) *sheet {
 	return s
 }
 
-// add adds a row that is the job's.
-func (s *sheet) add(j *job, row []value) {
-	s.jobs, s.rows = append(s.jobs, j), append(s.rows, row)
+func (s *sheet) add(row []value) { s.rows = append(s.rows, row) }
+
+// addOf adds a row, and whose it is.
+func (s *sheet) addOf(j *job, row []value) {
+	s.add(row)
+	s.jobs = append(s.jobs, j)
 }
 
 // row is a row of these values, good until its desk is given back.

@@ -37,7 +37,7 @@ func (t *trouble) is(code int64) bool { return t != nil && t.code == code }
 // open begins a request: everything up to the value of params.
 func (k *call) open(method string) []byte {
 	k.method, k.id = method, k.c.ids.Add(1)
-	b := make([]byte, 0, 256) // enough for most
+	b := make([]byte, 0, 320) // the longest takes 300
 	b = append(b, `{"jsonrpc":"2.0","id":`...)
 	b = strconv.AppendInt(b, k.id, 10)
 	b = append(b, `,"method":"`...)
