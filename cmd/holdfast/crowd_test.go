@@ -74,13 +74,8 @@ func (c *crowd) push(ctx context.Context, times, capacity float64, turns chan<- 
 }
 
 func (c *crowd) ask(ctx context.Context, i int, turns <-chan struct{}) error {
-	conn, err := net.Dial("tcp", c.at)
-	if err != nil {
-		return err
-	}
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	defer conn.Close()
-	in := bufio.NewReaderSize(conn, 16<<10)
+	var conn net.Conn
+	var in *bufio.Reader
 	var body, requests []byte
 	for n := 0; ctx.Err() == nil; n++ {
 		if turns != nil {
@@ -89,6 +84,15 @@ func (c *crowd) ask(ctx context.Context, i int, turns <-chan struct{}) error {
 			case <-ctx.Done():
 				return nil
 			}
+		}
+		if conn == nil { // not before the first turn: who connects and says nothing is hung up on
+			var err error
+			if conn, err = net.Dial("tcp", c.at); err != nil {
+				return err
+			}
+			defer context.AfterFunc(ctx, func() { conn.Close() })()
+			defer conn.Close()
+			in = bufio.NewReaderSize(conn, 16<<10)
 		}
 		requests = requests[:0]
 		for k := range inOneWrite {
