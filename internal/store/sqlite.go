@@ -35,6 +35,9 @@ type sqliteEngine struct {
 // busyTimeout is how long a writer waits for another process (a command line beside the server).
 const busyTimeout = 10 * time.Second
 
+// newFileRetry is until who found a new file that another was about to make looks again.
+const newFileRetry = 5 * time.Millisecond
+
 const readerCount = 4 // where Config does not say
 
 // foreignEvery bounds how long another process's write (an operator's command) may go unnoticed by
@@ -66,7 +69,16 @@ func openSQLite(path string, readers int, changed func(), log *slog.Logger) (e *
 const pageCache = "cache_size = -4096"
 
 func openWriter(path string) (*sqlite.Conn, error) {
-	conn, err := sqlite.OpenConn(throughGathering(path), sqlite.OpenReadWrite|sqlite.OpenCreate|sqlite.OpenWAL|sqlite.OpenURI)
+	var conn *sqlite.Conn
+	var err error
+	for end := time.Now().Add(busyTimeout); ; time.Sleep(newFileRetry) {
+		conn, err = sqlite.OpenConn(throughGathering(path), sqlite.OpenReadWrite|sqlite.OpenCreate|sqlite.OpenWAL|sqlite.OpenURI)
+		// Those who find a new file at once all want to write into it that it has a log. Each reads it by then, and there SQLite
+		// does not wait, for they might wait for each other: all but one are turned away.
+		if sqlite.ErrCode(err).ToPrimary() != sqlite.ResultBusy || time.Now().After(end) {
+			break
+		}
+	}
 	if err != nil {
 		return nil, explain(err, path)
 	}
