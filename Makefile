@@ -7,6 +7,8 @@ GO    ?= go
 RACED := . ./cmd/... ./internal/...
 # Rooms on the hot path: make test runs each of their benchmarks once, make bench measures with them.
 BENCHED := ./internal/store ./internal/payment ./internal/web/api
+# Other systems that the program builds for.
+ELSEWHERE := windows/amd64 darwin/arm64
 
 .PHONY: help
 help: ## list these targets
@@ -17,7 +19,7 @@ build: ## build the program into ./holdfast
 	$(GO) build -trimpath -o holdfast ./cmd/holdfast
 
 .PHONY: test
-test: needs check ## everything CI runs: formatting, vet, staticcheck, all tests with the race detector; prints the figures of each regime
+test: needs check ## everything CI runs: formatting, vet, staticcheck, other systems, all tests with the race detector; prints the figures of each regime
 	$(GO) test -race -timeout 20m -v $(GO_TEST_FLAGS) $(RACED) | awk -f tools/figures.awk
 	$(GO) test -run '^$$' -bench . -benchtime 1x $(BENCHED)
 	$(GO) test -count 1 -run '^TestOverload$$' -v ./cmd/holdfast | awk -f tools/figures.awk
@@ -28,11 +30,13 @@ quick: ## all tests without the race detector
 	$(GO) test -timeout 10m ./...
 
 .PHONY: check
-check: ## formatting, vet, staticcheck
+check: ## formatting, vet, staticcheck, and that the program builds for other systems
 	@unformatted=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
 	  if [ -n "$$unformatted" ]; then echo "not formatted (run make fmt):"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+	@for system in $(ELSEWHERE); do \
+	  GOOS=$${system%/*} GOARCH=$${system#*/} $(GO) build -o /dev/null ./cmd/holdfast || { echo "it does not build for $$system"; exit 1; }; done
 
 .PHONY: fmt
 fmt: ## format all Go files

@@ -93,6 +93,9 @@ func (c *benchCmd) Run(ctx context.Context, p program) error {
 	if c.ServeEmpty {
 		return bench.ServeEmpty(ctx, p.stdout)
 	}
+	if err := bench.Possible(); err != nil {
+		return err
+	}
 	if !c.Local && (c.API == "" || c.Sim == "" || c.Data == "" || c.ShopID == 0 || c.Secret == "" || c.UniqueKey == "") {
 		return errors.New("use --local, or --api, --sim, --data, --shop-id, --secret and --unique-key of a gateway that runs")
 	}

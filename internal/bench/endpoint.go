@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"holdfast"
 )
 
@@ -51,11 +49,10 @@ func listen(l *loop, name string, shops []Shop) (*endpoint, error) {
 
 // accept takes in a connection of the gateway's.
 func (e *endpoint) accept(listener int) error {
-	fd, _, err := unix.Accept(listener)
+	fd, err := acceptSocket(listener)
 	if err != nil {
 		return nil // it has gone again; the next one is accepted all the same
 	}
-	unix.CloseOnExec(fd)
 	c := &conn{fd: fd}
 	c.take = func(m *message) error {
 		e.take(m)

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // A load generator shares the machine with what it measures, so it must cost little itself. One
@@ -61,8 +59,8 @@ func (l *loop) close() {
 
 // add takes a socket in.
 func (l *loop) add(c *conn) error {
-	if err := errors.Join(unix.SetNonblock(c.fd, true), l.poll.add(c.fd)); err != nil {
-		return errors.Join(err, unix.Close(c.fd))
+	if err := l.poll.add(c.fd); err != nil {
+		return errors.Join(err, closeSocket(c.fd))
 	}
 	for len(l.conns) <= c.fd {
 		l.conns = append(l.conns, nil)
@@ -75,7 +73,7 @@ func (l *loop) add(c *conn) error {
 func (l *loop) drop(c *conn) {
 	l.poll.forget(c.fd)
 	l.conns[c.fd] = nil
-	unix.Close(c.fd)
+	closeSocket(c.fd)
 }
 
 // run serves the sockets. Before each look at them it asks next how long it may wait, and ends when that says so.
@@ -128,7 +126,7 @@ func (l *loop) serve(c *conn) error {
 	}
 	n, err := read(c.fd, c.in[len(c.in):cap(c.in)])
 	switch {
-	case err == unix.EAGAIN || err == unix.EINTR:
+	case err == syscall.EAGAIN || err == syscall.EINTR:
 		return nil
 	case err != nil:
 		return err
@@ -184,7 +182,7 @@ func detach(c interface {
 	raw, err := c.SyscallConn()
 	if err == nil {
 		var duplicated error
-		err = raw.Control(func(f uintptr) { fd, duplicated = unix.FcntlInt(f, unix.F_DUPFD_CLOEXEC, 0) })
+		err = raw.Control(func(f uintptr) { fd, duplicated = duplicateSocket(f) })
 		err = errors.Join(err, duplicated)
 	}
 	return fd, errors.Join(err, c.Close())

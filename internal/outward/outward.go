@@ -23,8 +23,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Transport is an http.RoundTripper. Set its fields before its first use. The zero Transport is ready.
@@ -76,7 +74,7 @@ type conn struct {
 	in      *bufio.Reader
 	idleAt  time.Time
 
-	socket syscall.RawConn       // what is below; nil: not the system's
+	socket syscall.RawConn       // what is below; nil: it cannot be reached, and the connection serves one call
 	speak  func(fd uintptr) bool // firstWord
 	kept   bool                  // it has brought an answer before
 	bound  time.Time             // until when it can be read from; zero: watch has set that
@@ -226,10 +224,7 @@ func (t *Transport) connect(ctx context.Context, to server, host, address string
 		return nil, asDial(err)
 	}
 	c := &conn{Conn: socket, server: to}
-	c.speak = c.firstWord
-	if s, ok := socket.(syscall.Conn); ok {
-		c.socket, _ = s.SyscallConn() // nil where it fails
-	}
+	c.reach(socket)
 	if to.secure {
 		cfg := t.TLS.Clone()
 		if cfg == nil {
@@ -416,40 +411,6 @@ func (c *conn) send() error {
 	return err
 }
 
-// firstWord is called with the socket: at once, and when something came.
-func (c *conn) firstWord(fd uintptr) (done bool) {
-	if c.spoken {
-		return true
-	}
-	c.spoken = true
-	if c.kept {
-		// Something to read, or the end, where nothing was asked: the connection is of no more use.
-		if _, err := again(unix.Read, fd, c.one[:]); err != unix.EAGAIN {
-			c.gone = true
-			return true
-		}
-	}
-	if c.server.secure {
-		return true
-	}
-	n, err := again(unix.Write, fd, c.out)
-	if err != nil && err != unix.EAGAIN {
-		c.failed = &net.OpError{Op: "write", Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.NewSyscallError("write", err)}
-		return true
-	}
-	c.sent = max(n, 0)
-	return c.sent < len(c.out)
-}
-
-// again calls the system once more where a signal came between.
-func again(call func(fd int, b []byte) (int, error), fd uintptr, b []byte) (int, error) {
-	for {
-		if n, err := call(int(fd), b); err != unix.EINTR {
-			return n, err
-		}
-	}
-}
-
 // begin bounds the wait for the answer's first word. Most answers are there before its end, and nobody needs to
 // watch their contexts. A bound of the call before is good enough while most of it is still to come.
 func (c *conn) begin() error {
@@ -541,7 +502,7 @@ func (b *body) Close() error {
 		n, err := io.CopyN(io.Discard, b.ReadCloser, drainAtMost)
 		b.ended = err == io.EOF && n < drainAtMost
 	}
-	if b.c.release() && b.again && b.ended && b.c.in.Buffered() == 0 {
+	if b.c.release() && b.again && b.ended && b.c.in.Buffered() == 0 && b.c.socket != nil {
 		b.t.keep(b.c)
 		return nil
 	}

@@ -118,9 +118,16 @@ func TestManyAtOnce(t *testing.T) {
 	}
 }
 
-// A server that has closed a connection meanwhile costs no call, over TLS neither.
+// A server that has closed a connection meanwhile costs no call, over TLS neither, nor where the socket cannot be looked at.
 func TestConnectionClosedWhileIdle(t *testing.T) {
-	for name, start := range map[string]func(*httptest.Server){"plain": (*httptest.Server).Start, "TLS": (*httptest.Server).StartTLS} {
+	hidden := func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		return struct{ net.Conn }{conn}, err
+	}
+	for name, c := range map[string]struct {
+		start func(*httptest.Server)
+		dial  func(ctx context.Context, network, address string) (net.Conn, error)
+	}{"plain": {start: (*httptest.Server).Start}, "TLS": {start: (*httptest.Server).StartTLS}, "hidden": {(*httptest.Server).Start, hidden}} {
 		t.Run(name, func(t *testing.T) {
 			var made atomic.Int64
 			s := httptest.NewUnstartedServer(http.HandlerFunc(echo))
@@ -129,9 +136,9 @@ func TestConnectionClosedWhileIdle(t *testing.T) {
 					made.Add(1)
 				}
 			}
-			start(s)
+			c.start(s)
 			defer s.Close()
-			tr := &outward.Transport{TLS: trusting(s)}
+			tr := &outward.Transport{TLS: trusting(s), Dial: c.dial}
 			defer tr.CloseIdleConnections()
 			for i := range 5 {
 				if _, answer, err := call(t, tr, s.URL, "x"); answer != "x" || err != nil {

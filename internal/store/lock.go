@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 )
 
 // lock makes sure that one process at most serves from a data directory. The kernel lets go of it
@@ -15,7 +14,7 @@ func lock(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the data directory cannot be used: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := takeAlone(f); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("another holdfast serves from %s already: end it first, or use another --data directory", dir)
 	}
