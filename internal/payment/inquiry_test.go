@@ -223,3 +223,19 @@ func TestRefusedDecisionIsTriedAgain(t *testing.T) {
 		}
 	}
 }
+
+// "Not found" is believed by when it was said. A later inquiry that was never answered, because the process died, does not
+// make proof of an early one.
+func TestNotFoundDoesNotAgeIntoProof(t *testing.T) {
+	for _, name := range []string{"capture", "capture part", "void"} {
+		w := open[name](t)
+		op := *w.p.Open
+		w.later(answers).unknown()
+		w.at(op.SentAt.Add(shows / 2)).begin(payment.Resume{}).settle(payment.Answer{Outcome: payment.NeverSeen})
+		w.at(op.SentAt.Add(2 * shows)).begin(payment.Resume{})
+		w.later(time.Second).begin(payment.Resume{Orphan: true})
+		if w.p.Open.Ask != payment.Query {
+			t.Errorf("%s: %s, and \"not found\" was said %v after it was sent only", name, w.p.Open.Ask, shows/2)
+		}
+	}
+}

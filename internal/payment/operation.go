@@ -169,13 +169,15 @@ const (
 )
 
 // nextInquiry is when to ask again about an operation that now is in doubt; zero: ask a person.
-func nextInquiry(op *Operation, now time.Time) time.Time {
+func nextInquiry(op *Operation, now time.Time) time.Time { return inquiryAfter(op.BegunAt, now) }
+
+func inquiryAfter(begun, now time.Time) time.Time {
 	for _, after := range inquiries {
-		if at := op.BegunAt.Add(after); at.After(now) {
+		if at := begun.Add(after); at.After(now) {
 			return at
 		}
 	}
-	if now.Sub(op.BegunAt) > patience {
+	if now.Sub(begun) > patience {
 		return time.Time{}
 	}
 	return now.Add(daily)
@@ -192,6 +194,9 @@ func Next(op Operation, limits Limits, now time.Time) Operation {
 		}
 		// What was known was of the earlier sending: of this one nothing is known until it is answered.
 		op.Ask, op.SentAt, op.Outcome = Send, now, Unknown
+	}
+	if op.Ask == Query && op.Outcome == NeverSeen {
+		op.Outcome = Unknown // that was said too early to prove anything, and does not come to prove it because it is asked again
 	}
 	op.asked(limits, now)
 	return op

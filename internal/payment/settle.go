@@ -60,11 +60,12 @@ func Settle(p Payment, a Answer, now time.Time) Change {
 			d.keep(a, nextInquiry(&op, now))
 		}
 	default:
+		next := nextInquiry(&op, now)
 		a.Outcome = Unknown
 		if op.waitsForPayer() {
-			a.Outcome = ChallengeGiven // a failed inquiry takes nothing back: the payer may go on
+			a.Outcome, next = d.stillAtBank(&op) // a failed inquiry takes nothing back: the payer may go on
 		}
-		d.keep(a, nextInquiry(&op, now))
+		d.keep(a, next)
 	}
 	return d.Change
 }
@@ -96,6 +97,23 @@ func (d *draft) challenged(op Operation, a Answer) {
 // payerEvery is how often the centre is asked about a payer at his bank, who may never come back.
 const payerEvery = 30 * time.Second
 
+// stillAtBank is what is known of an operation whose payer is at his bank, and when to ask next. When his time is over the
+// centre ought to say so soon; one that never does leaves it to a person.
+func (d *draft) stillAtBank(op *Operation) (Outcome, time.Time) {
+	ends := d.Payment.Terms.ExpiresAt
+	if !d.now.After(ends.Add(payerEvery)) {
+		return ChallengeGiven, d.now.Add(payerEvery)
+	}
+	if op.BegunAt.After(ends) {
+		ends = op.BegunAt
+	}
+	next := inquiryAfter(ends, d.now)
+	if next.IsZero() {
+		return Unknown, next
+	}
+	return ChallengeGiven, next
+}
+
 // atBank: the operation has begun at the centre, and its end is the payer's to bring about.
 func (d *draft) atBank(op Operation, a Answer) {
 	p := &d.Payment
@@ -104,12 +122,13 @@ func (d *draft) atBank(op Operation, a Answer) {
 		d.keep(a, nextInquiry(&op, d.now))
 		return
 	}
-	next := d.now.Add(payerEvery)
-	if d.now.After(p.Terms.ExpiresAt.Add(payerEvery)) {
-		next = nextInquiry(&op, d.now) // his time is over; the centre ought to say so soon
-	}
+	var next time.Time
+	a.Outcome, next = d.stillAtBank(&op)
 	d.keep(a, next)
 	p.Attempt.Centre.merge(a.Centre)
+	if a.Step == StepChallenge {
+		p.HoldDeadline = time.Time{} // he may take his time: the hold's begins when he is back
+	}
 	if a.Step != "" {
 		p.Attempt.Challenge = &Challenge{
 			VerifyID: op.VerifyID, CentreID: clean(a.CentreID), Step: a.Step, URL: clean(a.URL), Data: clean(a.Data),

@@ -1,0 +1,79 @@
+package payment_test
+
+import (
+	"testing"
+	"time"
+
+	"holdfast/internal/payment"
+)
+
+// atBank is a payer whose browser his bank has looked at, and who now has to prove himself there (3-D Secure).
+func atBank(t *testing.T, ttl, hold time.Duration) *walk {
+	t.Helper()
+	terms := terms()
+	terms.ExpiresAt = t0.Add(ttl)
+	w := start(t, terms)
+	a := attempt(uzcard)
+	a.ThreeDS, a.HoldFor = true, int64(hold/time.Second)
+	w.begin(payment.Pay{Attempt: a, VerifyID: verifyID})
+	step := func(s payment.Step) payment.Answer {
+		return payment.Answer{Outcome: payment.ChallengeGiven, Step: s, CentreID: "x", URL: "https://acs.example", Data: "d"}
+	}
+	w.settle(step(payment.StepMethod))
+	return w.later(time.Second).begin(payment.Proceed{Step: payment.StepMethod}).settle(step(payment.StepChallenge))
+}
+
+// An inquiry that fails while the payer is at his bank changes nothing: the centre is asked again 30 s later, as before
+// (docs/payment-cycle.md), and when his time is over as about any doubt, counted from then.
+func TestFailedInquiryAtTheBank(t *testing.T) {
+	w := atBank(t, 3*time.Hour, holdFor)
+	for i := 0; w.now.Before(w.p.Terms.ExpiresAt); i++ {
+		w.at(w.p.Due()).begin(payment.Resume{})
+		if i%2 == 0 {
+			w.unknown()
+		} else {
+			w.settle(payment.Answer{Outcome: payment.ChallengeGiven})
+		}
+		if wait := w.p.Due().Sub(w.now); wait != 30*time.Second && w.now.Before(w.p.Terms.ExpiresAt) {
+			t.Fatalf("%v after the payment began, it is asked again after %v", w.now.Sub(t0), wait)
+		}
+	}
+	for w.now.Sub(w.p.Terms.ExpiresAt) < time.Hour {
+		w.at(w.p.Due()).begin(payment.Resume{}).unknown()
+		if at, now := w.p.Due().Sub(w.p.Terms.ExpiresAt), w.now.Sub(w.p.Terms.ExpiresAt); at > 7*max(now, 30*time.Second) && now < time.Hour {
+			t.Errorf("asked %v after the payer's time was over, it is asked again only %v after that", now, at)
+		}
+	}
+}
+
+// Where the centre never says how it ended, a person may.
+func TestForEverAtTheBank(t *testing.T) {
+	w := atBank(t, 30*24*time.Hour, holdFor)
+	w.later(15 * 24 * time.Hour).begin(payment.Resume{}).unknown()
+	if w.p.Due().Sub(w.now) != 30*time.Second {
+		t.Errorf("in the payer's time it is asked again at %v", w.p.Due())
+	}
+	for !w.p.Due().IsZero() {
+		if w.now.Sub(w.p.Terms.ExpiresAt) > 20*24*time.Hour {
+			t.Fatalf("it is still asked about at %v", w.now)
+		}
+		w.at(w.p.Due()).begin(payment.Resume{}).unknown()
+	}
+	if op := w.p.Doubt(w.now); op == nil || !op.WaitsForPerson() {
+		t.Fatalf("nobody is asked about %+v", w.p.Open)
+	}
+	w.begin(payment.Resolve{Ref: w.p.Open.Ref, Resolution: payment.Resolution{Outcome: payment.Refused, By: "aziza", Why: "the statement has no such payment"}})
+	if w.p.Open != nil {
+		t.Errorf("a person's word does not end %+v", w.p.Open)
+	}
+}
+
+// The payer may take his time at his bank: the time that the shop has to decide begins when he is back.
+func TestHoldTimeBeginsAfterTheBank(t *testing.T) {
+	const hold = 5 * time.Minute
+	w := atBank(t, ttl, hold)
+	w.later(2 * hold).begin(payment.Proceed{Step: payment.StepChallenge}).later(time.Second).approved()
+	if left := w.p.HoldDeadline.Sub(w.now); left < hold-10*time.Second || left > hold {
+		t.Errorf("the shop has %v of %v to decide", left, hold)
+	}
+}
