@@ -116,6 +116,52 @@ func TestEveryCallGoesWrong(t *testing.T) {
 	}
 }
 
+// An answer comes when its question is long over (a person has said what became of the hold), and the payer's next card is
+// being asked for its code. It is no answer to that, and whoever heard it asks nothing.
+func TestLateAnswerAsksNothing(t *testing.T) {
+	w := newWorld(t)
+	w.fault(sim.Fault{Method: "hold.create", Name: "request_lost"})
+	p := w.prepare()
+	challenged := w.must(w.pay(p.ID, w.goodCard(0)))(payment.Challenged)
+	if p, err := w.submit(challenged, w.code(w.goodCard(0))); err != nil || p.Open == nil {
+		t.Fatalf("%s, %v: it should be in doubt", p.State, err)
+	}
+	w.later(6 * time.Second)
+
+	arrived, let := make(chan string, 10), [...]chan struct{}{make(chan struct{}), make(chan struct{})}
+	var calls, codes atomic.Int64
+	w.watch(nil, func(method string) {
+		if method == "cards.new.otp" {
+			codes.Add(1)
+		}
+		if n := int(calls.Add(1)); n <= len(let) {
+			arrived <- method
+			<-let[n-1]
+		}
+	})
+	var inquiring, paying sync.WaitGroup
+	inquiring.Go(func() { w.step() })
+	if method := <-arrived; method != "hold.get.cardId" {
+		t.Fatal(method)
+	}
+	w.later(time.Minute) // the process stands still
+	w.resolve(p.ID, payment.Resolution{Outcome: payment.Refused})
+	paying.Go(func() { w.must(w.pay(p.ID, w.goodCard(1)))(payment.Challenged) })
+	if method := <-arrived; method != "cards.new.otp" {
+		t.Fatal(method)
+	}
+	close(let[0])
+	inquiring.Wait()
+	open := w.read(p.ID).Open
+	close(let[1])
+	paying.Wait()
+	if open == nil || open.Kind != payment.OpChallenge || codes.Load() != 1 {
+		t.Fatalf("after the late answer %+v is open, and the centre was asked for %d codes", open, codes.Load())
+	}
+	w.must(w.submit(w.read(p.ID), w.code(w.goodCard(1))))(payment.Held)
+	w.clean()
+}
+
 // An answer that comes after we have given up waiting is as good as lost.
 func TestAnswerAfterTheTimeOut(t *testing.T) {
 	for _, way := range ways {

@@ -277,7 +277,11 @@ func (g *Gateway) do(ctx context.Context, id payment.ID, c payment.Command, s se
 	if err != nil || change.Empty() {
 		return change.Payment, err
 	}
-	return g.ask(detached, change.Payment, s)
+	p, err := g.ask(detached, change.Payment, s)
+	if err == nil && p.Open != nil && p.Open.Outcome == "" {
+		return g.await(ctx, id) // another asks it
+	}
+	return p, err
 }
 
 // ask asks the open question of p, which is committed, commits the answer, and goes on with the
@@ -298,6 +302,10 @@ func (g *Gateway) ask(ctx context.Context, p payment.Payment, s secrets) (paymen
 			return p, err
 		}
 		g.cfg.At(AnswerCommitted, p.ID)
+		if change.Empty() {
+			// Somebody else was faster: this question is over, and one that is open now is his to ask.
+			return change.Payment, nil
+		}
 		asked := p.Open.Ref
 		p = change.Payment
 		if op := change.Closed; op != nil && op.Kind == payment.OpVerify && op.Reason == payment.WrongCode && !p.Terms.Test {
