@@ -9,6 +9,7 @@ package notify
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -344,16 +345,19 @@ func (n *Notifier) deliver(ctx context.Context, d store.Delivery) store.Result {
 	}
 	status, answer, err := n.post(ctx, &p, d, key, body.Bytes())
 	r.Took = n.cfg.Store.Now().Sub(r.At)
-	if err != nil {
-		return n.again(r, err.Error())
-	}
 	r.Status = status
-	taken := status >= 200 && status < 300
-	if d.Event.Status == payment.StatusWaitingForCapture {
-		return n.asked(ctx, r, &p, taken, answer)
+	trouble := "" // why it is not taken
+	switch {
+	case err != nil:
+		trouble = err.Error()
+	case status < 200 || status >= 300:
+		trouble = "answered " + strconv.Itoa(status)
 	}
-	if !taken {
-		return n.again(r, "answered "+strconv.Itoa(status))
+	if d.Event.Status == payment.StatusWaitingForCapture {
+		return n.asked(ctx, r, &p, trouble, answer)
+	}
+	if trouble != "" {
+		return n.again(r, trouble)
 	}
 	r.Accepted, r.Outcome = true, "delivered"
 	return r
@@ -372,10 +376,12 @@ func (n *Notifier) again(r store.Result, note string) store.Result {
 	return r
 }
 
-// asked reads the answer to a request for a decision.
-func (n *Notifier) asked(ctx context.Context, r store.Result, p *payment.Payment, taken bool, answer []byte) store.Result {
+// asked reads the answer to a request for a decision, and says when to ask again: until the end of the hold, also where the
+// merchant's server is not there.
+func (n *Notifier) asked(ctx context.Context, r store.Result, p *payment.Payment, trouble string, answer []byte) store.Result {
+	taken := trouble == ""
 	word, note := n.decide(ctx, p, taken, answer)
-	r.Note = note
+	r.Note = cmp.Or(note, trouble)
 	switch word {
 	case decided:
 		r.Accepted, r.Outcome = true, "decided"
@@ -399,7 +405,7 @@ func (n *Notifier) asked(ctx context.Context, r store.Result, p *payment.Payment
 		r.Accepted, r.Outcome = true, "delivered"
 		return r
 	}
-	return n.again(r, "answered "+strconv.Itoa(r.Status))
+	return n.again(r, trouble)
 }
 
 type word int

@@ -8,6 +8,7 @@ import (
 	"log"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -190,6 +191,41 @@ func TestSchedule(t *testing.T) {
 		t.Error("something still waits to be told")
 	}
 	w.audit()
+}
+
+// A merchant whose server is not there is asked to decide as one is who does not answer the question: at the pauses of Ask,
+// and until the hold ends.
+func TestAskedWhereNobodyIsThere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	check(t, l.Close())
+	p := w.hold(w.prepare("http://"+l.Addr().String()+"/notify", false))
+	attempts := 0
+	for w.now().Before(p.HoldDeadline) {
+		_, err := w.notifier.Step(t.Context())
+		check(t, err)
+		events := w.events(p.ID)
+		switch e := events[len(events)-1]; {
+		case e.Status != payment.StatusWaitingForCapture:
+			t.Fatal(e.Status)
+		case e.NextAt.IsZero():
+			t.Fatalf("%q after %d attempts, %v before the end of the hold", e.Outcome, e.Attempts, p.HoldDeadline.Sub(w.now()))
+		case e.Attempts > attempts:
+			attempts = e.Attempts
+			if pause, want := e.NextAt.Sub(w.now()), notify.Ask[min(attempts, len(notify.Ask))-1]; pause > want || pause < want-time.Second {
+				t.Errorf("repeat %d comes after %v, want %v", attempts, pause, want)
+			}
+			if last := e.Deliveries[len(e.Deliveries)-1]; last.Status != 0 || last.Note == "" {
+				t.Errorf("attempt %d is noted as %+v", attempts, last)
+			}
+		}
+		w.next()
+	}
+	if attempts <= len(notify.Ask) {
+		t.Errorf("it was asked %d times only", attempts)
+	}
 }
 
 // What the merchant's answer decides while money is held, exactly as set_accept would.
