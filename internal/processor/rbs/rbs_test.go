@@ -543,6 +543,21 @@ func TestRegistered(t *testing.T) {
 	}
 }
 
+// An acquirer who says our request back says our password back: it is not kept, nor logged.
+func TestNoPasswordInACause(t *testing.T) {
+	for _, cfg := range []rbs.Config{{Login: "shop-api", Password: "hunter2-of-the-shop"}, {Token: "hunter3-of-the-shop"}} {
+		var out bytes.Buffer
+		full := configured(roundTripper(func(_ string, form url.Values) (int, string, error) {
+			return http.StatusOK, `{"errorCode":5,"errorMessage":"Access denied: ` + form.Get("password") + form.Get("token") + `"}`, nil
+		}))
+		full.Login, full.Password, full.Token, full.Log = cfg.Login, cfg.Password, cfg.Token, slog.New(slog.NewJSONHandler(&out, nil))
+		a := connector(t, full).Ask(t.Context(), question(payment.OpRefund, payment.Send))
+		if said := a.Cause + out.String(); strings.Contains(said, "hunter") || !strings.Contains(said, "Access denied") {
+			t.Errorf("kept and logged: %s", said)
+		}
+	}
+}
+
 // TestSentAgain: a deposit, a reversal or a refund is looked up before it is sent once more.
 func TestSentAgain(t *testing.T) {
 	done := map[payment.Kind]string{

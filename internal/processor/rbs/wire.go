@@ -200,5 +200,7 @@ func (k *call) theirs(say text) string {
 	return b.String()
 }
 
-// words makes a cause.
-func (k *call) words(say string) string { return wire.Words(k.method, say, false) }
+// words makes a cause, without what is in each request of ours and might be said back.
+func (k *call) words(say string) string {
+	return wire.Words(k.method, say, false, string(k.c.cfg.Password), string(k.c.cfg.Token))
+}

@@ -157,8 +157,10 @@ func (k *call) post(request []byte, answer *bytes.Buffer) *trouble {
 	return nil
 }
 
-// words makes a cause of the centre's words, without the payer's code.
-func (k *call) words(say string) string { return wire.Words(k.method, say, false, string(k.q.Code)) }
+// words makes a cause of the centre's words, without the payer's code and our password.
+func (k *call) words(say string) string {
+	return wire.Words(k.method, say, false, string(k.q.Code), string(k.c.cfg.Password))
+}
 
 // parseTime reads a createTime. SVGate's own form is not documented; hosts of its family write
 // these, in Tashkent time unless they say otherwise.
