@@ -31,7 +31,8 @@ type Config struct {
 	Live    Centres       // for real payments
 	Test    Centres       // for payments with test: true; a simulator, so that no money moves
 	HoldFor time.Duration // how long an undecided hold lasts where the shop sets nothing; default 30 minutes
-	// AtOnce is how many payments Step and Recover take up at the same time; default 32.
+	// AtOnce is how many payments Run takes up at the same time for each centre, and Recover and Reconcile for all of them;
+	// default 32.
 	AtOnce int
 	Log    *slog.Logger
 	// WrongCodes is how many wrong codes are taken for one card within an hour, over all its real payments;
@@ -437,22 +438,50 @@ func (g *Gateway) await(ctx context.Context, id payment.ID) (payment.Payment, er
 	return p, nil
 }
 
-// How much one Step takes on, and how much of it at once where Config does not say.
+// How much is looked for at a time, and how much of it is taken up at once where Config does not say.
 const (
 	stepPayments = 256
 	stepAtOnce   = 32
 )
 
-// Step does what time demands: it inquires about questions in doubt, ends payments nobody paid,
+// Step does what time demands, one after another: it inquires about questions in doubt, ends payments nobody paid,
 // and lets go of holds nobody confirmed. It returns how many payments it took up.
 func (g *Gateway) Step(ctx context.Context) (int, error) {
-	ids, err := g.cfg.Store.Due(ctx, g.cfg.Store.Now(), stepPayments)
+	due, _, err := g.due(ctx, stepPayments)
+	for _, d := range due {
+		err = errors.Join(err, g.attend(ctx, d.id, false))
+	}
+	return len(due), errors.Join(err, g.catchUpRest(ctx))
+}
+
+// due is a payment that wants attention, and the centre that is asked for it; "": none.
+type due struct {
+	id     payment.ID
+	centre string
+}
+
+// due looks what wants attention now, the longest due first and at most so many; left is how many of them cannot have it yet.
+func (g *Gateway) due(ctx context.Context, limit int) (list []due, left int, err error) {
+	now := g.cfg.Store.Now()
+	ids, err := g.cfg.Store.Due(ctx, now, limit)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	g.stepped.Store(time.Now().UnixNano())
-	err = g.each(ids, func(id payment.ID) error { return g.attend(ctx, id, false) })
-	return len(ids), errors.Join(err, g.catchUpRest(ctx))
+	for _, id := range ids {
+		p, unread := g.cfg.Store.Recall(ctx, id, 0)
+		if unread != nil || now.Before(g.quiet) && p.Behind(g.restored) { // whatever its centre said now, it could be overtaken
+			err = errors.Join(err, unread)
+			left++
+			continue
+		}
+		d := due{id: id}
+		if p.Attempt != nil {
+			d.centre = p.Attempt.Processor
+		}
+		list = append(list, d)
+	}
+	return list, left, err
 }
 
 // Stepped is when Step or Recover last got something done: it looked what is due, or attended to a payment. While Run
@@ -556,17 +585,44 @@ func (g *Gateway) rest() {
 // sweepEvery is how often deadlines are looked at: a lookup in an index when nothing is due.
 const sweepEvery = 250 * time.Millisecond
 
-// Run calls Step until ctx ends, and then waits for the questions under way.
+// Run does what time demands, as Step does, until ctx ends, and then waits for the questions under way. Unlike Step it does
+// not wait for an answer before it looks again, and what it asks of one centre takes nothing from another: one that hangs
+// holds up no deadline but its own.
 func (g *Gateway) Run(ctx context.Context) {
 	defer g.rest()
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	for {
-		n, err := g.Step(ctx)
+	say := func(err error) {
 		if err != nil && ctx.Err() == nil {
 			g.cfg.Log.Error("deadlines cannot be kept", "error", err)
 		}
-		if n == stepPayments && err == nil {
+	}
+	var catching sync.WaitGroup
+	defer catching.Wait()
+	catching.Go(func() {
+		for !g.restored.IsZero() && pause(ctx, sweepEvery) {
+			say(g.catchUpRest(ctx))
+		}
+	})
+	turns := newTurns(g.cfg.AtOnce)
+	defer turns.all.Wait()
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	left := 0
+	for {
+		// What waits for its turn stays due, as does what is left, and must not hide what has come after it.
+		due, rest, err := g.due(ctx, stepPayments+turns.count()+left)
+		say(err)
+		left = rest
+		taken := 0
+		for _, d := range due {
+			if turns.take(d, func() {
+				if ctx.Err() == nil {
+					say(g.attend(ctx, d.id, false))
+				}
+			}) {
+				taken++
+			}
+		}
+		if taken >= stepPayments {
 			continue // there is more
 		}
 		select {

@@ -50,7 +50,7 @@ func (w *wrongCodes) count(card payment.CardFacts, now time.Time) {
 	defer w.mu.Unlock()
 	w.turn(now)
 	if w.now[keyOf(card)]++; len(w.now) > mostCards {
-		w.before, w.now = w.now, nil
+		w.before, w.now, w.since = w.now, make(map[cardKey]int), now
 	}
 }
 

@@ -1,14 +1,25 @@
 package gateway_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"holdfast/internal/gateway"
 	"holdfast/internal/payment"
+	"holdfast/internal/processor/svgate"
+	"holdfast/internal/sim"
 	"holdfast/internal/store"
 )
 
@@ -171,3 +182,111 @@ var storeFilter = store.Filter{Limit: 1}
 type counter struct{ n atomic.Int64 }
 
 func (c *counter) next() string { return fmt.Sprint("bench-", c.n.Add(1)) }
+
+// A centre that hangs keeps waiting what is to be asked of it, and no deadline at another one, however many questions are
+// due to it and have been for longer.
+func TestOneCentreHangs(t *testing.T) {
+	const doubts, atOnce = 300, 4
+	w := newWorld(t)
+	let, dismissed := make(chan struct{}), make(chan struct{}, 1)
+	var hangs atomic.Bool
+	front := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		switch {
+		case err != nil:
+			return
+		case r.URL.RawQuery == "sick" && hangs.Load():
+			<-let
+			return
+		case r.URL.RawQuery == "well" && strings.Contains(string(body), `"hold.dismiss"`):
+			dismissed <- struct{}{}
+		}
+		r.Body, r.URL.RawQuery = io.NopCloser(bytes.NewReader(body)), ""
+		w.sim.Handler().ServeHTTP(rw, r)
+	}))
+	transport := &http.Transport{MaxIdleConnsPerHost: 64}
+	t.Cleanup(func() { transport.CloseIdleConnections(); front.Close() })
+	contract := func(name string) *svgate.Connector {
+		c, err := svgate.New(svgate.Config{
+			Name: name, Endpoint: front.URL + "/svgate?" + name, Login: "holdfast", Password: "holdfast", MerchantID: "90050017182",
+			TerminalID: "91419475", Port: 16050, HTTP: &http.Client{Transport: transport}, Now: w.clock,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	w.gateway = gateway.New(gateway.Config{
+		Store: w.store, HoldFor: holdFor, AtOnce: atOnce, Log: slog.New(slog.DiscardHandler),
+		Live: gateway.Centres{{Processor: contract("sick"), Method: payment.Uzcard}, {Processor: contract("well"), Method: payment.Uzcard, Named: true}},
+	})
+	card := w.goodCard(0)
+	w.fault(sim.Fault{Method: "trans.pay.purpose", Name: "reset", Times: doubts})
+	var group errgroup.Group
+	group.SetLimit(8)
+	for range doubts {
+		p := w.prepare(oneStage)
+		group.Go(func() error {
+			p, err := w.pay(p.ID, card)
+			if err == nil {
+				p, err = w.submit(p, card.FixedOTP)
+			}
+			if err == nil && p.Open == nil {
+				err = fmt.Errorf("it should be in doubt and is %s", p.State)
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	w.shop.Settings.Routes = map[string]string{"uzcard": "well"}
+	held := w.paid(card)
+	w.set(held.HoldDeadline)
+	hangs.Store(true)
+	stop := w.running()
+	select {
+	case <-dismissed:
+	case <-time.After(30 * time.Second):
+		t.Error("in 30 s the hold was not let go")
+	}
+	close(let)
+	stop()
+}
+
+// While nobody can say what a restored backup is worth, its payments are left alone without a word, and what has come since
+// is attended to.
+func TestRunBesideABackup(t *testing.T) {
+	w := newWorld(t)
+	w.withShop()
+	w.fault(sim.Fault{Method: "trans.pay.purpose", Name: "reset"})
+	doubt := w.must(w.pay(w.prepare(oneStage).ID, w.goodCard(0)))(payment.Challenged)
+	if p, err := w.submit(doubt, w.code(w.goodCard(0))); err != nil || p.Open == nil {
+		t.Fatalf("%s, %v: it should be in doubt", p.State, err)
+	}
+	for range 300 { // more than are looked for at a time
+		w.prepare()
+	}
+	w.later(ttl)
+	file := w.backup()
+	w.later(time.Second)
+	w.restore(file)
+	var log bytes.Buffer
+	w.gateway = gateway.New(gateway.Config{
+		Store: w.store, HoldFor: holdFor, Log: slog.New(slog.NewTextHandler(&log, nil)), Live: gateway.Centres{{Processor: w.centre, Method: payment.Uzcard}},
+	})
+	terms := payment.Terms{
+		ShopPaymentID: "new", Amount: uzs(total), Methods: []payment.Method{payment.Uzcard}, ReturnURL: "https://shop.example/back", Language: "uz",
+	}
+	p, _, err := w.gateway.Prepare(t.Context(), w.shop, terms, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := w.running()
+	w.later(2 * time.Second)
+	eventually(t, "the new payment's time is over", func() bool { return w.read(p.ID).State == payment.Expired })
+	stop()
+	if log.Len() > 0 {
+		t.Errorf("it said %s", log.String())
+	}
+}
