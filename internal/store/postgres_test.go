@@ -436,6 +436,54 @@ func TestPostgreSQLTwoGateways(t *testing.T) {
 	w.clean()
 }
 
+// Two operators change a shop at once, each by a process of his own: both changes are stored.
+func TestPostgreSQLTwoChangeAShop(t *testing.T) {
+	dsn := postgrestest.Database(t)
+	w := newWorld(t, postgres(dsn))
+	other := w.openAgain(false)
+	made, err := w.CreateShop(t.Context(), shopNamed("before"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close(context.Background())
+	waits := func() (waits bool) {
+		err := server.QueryRow(t.Context(), `SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waits)
+		if err != nil {
+			t.Error(err)
+		}
+		return waits
+	}
+	var second sync.WaitGroup
+	begin := sync.OnceFunc(func() {
+		var done atomic.Bool
+		second.Go(func() {
+			_, err := other.UpdateShop(context.Background(), made.ID, func(s *merchant.Shop) error { s.SecretHash[0] = 42; return nil })
+			if err != nil {
+				t.Error(err)
+			}
+			done.Store(true)
+		})
+		eventually(t, "the second is through, or waits for the first", func() bool { return done.Load() || waits() })
+	})
+	_, err = w.UpdateShop(t.Context(), made.ID, func(s *merchant.Shop) error {
+		begin()
+		s.Name = "after"
+		return nil
+	})
+	second.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shops, err := w.Shops(t.Context())
+	if err != nil || len(shops) != 1 || shops[0].Name != "after" || shops[0].SecretHash[0] != 42 {
+		t.Errorf("a change that was acknowledged is lost: %+v, %v", shops, err)
+	}
+}
+
 // What a gateway remembers is enough to recall terms, and never to say how a payment stands.
 func TestPostgreSQLRemembered(t *testing.T) {
 	w := newWorld(t, postgres(postgrestest.Database(t)))
