@@ -51,6 +51,7 @@ type job struct {
 	taken  bool           // the name is taken: what create would make is there
 	known  bool           // row is what this process remembers
 	row    row            // what was found
+	age    uint64         // of the cache, when its transaction had begun
 	change payment.Change // what was decided, and what is stored in the end
 	made   bool           // the payment is new
 	fresh  []Delivery     // events that are claimed already, for who delivers them
@@ -261,7 +262,7 @@ func (c *committer) hand(taken, held []*job) {
 		b.wrote = b.wrote || j.err == nil && (j.exec != nil || !j.change.Empty())
 		if j.changed() {
 			j.row.batch = b.number
-			c.store.cache.put(j.row)
+			c.store.cache.put(j.row, j.age)
 		}
 	}
 	c.written <- b
@@ -367,9 +368,9 @@ func (c *committer) commit(batch []*job) (taken, held []*job, err error) {
 
 // write runs the three passes.
 func (c *committer) write(w writing, batch []*job) (taken, held []*job, err error) {
-	now := c.store.Now()
+	now, age := c.store.Now(), c.store.cache.emptied()
 	for _, j := range batch {
-		j.err, j.made, j.fresh = nil, false, nil
+		j.err, j.made, j.fresh, j.age = nil, false, nil, age
 	}
 	if err := c.find(w, batch); err != nil {
 		return batch, nil, err

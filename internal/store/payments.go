@@ -143,6 +143,7 @@ func (s *Store) remembered(ctx context.Context, r row) (payment.Payment, error) 
 
 func (s *Store) find(ctx context.Context, stored *statement, args ...value) (payment.Payment, error) {
 	var r row
+	age := s.cache.emptied()
 	err := s.engine.lookup(ctx, stored, args, func(rec record) (err error) {
 		r, err = s.scan(rec)
 		return err
@@ -152,7 +153,7 @@ func (s *Store) find(ctx context.Context, stored *statement, args ...value) (pay
 	case s.Alone():
 		err = s.committers[0].await(s.committers[0].latest.Load())
 	case r.seq != 0: // what can be read is durable
-		s.cache.put(r)
+		s.cache.put(r, age)
 	}
 	if err == nil && r.seq == 0 {
 		err = ErrNotFound
