@@ -152,7 +152,7 @@ func (s *Store) snapshotOf(ctx context.Context, from, to *sqlite.Conn, progress 
 	if err := query(from, "BEGIN", nil, nil); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, query(from, "COMMIT", nil, nil)) }()
+	defer func() { err = errors.Join(err, endSnapshot(from)) }()
 	if _, err := meta(from, "schema"); err != nil { // the snapshot begins with the first read
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -89,6 +90,55 @@ func TestFailureOfTheDiskEndsEverything(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// Who gives up in the middle of a snapshot leaves nothing of it to who reads next on the same connection.
+func TestSnapshotEndsWithItsCaller(t *testing.T) {
+	for name, giveUp := range map[string]func(ctx context.Context, s *Store, gone func()) error{
+		"a read": func(ctx context.Context, s *Store, gone func()) error {
+			return s.engine.snapshot(ctx, func(q querier) error {
+				return q.query(`SELECT count(*) FROM meta`, nil, func(record) error {
+					gone()
+					return nil
+				})
+			})
+		},
+		"a backup": func(ctx context.Context, s *Store, gone func()) error {
+			return s.Backup(ctx, filepath.Join(t.TempDir(), "backup"), func(int, int) { gone() })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := Open(Config{Dir: t.TempDir(), Serve: true, Readers: 1, Log: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			ctx, gone := context.WithCancel(t.Context())
+			if err := giveUp(ctx, s, gone); err != nil && !errors.Is(err, context.Canceled) { // it may have been through by then
+				t.Fatal(err)
+			}
+			err = s.do(t.Context(), &job{exec: func(w writing, _ time.Time) error {
+				_, err := w.exec(`INSERT INTO meta (name, value) VALUES ('later', '1')`, nil)
+				return err
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen := false
+			err = s.engine.read(t.Context(), func(q querier) error {
+				return q.query(`SELECT 1 FROM meta WHERE name = 'later'`, nil, func(record) error {
+					seen = true
+					return nil
+				})
+			})
+			if err != nil || !seen {
+				t.Errorf("what was acknowledged meanwhile is seen: %v, %v", seen, err)
+			}
+			if err := s.engine.snapshot(t.Context(), func(querier) error { return nil }); err != nil {
+				t.Errorf("the next snapshot: %v", err)
+			}
+		})
 	}
 }
 

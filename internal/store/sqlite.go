@@ -228,13 +228,20 @@ func (e *sqliteEngine) borrow(ctx context.Context, f func(*sqlite.Conn) error) (
 }
 
 func (e *sqliteEngine) snapshot(ctx context.Context, f func(querier) error) error {
-	return e.read(ctx, func(q querier) (err error) {
-		if err := q.query("BEGIN", nil, nil); err != nil {
+	return e.borrow(ctx, func(conn *sqlite.Conn) (err error) {
+		if err := query(conn, "BEGIN", nil, nil); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, q.query("COMMIT", nil, nil)) }()
-		return f(q)
+		defer func() { err = errors.Join(err, endSnapshot(conn)) }()
+		return f(sqliteConn{conn})
 	})
+}
+
+// endSnapshot ends a reader's transaction, also where the caller has gone: an interrupted connection would not do it, and
+// whoever reads on it next would see the past.
+func endSnapshot(conn *sqlite.Conn) error {
+	conn.SetInterrupt(nil)
+	return query(conn, "COMMIT", nil, nil)
 }
 
 func (e *sqliteEngine) lookup(ctx context.Context, s *statement, row []value, found func(record) error) error {
