@@ -219,6 +219,7 @@ func (c *committer) serve(batch []*job) (held []*job) {
 					held = append(held, left...)
 					continue // stored, or refused: j.err says which
 				}
+				oneByOne = c.store.engine.failure(err) == jobs // else the others would wait for the same in vain
 			}
 			if j.err = c.store.broken(); j.err == nil {
 				j.err = err

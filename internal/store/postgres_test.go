@@ -250,6 +250,49 @@ func TestPostgreSQLAway(t *testing.T) {
 	})
 }
 
+// Where the database goes away while the jobs of a batch are tried one by one, they do not wait for it one behind the other.
+func TestPostgreSQLAwayOneByOne(t *testing.T) {
+	proxy := postgrestest.NewProxy(t, postgrestest.Database(t))
+	w := newWorld(t, postgresWith(proxy.DSN(), 1)) // all wait behind one
+	blocker := w.create(terms("blocker"))
+	const patience, callers = time.Second, 20
+	defer store.Impatient(patience)() // not in parallel with others
+	release := w.block(blocker.ID)
+	told := make(chan error, callers)
+	for i := range callers {
+		name := fmt.Sprint("order-", i)
+		if i == 0 {
+			name = "a\x00b" // which cannot be stored
+		}
+		go func() {
+			fine := terms("fine") // the name is what cannot be stored
+			fine.ShopPaymentID = name
+			_, _, err := w.Create(context.Background(), shop, name, maker(fine))
+			told <- err
+		}()
+		w.waiting(i + 1)
+	}
+	proxy.Watch(func(m postgrestest.Message) postgrestest.Verdict {
+		if m.FromServer && m.Type == 'C' && m.Text == "ROLLBACK" { // of them all together
+			proxy.Close()
+		}
+		return postgrestest.Pass
+	})
+	begin := time.Now()
+	release()
+	for range callers {
+		if err := <-told; err == nil || !strings.Contains(err.Error(), "cannot be reached") {
+			t.Errorf("told %v", err)
+		}
+	}
+	if took := time.Since(begin); took > callers*patience/2 {
+		t.Errorf("%d callers were told after %s that the database was away for %s", callers, took, patience)
+	}
+	proxy.Watch(nil)
+	proxy.Open()
+	w.create(terms("when it is back"))
+}
+
 // The primary dies in the middle of everything, and its synchronous standby takes over: what was acknowledged is
 // there, once.
 func TestPostgreSQLFailover(t *testing.T) {
