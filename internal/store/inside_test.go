@@ -14,6 +14,8 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 	"zombiezen.com/go/sqlite"
 
+	"holdfast/internal/money"
+	"holdfast/internal/payment"
 	"holdfast/internal/postgrestest"
 )
 
@@ -90,6 +92,41 @@ func TestFailureOfTheDiskEndsEverything(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// What is committed and does not get onto the disk is shown to nobody, however it is asked for.
+func TestNothingIsShownBeforeItIsDurable(t *testing.T) {
+	s, err := Open(Config{Dir: t.TempDir(), Serve: true, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	fails := error(uncommitted{errors.New("the disk fails")})
+	s.engine.(*sqliteEngine).lost.Store(&fails)
+	var id payment.ID
+	_, _, err = s.Create(t.Context(), 12, "order-1", func(number int64, now time.Time) payment.Change {
+		id = payment.NewID(now, [10]byte{1})
+		terms := payment.Terms{ShopPaymentID: "order-1", Amount: money.New(100, money.UZS), Methods: []payment.Method{payment.Uzcard}, ExpiresAt: now.Add(time.Hour)}
+		return payment.New(id, number, 12, terms, now)
+	})
+	if !errors.Is(err, ErrBroken) {
+		t.Fatalf("whoever creates it is told %v", err)
+	}
+	if top, err := s.engine.top(t.Context()); err != nil || top != 1 {
+		t.Fatalf("it is not committed: %d rows, %v", top, err)
+	}
+	for name, read := range map[string]func() error{
+		"Payment":       func() error { _, err := s.Payment(t.Context(), id); return err },
+		"PaymentByShop": func() error { _, err := s.PaymentByShop(t.Context(), 12, "order-1"); return err },
+		"List":          func() error { _, err := s.List(t.Context(), Filter{}); return err },
+		"Timeline":      func() error { _, err := s.Timeline(t.Context(), id); return err },
+		"Each":          func() error { return s.Each(t.Context(), func(*Timeline) error { return nil }) },
+		"Claimed":       func() error { _, err := s.Claimed(t.Context(), payment.Uzcard, "1"); return err },
+	} {
+		if err := read(); !errors.Is(err, ErrBroken) {
+			t.Errorf("%s shows it: %v", name, err)
+		}
 	}
 }
 
