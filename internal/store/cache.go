@@ -119,7 +119,8 @@ func (c *cache) forget(seq int64) {
 	}
 }
 
-// closed notes that events are told or closed, or taken by the merchant.
+// closed notes that events are told, or taken by the merchant. Of one that is given up only the store can say that it is
+// closed: another process may have claimed it again.
 func (c *cache) closed(results []Result) {
 	if c == nil {
 		return
@@ -128,14 +129,13 @@ func (c *cache) closed(results []Result) {
 	defer c.mu.Unlock()
 	for _, result := range results {
 		r := c.bySeq[result.Key.seq]
-		if r == nil {
+		if r == nil || !result.Accepted {
 			continue
 		}
-		over := result.NextAt.IsZero()
-		if result.Key.n == r.told+1 && over {
+		if result.Key.n == r.told+1 && result.NextAt.IsZero() {
 			r.told++
 		}
-		if result.Key.n == r.taken+1 && (over || result.Accepted) {
+		if result.Key.n == r.taken+1 {
 			r.taken++
 		}
 	}

@@ -321,7 +321,7 @@ func (c *committer) answer(jobs []*job) {
 			continue
 		}
 		if len(j.fresh) > 0 {
-			c.store.flying.add(now, time.Duration(c.store.lease.Load()), j.fresh)
+			c.store.flying.add(now, j.fresh[0].Event.At.Add(time.Duration(c.store.lease.Load())), j.fresh)
 		}
 		for _, d := range j.fresh {
 			c.store.fresh <- d // there is room: eventRow saw to it

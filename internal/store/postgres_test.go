@@ -731,6 +731,18 @@ func TestPostgreSQLTwoGatewaysTell(t *testing.T) {
 	}
 	w.record(delivered(first))
 	w.takes("fresh/2 try 1")
+	// And for one that another sends again, because this one's lease had ended.
+	p = w.asking(terms("lapsed"))
+	<-fresh
+	w.later(lease)
+	again, err := gateways[1].Claim(t.Context(), 10, lease, anywhere, noPlace)
+	if err != nil || !slices.ContainsFunc(again, func(d store.Delivery) bool { return d.Payment == p.ID }) {
+		t.Fatalf("the other gateway sends %+v, %v", again, err)
+	}
+	w.mustSettle(p.ID, payment.Answer{Outcome: payment.Approved, Claim: "lapsed"})
+	if len(fresh) > 0 {
+		t.Errorf("handed over out of its turn: %+v", <-fresh)
+	}
 	w.clean()
 }
 
