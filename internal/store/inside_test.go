@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -176,6 +177,43 @@ func TestSnapshotEndsWithItsCaller(t *testing.T) {
 				t.Errorf("the next snapshot: %v", err)
 			}
 		})
+	}
+}
+
+// Where the log cannot be moved into the file for a while, as when there is no file to open left, that is said once, and it is
+// moved when it can be.
+func TestLogIsMovedWhenItCanBe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := errors.Join(os.Mkdir(path, 0o700), os.WriteFile(path+"-wal", []byte("something"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	m := logMover{engine: &sqliteEngine{path: path}, log: slog.New(slog.NewTextHandler(&said, nil))}
+	defer m.close()
+	for range 3 {
+		m.look() // a directory is not opened
+	}
+	if lines := strings.Count(said.String(), "cannot be moved"); lines != 1 {
+		t.Errorf("it is said %d times:\n%s", lines, said.String())
+	}
+	if err := errors.Join(os.Remove(path), os.Remove(path+"-wal")); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := openWriter(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := script(conn, `CREATE TABLE meta (name TEXT PRIMARY KEY)`); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.look()
+	if after, err := os.Stat(path); err != nil || after.Size() <= before.Size() {
+		t.Errorf("the file had %d bytes and has %d, %v\n%s", before.Size(), after.Size(), err, said.String())
 	}
 }
 
