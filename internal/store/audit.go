@@ -218,6 +218,7 @@ func (a *Audit) check(r *audited) {
 	}
 	effective := make(map[payment.Kind]*payment.Operation)
 	refs := make(map[string]bool)
+	own := p.Reference() // of the first; that of the others goes on with their numbers
 	for i := range all {
 		op := &all[i]
 		if op.N != i+1 {
@@ -225,7 +226,7 @@ func (a *Audit) check(r *audited) {
 		}
 		if refs[op.Ref] {
 			fail(4, "two operations are called %s", op.Ref)
-		} else if !strings.HasPrefix(op.Ref, p.Reference()) {
+		} else if op.Ref != own && !strings.HasPrefix(op.Ref, own+"_") {
 			fail(4, "operation %s bears another payment's name", op.Ref) // names are unique over all payments
 		}
 		refs[op.Ref] = true
@@ -387,8 +388,9 @@ func (s *Store) auditOrphans(ctx context.Context, a *Audit) error {
 		}
 		// A payment is read with its terms; one that has none, or whose name leads elsewhere, would not be seen.
 		for what, sql := range map[string]string{
-			"payments have no terms":                       `SELECT count(*) FROM payments p WHERE NOT EXISTS (SELECT 1 FROM terms t WHERE t.payment = p.seq)`,
-			"payments are not found by their shop's names": `SELECT count(*) FROM terms t LEFT JOIN names n ON n.shop = t.shop AND n.shop_payment_id = t.shop_payment_id WHERE n.payment IS NULL OR n.payment <> t.payment`,
+			"payments have no terms":                           `SELECT count(*) FROM payments p WHERE NOT EXISTS (SELECT 1 FROM terms t WHERE t.payment = p.seq)`,
+			"names lead to payments that are called otherwise": `SELECT count(*) FROM names n JOIN terms t ON t.payment = n.payment WHERE t.shop <> n.shop OR t.shop_payment_id <> n.shop_payment_id`,
+			"payments are not found by their shop's names":     `SELECT count(*) FROM terms t LEFT JOIN names n ON n.shop = t.shop AND n.shop_payment_id = t.shop_payment_id WHERE n.payment IS NULL OR n.payment <> t.payment`,
 		} {
 			err := q.query(sql, nil, func(r record) error {
 				if n := r.int(0); n > 0 {

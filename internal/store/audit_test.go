@@ -242,14 +242,16 @@ func tamperings() []tampering {
 			UPDATE operations SET record = json_set(record, '$.ref', ` + ref(1, 2) + `) WHERE payment = 1 AND n = 1;`, []int{4}},
 		{"4: two payments' operations of one name", `
 			UPDATE operations SET record = json_set(record, '$.ref', ` + ref(1, 2) + `) WHERE payment = 4 AND n = 1;`, []int{4}},
+		{"4: a name that goes on like another payment's number", `
+			UPDATE operations SET record = json_set(record, '$.ref', ` + ref(1, 1) + ` || '7') WHERE payment = 1 AND n = 1;`, []int{4}},
 		{"4 (and so 7): two holds took effect", `
-			INSERT INTO operations SELECT payment, 4, json_set(json_set(record, '$.ref', (record ->> '$.ref') || 'b'), '$.n', 4) FROM operations WHERE payment = 3 AND n = 3;
-			INSERT INTO entries SELECT payment, 2, operation || 'b', kind, at, currency, lines FROM entries WHERE payment = 3 AND n = 1;
+			INSERT INTO operations SELECT payment, 4, json_set(json_set(record, '$.ref', (record ->> '$.ref') || '_9'), '$.n', 4) FROM operations WHERE payment = 3 AND n = 3;
+			INSERT INTO entries SELECT payment, 2, operation || '_9', kind, at, currency, lines FROM entries WHERE payment = 3 AND n = 1;
 			UPDATE payments SET progress = json_set(json_set(progress, '$.last_operation', 4), '$.last_entry', 2) WHERE seq = 3;`, []int{4, 7}},
 		{"4: one hold counted for two payments", `DELETE FROM claims; INSERT INTO claims VALUES ('uzcard', 'x', 99);`, []int{4}},
 		{"5: an ended payment still asks", `
 			UPDATE payments SET open = 'capture', due_at = 9223372036854775807, progress = json_set(json_set(progress, '$.last_operation', 5), '$.open', (
-				SELECT json_remove(json_set(json_set(progress, '$.open.n', 5), '$.open.ref', ` + ref(4, 4) + ` || 'b'), '$.open.next_at') FROM payments WHERE seq = 7) -> '$.open')
+				SELECT json_remove(json_set(json_set(progress, '$.open.n', 5), '$.open.ref', ` + ref(4, 4) + ` || '_9'), '$.open.next_at') FROM payments WHERE seq = 7) -> '$.open')
 			WHERE seq = 4;`, []int{5}},
 		{"5: money was taken, and the payment waits for it", `
 			UPDATE payments SET state = 'voided' WHERE seq = 2;
@@ -277,6 +279,9 @@ func tamperings() []tampering {
 		{"12: a payment without terms", `DELETE FROM terms WHERE payment = 8;`, []int{12}},
 		{"12: terms of nobody", `INSERT INTO terms SELECT 99, substr(id, 1, 15), shop, shop_payment_id, created_at, currency, amount, terms FROM terms WHERE payment = 8;`, []int{12}},
 		{"12: a name that leads to another payment", `UPDATE names SET payment = 3 WHERE payment = 8;`, []int{12}},
+		{"12: a second name leads to a payment", `INSERT INTO names SELECT shop, 'another', payment FROM names WHERE payment = 8;`, []int{12}},
+		{"12: another shop's name leads to a payment", `INSERT INTO names SELECT 13, shop_payment_id, payment FROM names WHERE payment = 8;`, []int{12}},
+		{"12: a name that leads to nobody", `INSERT INTO names VALUES (12, 'another', 99);`, []int{12}},
 		{"12: a name is missing", `DELETE FROM names WHERE payment = 8;`, []int{12}},
 		{"13: an event of another shop", `UPDATE events SET shop = 13 WHERE payment = 1 AND n = 1;`, []int{13}},
 		{"13: another shop's money", `

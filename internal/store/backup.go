@@ -152,7 +152,7 @@ func (s *Store) snapshotOf(ctx context.Context, from, to *sqlite.Conn, progress 
 	if err := query(from, "BEGIN", nil, nil); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, query(from, "COMMIT", nil, nil)) }()
+	defer func() { err = errors.Join(err, endSnapshot(from)) }()
 	if _, err := meta(from, "schema"); err != nil { // the snapshot begins with the first read
 		return err
 	}
@@ -198,17 +198,16 @@ func whole(conn *sqlite.Conn) error {
 // wrong with the file is said, and nothing is left behind that could be served.
 func RestoreInto(dir, file string, now time.Time) (r Restored, err error) {
 	path := filepath.Join(dir, File)
-	if _, err := os.Lstat(path); err == nil {
+	if err := copyFile(path, file); errors.Is(err, os.ErrExist) {
 		return r, fmt.Errorf("%s holds a store already", dir)
+	} else if err != nil {
+		return r, fmt.Errorf("the backup %s cannot be copied: %w", file, err)
 	}
-	defer func() {
+	defer func() { // from here on what lies there is ours
 		if err != nil {
 			err = errors.Join(err, remove(path), remove(path+"-journal"))
 		}
 	}()
-	if err := copyFile(path, file); err != nil {
-		return r, fmt.Errorf("the backup cannot be copied: %w", err)
-	}
 	if r, err = markRestored(path, file, now.UTC().Truncate(time.Microsecond)); err != nil {
 		return r, err
 	}
@@ -260,6 +259,7 @@ func markRestored(path, file string, now time.Time) (r Restored, err error) {
 		setMeta(conn, metaReconciled, ""), query(conn, `DELETE FROM meta WHERE name = ?1`, []value{str(metaTaken)}, nil))
 }
 
+// copyFile makes a new file of another one, whole or not at all.
 func copyFile(to, from string) (err error) {
 	in, err := os.Open(from)
 	if err != nil {
@@ -271,7 +271,10 @@ func copyFile(to, from string) (err error) {
 		return err
 	}
 	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Sync(), out.Close())
+	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
+		err = errors.Join(err, remove(to))
+	}
+	return err
 }
 
 func syncFile(name string) error {

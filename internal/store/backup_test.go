@@ -208,6 +208,7 @@ func TestRestoreIsRefused(t *testing.T) {
 		now  time.Time
 		says string
 	}{
+		"a directory":           {func(file string) error { return os.Mkdir(file, 0o700) }, late, "cannot be copied"},
 		"garbage":               {write([]byte(strings.Repeat("no backup. ", 1000))), late, "damaged or not a store"},
 		"cut short":             {write(bytes[:len(bytes)/2]), late, "damaged"},
 		"a page is damaged":     {write(damaged), late, "damaged"},
@@ -232,4 +233,34 @@ func TestRestoreIsRefused(t *testing.T) {
 		t.Errorf("over a store: %v", err)
 	}
 	w.clean()
+}
+
+// Of those who restore into one directory at once one does, and nobody else takes away what he has made.
+func TestManyRestoreAtOnce(t *testing.T) {
+	w := newWorld(t, store.Open)
+	w.everything()
+	file := filepath.Join(t.TempDir(), "backup")
+	if err := w.Backup(t.Context(), file, nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		r := &world{t: t, open: store.Open, dir: t.TempDir(), now: t0.Add(time.Hour)}
+		var made atomic.Int32
+		together(8, func(int) {
+			_, err := store.RestoreInto(r.dir, file, r.now)
+			switch {
+			case err == nil:
+				made.Add(1)
+			case !strings.Contains(err.Error(), "holds a store already"):
+				t.Error(err)
+			}
+		})
+		if made.Load() != 1 {
+			t.Fatalf("%d have made it", made.Load())
+		}
+		r.Store = r.openAgain(true)
+		if a := r.clean(); a.Payments != 13 {
+			t.Errorf("%d payments are restored, want 13", a.Payments)
+		}
+	}
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"holdfast/internal/payment"
 )
@@ -19,6 +20,7 @@ type cache struct {
 	seqs  map[payment.ID]int64
 	ring  []int64 // the rows in the order they came, oldest at next
 	next  int
+	age   atomic.Uint64 // how often it was emptied
 }
 
 func newCache() *cache {
@@ -34,17 +36,30 @@ func (c *cache) clear() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.age.Add(1)
 	c.bySeq, c.seqs = make(map[int64]*row), make(map[payment.ID]int64)
 	c.ring, c.next = make([]int64, cacheSize), 0
 }
 
-// put remembers a row, unless a later version of it is known. On a nil cache it does nothing, and the others find nothing.
-func (c *cache) put(r row) {
+// emptied is the age that put wants of a row that is read, or committed, from now on.
+func (c *cache) emptied() uint64 {
+	if c == nil {
+		return 0
+	}
+	return c.age.Load()
+}
+
+// put remembers a row, unless a later version of it is known, or the cache was emptied since the age that the row is of: then
+// it may be what another process has changed meanwhile. On a nil cache it does nothing, and the others find nothing.
+func (c *cache) put(r row, age uint64) {
 	if c == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if age != c.age.Load() {
+		return
+	}
 	known := c.bySeq[r.seq]
 	if known != nil {
 		if known.payment.Version > r.payment.Version {
@@ -104,7 +119,8 @@ func (c *cache) forget(seq int64) {
 	}
 }
 
-// closed notes that events are told or closed, or taken by the merchant.
+// closed notes that events are told, or taken by the merchant. Of one that is given up only the store can say that it is
+// closed: another process may have claimed it again.
 func (c *cache) closed(results []Result) {
 	if c == nil {
 		return
@@ -113,14 +129,13 @@ func (c *cache) closed(results []Result) {
 	defer c.mu.Unlock()
 	for _, result := range results {
 		r := c.bySeq[result.Key.seq]
-		if r == nil {
+		if r == nil || !result.Accepted {
 			continue
 		}
-		over := result.NextAt.IsZero()
-		if result.Key.n == r.told+1 && over {
+		if result.Key.n == r.told+1 && result.NextAt.IsZero() {
 			r.told++
 		}
-		if result.Key.n == r.taken+1 && (over || result.Accepted) {
+		if result.Key.n == r.taken+1 {
 			r.taken++
 		}
 	}

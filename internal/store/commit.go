@@ -51,6 +51,7 @@ type job struct {
 	taken  bool           // the name is taken: what create would make is there
 	known  bool           // row is what this process remembers
 	row    row            // what was found
+	age    uint64         // of the cache, when its transaction had begun
 	change payment.Change // what was decided, and what is stored in the end
 	made   bool           // the payment is new
 	fresh  []Delivery     // events that are claimed already, for who delivers them
@@ -218,6 +219,7 @@ func (c *committer) serve(batch []*job) (held []*job) {
 					held = append(held, left...)
 					continue // stored, or refused: j.err says which
 				}
+				oneByOne = c.store.engine.failure(err) == jobs // else the others would wait for the same in vain
 			}
 			if j.err = c.store.broken(); j.err == nil {
 				j.err = err
@@ -261,7 +263,7 @@ func (c *committer) hand(taken, held []*job) {
 		b.wrote = b.wrote || j.err == nil && (j.exec != nil || !j.change.Empty())
 		if j.changed() {
 			j.row.batch = b.number
-			c.store.cache.put(j.row)
+			c.store.cache.put(j.row, j.age)
 		}
 	}
 	c.written <- b
@@ -319,7 +321,7 @@ func (c *committer) answer(jobs []*job) {
 			continue
 		}
 		if len(j.fresh) > 0 {
-			c.store.flying.add(now, time.Duration(c.store.lease.Load()), j.fresh)
+			c.store.flying.add(now, j.fresh[0].Event.At.Add(time.Duration(c.store.lease.Load())), j.fresh)
 		}
 		for _, d := range j.fresh {
 			c.store.fresh <- d // there is room: eventRow saw to it
@@ -367,9 +369,9 @@ func (c *committer) commit(batch []*job) (taken, held []*job, err error) {
 
 // write runs the three passes.
 func (c *committer) write(w writing, batch []*job) (taken, held []*job, err error) {
-	now := c.store.Now()
+	now, age := c.store.Now(), c.store.cache.emptied()
 	for _, j := range batch {
-		j.err, j.made, j.fresh = nil, false, nil
+		j.err, j.made, j.fresh, j.age = nil, false, nil, age
 	}
 	if err := c.find(w, batch); err != nil {
 		return batch, nil, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +37,36 @@ func TestOneProcessorShares(t *testing.T) {
 	jobs, commits := after.Jobs-before.Jobs, after.Commits-before.Commits
 	if jobs != callers*rounds || jobs/commits < callers*3/8 {
 		t.Errorf("%d callers: %d commits for %d jobs", callers, commits, jobs)
+	}
+}
+
+// Another process changes a payment between a commit of it and the moment at which it would be remembered, and the store has
+// noticed that somebody wrote: what it remembers then is not what was so before.
+func TestWrittenBehindACommit(t *testing.T) {
+	var behind atomic.Pointer[func()] // runs once, after the next commit
+	w := newWorld(t, func(cfg store.Config) (*store.Store, error) {
+		cfg.At = func(at store.Point) {
+			if at != store.Committed {
+				return
+			}
+			if f := behind.Swap(nil); f != nil {
+				(*f)()
+			}
+		}
+		return store.Open(cfg)
+	})
+	beside := w.openAgain(false)
+	p := w.held(terms("order-1"))
+	settle := func() {
+		if _, err := beside.Update(context.Background(), p.ID, answering(payment.Answer{Outcome: payment.Approved})); err != nil {
+			t.Error(err)
+		}
+		eventually(t, "the store notices what another wrote", func() bool { return !w.Remembers(p.ID) })
+	}
+	behind.Store(&settle)
+	w.begin(p.ID, payment.Decide{Accept: payment.Cancel, By: payment.ByMerchant})
+	if now, err := w.Payment(t.Context(), p.ID); err != nil || now.State != payment.Voided {
+		t.Errorf("it is %s, version %d, and the store says %s, version %d, %v", payment.Voided, p.Version+2, now.State, now.Version, err)
 	}
 }
 

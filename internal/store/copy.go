@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,25 +37,26 @@ var copyRows int64 = 1000
 type table struct {
 	name, columns, kinds string
 	where                string // of payments, where it is not payment
+	rises                string // a column that is larger after each change of a row, if there is one
 }
 
 // Tables whose rows belong to payments, and those that are copied whole.
 var (
 	paymentTables = []table{
 		{"payments", "seq, version, state, updated_at, due_at, open, held, captured, released, refunded, fee, progress",
-			"bigint bigint text bigint bigint text bigint bigint bigint bigint bigint text", "seq"},
-		{"terms", "payment, id, shop, shop_payment_id, created_at, currency, amount, terms", "bigint bytea bigint text bigint text bigint text", ""},
-		{"operations", "payment, n, record", "bigint bigint text", ""},
-		{"entries", "payment, n, operation, kind, at, currency, lines", "bigint bigint text text bigint text text", ""},
+			"bigint bigint text bigint bigint text bigint bigint bigint bigint bigint text", "seq", "version"},
+		{"terms", "payment, id, shop, shop_payment_id, created_at, currency, amount, terms", "bigint bytea bigint text bigint text bigint text", "", ""},
+		{"operations", "payment, n, record", "bigint bigint text", "", ""},
+		{"entries", "payment, n, operation, kind, at, currency, lines", "bigint bigint text text bigint text text", "", ""},
 		{"events", "payment, n, shop, status, at, captured, fee, refunded, endpoint, next_at, lease_until, attempts, accepted, outcome, last_at, took, http_status, note",
-			"bigint bigint bigint text bigint bigint bigint bigint text bigint bigint bigint bigint text bigint bigint bigint text", ""},
-		{"deliveries", "payment, event, attempt, at, took, status, note", "bigint bigint bigint bigint bigint bigint text", ""},
-		{"names", "shop, shop_payment_id, payment", "bigint text bigint", ""},
-		{"claims", "processor, claim, payment", "text text bigint", ""},
+			"bigint bigint bigint text bigint bigint bigint bigint text bigint bigint bigint bigint text bigint bigint bigint text", "", "attempts"},
+		{"deliveries", "payment, event, attempt, at, took, status, note", "bigint bigint bigint bigint bigint bigint text", "", ""},
+		{"names", "shop, shop_payment_id, payment", "bigint text bigint", "", ""},
+		{"claims", "processor, claim, payment", "text text bigint", "", ""},
 	}
 	wholeTables = []table{
-		{"shops", "id, name, secret_hash, unique_key, created_at, settings", "bigint text bytea bytea bigint text", ""},
-		{"card_tables", "edition, at, cards", "bigint bigint text", ""},
+		{"shops", "id, name, secret_hash, unique_key, created_at, settings", "bigint text bytea bytea bigint text", "", ""},
+		{"card_tables", "edition, at, cards", "bigint bigint text", "", ""},
 	}
 )
 
@@ -94,20 +97,52 @@ type Counts map[string]int64
 
 // Counts counts the rows of all tables that a copy takes over.
 func (s *Store) Counts(ctx context.Context) (Counts, error) {
-	counts := make(Counts)
+	c, err := s.contents(ctx)
+	return c.counts, err
+}
+
+// contents is what two stores are compared by.
+type contents struct {
+	counts  Counts
+	changes map[string]int64     // sums of table.rises
+	whole   map[string][][]value // the rows of tables that are copied whole
+}
+
+func (s *Store) contents(ctx context.Context) (contents, error) {
+	c := contents{make(Counts), make(map[string]int64), make(map[string][][]value)}
 	err := s.engine.snapshot(ctx, func(q querier) error {
 		for _, t := range append(wholeTables, paymentTables...) {
-			err := q.query("SELECT count(*) FROM "+t.name, nil, func(r record) error {
-				counts[t.name] = r.int(0)
+			rises := cmp.Or(t.rises, "0")
+			err := q.query("SELECT count(*), CAST(coalesce(sum("+rises+"), 0) AS BIGINT) FROM "+t.name, nil, func(r record) error {
+				c.counts[t.name], c.changes[t.name] = r.int(0), r.int(1)
 				return nil
 			})
 			if err != nil {
 				return err
 			}
 		}
+		for _, t := range wholeTables {
+			var err error
+			if c.whole[t.name], err = t.read(q, " ORDER BY 1"); err != nil {
+				return err
+			}
+		}
 		return nil
 	})
-	return counts, err
+	return c, err
+}
+
+// differs is the first table in which a copy is not what its original is now, and how.
+func (c contents) differs(original contents) (table, how string) {
+	for _, t := range append(wholeTables, paymentTables...) {
+		switch n := original.counts[t.name]; {
+		case c.counts[t.name] != n:
+			return t.name, fmt.Sprintf("has %d rows, and %d were copied", n, c.counts[t.name])
+		case c.changes[t.name] != original.changes[t.name], !slices.EqualFunc(c.whole[t.name], original.whole[t.name], slices.Equal[[]value]):
+			return t.name, "has rows that are not as they were copied"
+		}
+	}
+	return "", ""
 }
 
 // CopyTo copies everything into a store that is empty, or into which an earlier copy from this one was begun.
@@ -136,18 +171,16 @@ func (s *Store) CopyTo(ctx context.Context, to *Store, progress func(done, of in
 			progress(int(done), int(last))
 		}
 	}
-	from, err := s.Counts(ctx)
+	original, err := s.contents(ctx)
 	if err != nil {
 		return err
 	}
-	copied, err := to.Counts(ctx)
+	copied, err := to.contents(ctx)
 	if err != nil {
 		return err
 	}
-	for name, n := range from {
-		if copied[name] != n {
-			return fmt.Errorf("the copy is not complete: %s has %d rows, and %d were copied", name, n, copied[name])
-		}
+	if table, how := copied.differs(original); table != "" {
+		return fmt.Errorf("the store has changed since the copy was begun (%s %s): copy it into a new database", table, how)
 	}
 	return to.do(ctx, &job{exec: func(w writing, _ time.Time) error {
 		if _, err := w.exec(`UPDATE meta SET value = ?2 WHERE name = ?1`, []value{str(rowsTaken), str(strconv.FormatInt(last, 10))}); err != nil {

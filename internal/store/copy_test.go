@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"holdfast/internal/merchant"
+	"holdfast/internal/payment"
 	"holdfast/internal/postgrestest"
 	"holdfast/internal/store"
 )
@@ -104,5 +106,59 @@ func TestCopyToPostgreSQL(t *testing.T) {
 	}
 	if asked == 0 {
 		t.Error("nobody takes up what was being asked when the old gateway was stopped")
+	}
+}
+
+// A copy that is interrupted and goes on after the old store was used once more would have something of before and something
+// of after: it is not complete, and nobody serves from it.
+func TestCopyOfAStoreThatHasChanged(t *testing.T) {
+	defer store.CopyInBlocks(1)()
+	for name, change := range map[string]func(from *world, p payment.Payment){
+		"a payment": func(from *world, p payment.Payment) {
+			from.begin(p.ID, payment.Decide{Accept: payment.Capture, Amount: uzs(total), By: payment.ByMerchant})
+		},
+		"an event": func(from *world, p payment.Payment) { from.takes("order-1/1 try 1", "order-2/1 try 1") },
+		"a shop": func(from *world, p payment.Payment) {
+			if _, err := from.UpdateShop(t.Context(), 1, func(s *merchant.Shop) error { s.SecretHash[0] = 42; return nil }); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			from := newWorld(t, store.Open)
+			p := from.held(terms("order-1"))
+			from.held(terms("order-2"))
+			if _, err := from.CreateShop(t.Context(), shopNamed("Choyxona")); err != nil {
+				t.Fatal(err)
+			}
+			open := postgres(postgrestest.Database(t))
+			config := store.Config{Dir: t.TempDir(), Now: from.clock, Log: slog.New(slog.DiscardHandler)}
+			copyTo := func(until int) error {
+				to, err := open(config)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				err = from.CopyTo(ctx, to, func(done, of int) {
+					if done >= until {
+						cancel()
+					}
+				})
+				return errors.Join(err, to.Close())
+			}
+			if err := copyTo(1); !errors.Is(err, context.Canceled) {
+				t.Fatalf("interrupted: %v", err)
+			}
+			change(from, p)
+			if err := copyTo(100); err == nil || !strings.Contains(err.Error(), "has changed since the copy was begun") || !strings.Contains(err.Error(), "into a new database") {
+				t.Errorf("the copy that goes on: %v", err)
+			}
+			serving := config
+			serving.Serve = true
+			if s, err := open(serving); err == nil {
+				t.Error("it is served from", s.Close())
+			}
+		})
 	}
 }

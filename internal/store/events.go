@@ -130,7 +130,7 @@ func (s *Store) earlierWait(w writing, changed []*job) (waits map[EventKey]bool,
 				continue
 			}
 			// Those before own are taken or closed, as far as this process knows; own and those after it it is telling itself.
-			if own := s.flying.since(key); own <= max(j.row.told, j.row.taken)+1 && (s.Alone() || w.hopes()) {
+			if own := s.flying.since(key, e.At); own <= max(j.row.told, j.row.taken)+1 && (s.Alone() || w.hopes()) {
 				if !s.Alone() && own > j.row.told+1 {
 					hoped = append(hoped, []value{num(j.row.seq), num(own), moment(e.At)})
 				}
@@ -146,7 +146,7 @@ func (s *Store) earlierWait(w writing, changed []*job) (waits map[EventKey]bool,
 	err = w.each(earlierEvents, rows, func(i int, r record) error {
 		switch told, taken := r.int(1) > at[i], r.int(2) != 0; {
 		case told:
-			if !s.Alone() && !s.flying.has(EventKey{asked[i].seq, int(r.int(0))}) {
+			if !s.Alone() && !s.flying.has(EventKey{asked[i].seq, int(r.int(0))}, timeAt(at[i])) {
 				waits[asked[i]] = true
 			}
 		case !taken:
@@ -160,33 +160,33 @@ func (s *Store) earlierWait(w writing, changed []*job) (waits map[EventKey]bool,
 	return waits, err
 }
 
-// flying is events that this process has claimed and has not recorded, with the ends of their leases.
+// flying is events that this process has claimed and has not recorded, with the ends of their leases, as they are stored:
+// from then on anybody may send them.
 type flying struct {
 	mu     sync.Mutex
 	leases map[EventKey]time.Time
 }
 
-func (f *flying) has(key EventKey) bool {
+func (f *flying) has(key EventKey, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	_, ok := f.leases[key]
-	return ok
+	return f.leases[key].After(now)
 }
 
 // since is the first of the events before key's, one after another up to it, that are all flying; key's own number where
 // the one before is not.
-func (f *flying) since(key EventKey) int {
+func (f *flying) since(key EventKey, now time.Time) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for ; key.n > 1; key.n-- {
-		if _, ok := f.leases[EventKey{key.seq, key.n - 1}]; !ok {
+		if !f.leases[EventKey{key.seq, key.n - 1}].After(now) {
 			break
 		}
 	}
 	return key.n
 }
 
-func (f *flying) add(now time.Time, lease time.Duration, deliveries []Delivery) {
+func (f *flying) add(now, end time.Time, deliveries []Delivery) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.leases == nil {
@@ -196,7 +196,7 @@ func (f *flying) add(now time.Time, lease time.Duration, deliveries []Delivery) 
 		maps.DeleteFunc(f.leases, func(_ EventKey, end time.Time) bool { return end.Before(now) })
 	}
 	for _, d := range deliveries {
-		f.leases[d.Key] = now.Add(lease)
+		f.leases[d.Key] = end
 	}
 }
 
@@ -240,9 +240,11 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 		tried = tried[:0]
 	}
 	claims := &claim{statement: claimEvent}
+	var end time.Time // of their leases
 	err = s.do(ctx, &job{exec: func(w writing, now time.Time) error {
 		giveUp() // an earlier run of this came to nothing
 		claims.rows = nil
+		end = now.Add(lease)
 		due, err := dueEvents(w, now)
 		if err != nil {
 			return err
@@ -259,7 +261,7 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 			for i, d := range some {
 				is, key, before := order[i], d.Key, int64(d.Attempt-1)
 				if n, ok := sending[key.seq]; ok && n < key.n {
-					is.wait = now.Add(lease)
+					is.wait = end
 				}
 				switch {
 				case is.oldNews:
@@ -274,7 +276,7 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 					later = append(later, []value{num(key.seq), num(key.n), moment(now.Add(time.Second)), num(before)})
 				default:
 					tried = append(tried, d.Delivery)
-					claims.rows = append(claims.rows, []value{num(key.seq), num(key.n), num(d.Attempt), moment(now.Add(lease))})
+					claims.rows = append(claims.rows, []value{num(key.seq), num(key.n), num(d.Attempt), moment(end)})
 					if n, ok := sending[key.seq]; !ok || key.n < n {
 						sending[key.seq] = key.n
 					}
@@ -303,7 +305,7 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 			release(d.Endpoint)
 		}
 	}
-	s.flying.add(s.Now(), lease, claimed)
+	s.flying.add(s.Now(), end, claimed)
 	return claimed, nil
 }
 
@@ -401,10 +403,12 @@ var (
 
 // What a result writes.
 var (
+	// One that comes so late that the event has been claimed again says nothing of that, unless the merchant has it.
 	recordResult = &statement{
 		sql: `UPDATE events AS t SET next_at = ?3, lease_until = 0, accepted = CASE WHEN t.accepted > ?4 THEN t.accepted ELSE ?4 END, outcome = ?5,
-			last_at = ?6, took = ?7, http_status = ?8, note = ?9 WHERE t.payment = ?1 AND t.n = ?2`,
-		kinds: "bigint bigint bigint bigint text bigint bigint bigint text", key: "payment, n",
+			last_at = ?6, took = ?7, http_status = ?8, note = ?9
+			WHERE t.payment = ?1 AND t.n = ?2 AND (?4 = 1 OR t.attempts = ?10)`,
+		kinds: "bigint bigint bigint bigint text bigint bigint bigint text bigint", key: "payment, n",
 	}
 	insertDelivery = &statement{
 		sql: `INSERT INTO deliveries (payment, event, attempt, at, took, status, note) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
@@ -435,7 +439,7 @@ func (s *Store) Record(ctx context.Context, results []Result) error {
 		for _, r := range results {
 			n := int64(r.Key.n)
 			r.Note = cleanNote(r.Note)
-			records.add(on.row(num(r.Key.seq), num(n), orNull(r.NextAt), num(asInt(r.Accepted)), str(r.Outcome), moment(r.At), num(r.Took.Microseconds()), num(r.Status), str(r.Note)))
+			records.add(on.row(num(r.Key.seq), num(n), orNull(r.NextAt), num(asInt(r.Accepted)), str(r.Outcome), moment(r.At), num(r.Took.Microseconds()), num(r.Status), str(r.Note), num(r.Attempt)))
 			if !r.NextAt.IsZero() {
 				deliveries.add(on.row(num(r.Key.seq), num(n), num(r.Attempt), moment(r.At), num(r.Took.Microseconds()), num(r.Status), str(r.Note)))
 			}

@@ -214,6 +214,22 @@ func eventCases() []storeCase {
 				w.outcomesAre(p, "1 wait_user_action: a later one was taken", "2 waiting_for_capture: delivered")
 			}
 		}},
+		{"events: a failure that is known when the event is claimed again says nothing of that, a success does", func(t *testing.T, w *world) {
+			p := w.asking(terms("order-1"))
+			first := w.takes("order-1/1 try 1")
+			w.later(lease)
+			w.takes("order-1/1 try 2")
+			w.record(w.failed(first[0], time.Millisecond))
+			w.outcomesAre(p, "1 wait_user_action: due 1m0s") // when the second lease ends
+			givenUp := w.failed(first[0], 0)
+			givenUp.NextAt, givenUp.Outcome = time.Time{}, "gave up"
+			w.record(givenUp)
+			w.outcomesAre(p, "1 wait_user_action: due 1m0s")
+			w.later(time.Second)
+			w.takes()
+			w.record(delivered(first[0]))
+			w.outcomesAre(p, "1 wait_user_action: delivered")
+		}},
 		{"events: a merchant who took the request and decided is not asked again", func(t *testing.T, w *world) {
 			p := w.held(terms("order-1"))
 			w.record(delivered(w.takes("order-1/1 try 1")[0]))
@@ -291,6 +307,35 @@ func eventCases() []storeCase {
 			w.later(lease)
 			w.takes("order-1/3 try 2")
 			w.clean()
+		}},
+		{"fresh: one whose lease has ended is not on its way any more, and what comes now waits for it", func(t *testing.T, w *world) {
+			fresh := w.Fresh(lease)
+			p := w.asking(terms("order-1"))
+			<-fresh
+			w.later(lease) // who took it stood still
+			w.mustSettle(p.ID, payment.Answer{Outcome: payment.Approved, Claim: "hold", Centre: payment.Centre{Hold: "9"}})
+			if len(fresh) > 0 {
+				t.Errorf("handed over out of its turn: %+v", <-fresh)
+			}
+			w.record(delivered(w.takes("order-1/1 try 2")[0]))
+			w.takes("order-1/2 try 1")
+			w.clean()
+		}},
+		{"fresh: given up late, when another sends it again, it is not over", func(t *testing.T, w *world) {
+			fresh := w.Fresh(lease)
+			p := w.asking(terms("order-1"))
+			first := <-fresh
+			w.later(lease)
+			w.takes("order-1/1 try 2")
+			late := w.failed(first, 0)
+			late.NextAt, late.Outcome = time.Time{}, "gave up"
+			w.record(late)
+			w.later(lease)
+			w.mustSettle(p.ID, payment.Answer{Outcome: payment.Approved, Claim: "hold", Centre: payment.Centre{Hold: "9"}})
+			if len(fresh) > 0 {
+				t.Errorf("handed over out of its turn: %+v", <-fresh)
+			}
+			w.takes("order-1/1 try 3")
 		}},
 		{"fresh: put back, it is due again, and the attempt does not count", func(t *testing.T, w *world) {
 			fresh := w.Fresh(lease)

@@ -1,6 +1,10 @@
 package store
 
-import "time"
+import (
+	"time"
+
+	"holdfast/internal/payment"
+)
 
 // CapLog makes stores opened from now on cut their log at so many bytes; restore undoes that.
 func CapLog(bytes int64) (restore func()) {
@@ -21,4 +25,10 @@ func CopyInBlocks(rows int64) (restore func()) {
 	was := copyRows
 	copyRows = rows
 	return func() { copyRows = was }
+}
+
+// Remembers reports whether the store answers for a payment without reading it.
+func (s *Store) Remembers(id payment.ID) bool {
+	_, ok := s.cache.byID(id)
+	return ok
 }

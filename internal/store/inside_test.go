@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +15,8 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 	"zombiezen.com/go/sqlite"
 
+	"holdfast/internal/money"
+	"holdfast/internal/payment"
 	"holdfast/internal/postgrestest"
 )
 
@@ -89,6 +93,127 @@ func TestFailureOfTheDiskEndsEverything(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// What is committed and does not get onto the disk is shown to nobody, however it is asked for.
+func TestNothingIsShownBeforeItIsDurable(t *testing.T) {
+	s, err := Open(Config{Dir: t.TempDir(), Serve: true, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	fails := error(uncommitted{errors.New("the disk fails")})
+	s.engine.(*sqliteEngine).lost.Store(&fails)
+	var id payment.ID
+	_, _, err = s.Create(t.Context(), 12, "order-1", func(number int64, now time.Time) payment.Change {
+		id = payment.NewID(now, [10]byte{1})
+		terms := payment.Terms{ShopPaymentID: "order-1", Amount: money.New(100, money.UZS), Methods: []payment.Method{payment.Uzcard}, ExpiresAt: now.Add(time.Hour)}
+		return payment.New(id, number, 12, terms, now)
+	})
+	if !errors.Is(err, ErrBroken) {
+		t.Fatalf("whoever creates it is told %v", err)
+	}
+	if top, err := s.engine.top(t.Context()); err != nil || top != 1 {
+		t.Fatalf("it is not committed: %d rows, %v", top, err)
+	}
+	for name, read := range map[string]func() error{
+		"Payment":       func() error { _, err := s.Payment(t.Context(), id); return err },
+		"PaymentByShop": func() error { _, err := s.PaymentByShop(t.Context(), 12, "order-1"); return err },
+		"List":          func() error { _, err := s.List(t.Context(), Filter{}); return err },
+		"Timeline":      func() error { _, err := s.Timeline(t.Context(), id); return err },
+		"Each":          func() error { return s.Each(t.Context(), func(*Timeline) error { return nil }) },
+		"Claimed":       func() error { _, err := s.Claimed(t.Context(), payment.Uzcard, "1"); return err },
+	} {
+		if err := read(); !errors.Is(err, ErrBroken) {
+			t.Errorf("%s shows it: %v", name, err)
+		}
+	}
+}
+
+// Who gives up in the middle of a snapshot leaves nothing of it to who reads next on the same connection.
+func TestSnapshotEndsWithItsCaller(t *testing.T) {
+	for name, giveUp := range map[string]func(ctx context.Context, s *Store, gone func()) error{
+		"a read": func(ctx context.Context, s *Store, gone func()) error {
+			return s.engine.snapshot(ctx, func(q querier) error {
+				return q.query(`SELECT count(*) FROM meta`, nil, func(record) error {
+					gone()
+					return nil
+				})
+			})
+		},
+		"a backup": func(ctx context.Context, s *Store, gone func()) error {
+			return s.Backup(ctx, filepath.Join(t.TempDir(), "backup"), func(int, int) { gone() })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := Open(Config{Dir: t.TempDir(), Serve: true, Readers: 1, Log: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			ctx, gone := context.WithCancel(t.Context())
+			if err := giveUp(ctx, s, gone); err != nil && !errors.Is(err, context.Canceled) { // it may have been through by then
+				t.Fatal(err)
+			}
+			err = s.do(t.Context(), &job{exec: func(w writing, _ time.Time) error {
+				_, err := w.exec(`INSERT INTO meta (name, value) VALUES ('later', '1')`, nil)
+				return err
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen := false
+			err = s.engine.read(t.Context(), func(q querier) error {
+				return q.query(`SELECT 1 FROM meta WHERE name = 'later'`, nil, func(record) error {
+					seen = true
+					return nil
+				})
+			})
+			if err != nil || !seen {
+				t.Errorf("what was acknowledged meanwhile is seen: %v, %v", seen, err)
+			}
+			if err := s.engine.snapshot(t.Context(), func(querier) error { return nil }); err != nil {
+				t.Errorf("the next snapshot: %v", err)
+			}
+		})
+	}
+}
+
+// Where the log cannot be moved into the file for a while, as when there is no file to open left, that is said once, and it is
+// moved when it can be.
+func TestLogIsMovedWhenItCanBe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := errors.Join(os.Mkdir(path, 0o700), os.WriteFile(path+"-wal", []byte("something"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	m := logMover{engine: &sqliteEngine{path: path}, log: slog.New(slog.NewTextHandler(&said, nil))}
+	defer m.close()
+	for range 3 {
+		m.look() // a directory is not opened
+	}
+	if lines := strings.Count(said.String(), "cannot be moved"); lines != 1 {
+		t.Errorf("it is said %d times:\n%s", lines, said.String())
+	}
+	if err := errors.Join(os.Remove(path), os.Remove(path+"-wal")); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := openWriter(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := script(conn, `CREATE TABLE meta (name TEXT PRIMARY KEY)`); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.look()
+	if after, err := os.Stat(path); err != nil || after.Size() <= before.Size() {
+		t.Errorf("the file had %d bytes and has %d, %v\n%s", before.Size(), after.Size(), err, said.String())
 	}
 }
 

@@ -143,21 +143,27 @@ func (s *Store) remembered(ctx context.Context, r row) (payment.Payment, error) 
 
 func (s *Store) find(ctx context.Context, stored *statement, args ...value) (payment.Payment, error) {
 	var r row
+	age := s.cache.emptied()
 	err := s.engine.lookup(ctx, stored, args, func(rec record) (err error) {
 		r, err = s.scan(rec)
 		return err
 	})
-	switch {
-	case err != nil:
-	case s.Alone():
-		err = s.committers[0].await(s.committers[0].latest.Load())
-	case r.seq != 0: // what can be read is durable
-		s.cache.put(r)
-	}
-	if err == nil && r.seq == 0 {
+	if err = s.shown(err); err == nil && r.seq == 0 {
 		err = ErrNotFound
 	}
+	if err == nil && !s.Alone() {
+		s.cache.put(r, age)
+	}
 	return r.payment, err
+}
+
+// shown ends a read whose outcome is err: it returns when all of this process's that the read may have seen is durable.
+func (s *Store) shown(err error) error {
+	if err != nil || !s.Alone() { // where several serve, what can be read is durable
+		return err
+	}
+	c := s.committers[0]
+	return c.await(c.latest.Load())
 }
 
 // Due lists payments that want attention at now, the longest due first.
@@ -223,7 +229,7 @@ func (s *Store) Claimed(ctx context.Context, m payment.Method, claim string) (ow
 			return nil
 		})
 	})
-	return owned, err
+	return owned, s.shown(err)
 }
 
 // Filter narrows List; zero values do not.
@@ -259,7 +265,7 @@ func (s *Store) List(ctx context.Context, f Filter) (list []payment.Payment, err
 				return err
 			})
 	})
-	return list, err
+	return list, s.shown(err)
 }
 
 const selectPayment = `SELECT p.seq, t.id, t.shop, p.version, p.state, t.created_at, p.updated_at, t.currency,
@@ -649,7 +655,7 @@ func (s *Store) Timeline(ctx context.Context, id payment.ID) (t Timeline, err er
 		t, err = timeline(q, r)
 		return err
 	})
-	return t, err
+	return t, s.shown(err)
 }
 
 func timeline(q querier, r row) (Timeline, error) {
@@ -703,7 +709,7 @@ func (s *Store) Each(ctx context.Context, f func(*Timeline) error) error {
 			}
 			return nil
 		})
-		if err != nil || len(chunk) == 0 {
+		if err = s.shown(err); err != nil || len(chunk) == 0 {
 			return err
 		}
 		for i := range chunk {

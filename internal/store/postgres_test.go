@@ -250,6 +250,49 @@ func TestPostgreSQLAway(t *testing.T) {
 	})
 }
 
+// Where the database goes away while the jobs of a batch are tried one by one, they do not wait for it one behind the other.
+func TestPostgreSQLAwayOneByOne(t *testing.T) {
+	proxy := postgrestest.NewProxy(t, postgrestest.Database(t))
+	w := newWorld(t, postgresWith(proxy.DSN(), 1)) // all wait behind one
+	blocker := w.create(terms("blocker"))
+	const patience, callers = time.Second, 20
+	defer store.Impatient(patience)() // not in parallel with others
+	release := w.block(blocker.ID)
+	told := make(chan error, callers)
+	for i := range callers {
+		name := fmt.Sprint("order-", i)
+		if i == 0 {
+			name = "a\x00b" // which cannot be stored
+		}
+		go func() {
+			fine := terms("fine") // the name is what cannot be stored
+			fine.ShopPaymentID = name
+			_, _, err := w.Create(context.Background(), shop, name, maker(fine))
+			told <- err
+		}()
+		w.waiting(i + 1)
+	}
+	proxy.Watch(func(m postgrestest.Message) postgrestest.Verdict {
+		if m.FromServer && m.Type == 'C' && m.Text == "ROLLBACK" { // of them all together
+			proxy.Close()
+		}
+		return postgrestest.Pass
+	})
+	begin := time.Now()
+	release()
+	for range callers {
+		if err := <-told; err == nil || !strings.Contains(err.Error(), "cannot be reached") {
+			t.Errorf("told %v", err)
+		}
+	}
+	if took := time.Since(begin); took > callers*patience/2 {
+		t.Errorf("%d callers were told after %s that the database was away for %s", callers, took, patience)
+	}
+	proxy.Watch(nil)
+	proxy.Open()
+	w.create(terms("when it is back"))
+}
+
 // The primary dies in the middle of everything, and its synchronous standby takes over: what was acknowledged is
 // there, once.
 func TestPostgreSQLFailover(t *testing.T) {
@@ -434,6 +477,54 @@ func TestPostgreSQLTwoGateways(t *testing.T) {
 		}
 	})
 	w.clean()
+}
+
+// Two operators change a shop at once, each by a process of his own: both changes are stored.
+func TestPostgreSQLTwoChangeAShop(t *testing.T) {
+	dsn := postgrestest.Database(t)
+	w := newWorld(t, postgres(dsn))
+	other := w.openAgain(false)
+	made, err := w.CreateShop(t.Context(), shopNamed("before"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close(context.Background())
+	waits := func() (waits bool) {
+		err := server.QueryRow(t.Context(), `SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waits)
+		if err != nil {
+			t.Error(err)
+		}
+		return waits
+	}
+	var second sync.WaitGroup
+	begin := sync.OnceFunc(func() {
+		var done atomic.Bool
+		second.Go(func() {
+			_, err := other.UpdateShop(context.Background(), made.ID, func(s *merchant.Shop) error { s.SecretHash[0] = 42; return nil })
+			if err != nil {
+				t.Error(err)
+			}
+			done.Store(true)
+		})
+		eventually(t, "the second is through, or waits for the first", func() bool { return done.Load() || waits() })
+	})
+	_, err = w.UpdateShop(t.Context(), made.ID, func(s *merchant.Shop) error {
+		begin()
+		s.Name = "after"
+		return nil
+	})
+	second.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shops, err := w.Shops(t.Context())
+	if err != nil || len(shops) != 1 || shops[0].Name != "after" || shops[0].SecretHash[0] != 42 {
+		t.Errorf("a change that was acknowledged is lost: %+v, %v", shops, err)
+	}
 }
 
 // What a gateway remembers is enough to recall terms, and never to say how a payment stands.
@@ -640,6 +731,18 @@ func TestPostgreSQLTwoGatewaysTell(t *testing.T) {
 	}
 	w.record(delivered(first))
 	w.takes("fresh/2 try 1")
+	// And for one that another sends again, because this one's lease had ended.
+	p = w.asking(terms("lapsed"))
+	<-fresh
+	w.later(lease)
+	again, err := gateways[1].Claim(t.Context(), 10, lease, anywhere, noPlace)
+	if err != nil || !slices.ContainsFunc(again, func(d store.Delivery) bool { return d.Payment == p.ID }) {
+		t.Fatalf("the other gateway sends %+v, %v", again, err)
+	}
+	w.mustSettle(p.ID, payment.Answer{Outcome: payment.Approved, Claim: "lapsed"})
+	if len(fresh) > 0 {
+		t.Errorf("handed over out of its turn: %+v", <-fresh)
+	}
 	w.clean()
 }
 

@@ -40,6 +40,10 @@ func (s *Store) CreateShop(ctx context.Context, shop merchant.Shop) (merchant.Sh
 // UpdateShop lets change edit a shop as it is stored, and stores it.
 func (s *Store) UpdateShop(ctx context.Context, id int64, change func(*merchant.Shop) error) (shop merchant.Shop, err error) {
 	err = s.do(ctx, &job{exec: func(w writing, now time.Time) error {
+		// It takes the row: another process's change waits until this one is stored, or was before and is read now.
+		if _, err := w.exec(`UPDATE shops SET name = name WHERE id = ?1`, []value{num(id)}); err != nil {
+			return err
+		}
 		shop, err = shopByID(w, id)
 		if err != nil {
 			return refused{err}

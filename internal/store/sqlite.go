@@ -228,13 +228,20 @@ func (e *sqliteEngine) borrow(ctx context.Context, f func(*sqlite.Conn) error) (
 }
 
 func (e *sqliteEngine) snapshot(ctx context.Context, f func(querier) error) error {
-	return e.read(ctx, func(q querier) (err error) {
-		if err := q.query("BEGIN", nil, nil); err != nil {
+	return e.borrow(ctx, func(conn *sqlite.Conn) (err error) {
+		if err := query(conn, "BEGIN", nil, nil); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, q.query("COMMIT", nil, nil)) }()
-		return f(q)
+		defer func() { err = errors.Join(err, endSnapshot(conn)) }()
+		return f(sqliteConn{conn})
 	})
+}
+
+// endSnapshot ends a reader's transaction, also where the caller has gone: an interrupted connection would not do it, and
+// whoever reads on it next would see the past.
+func endSnapshot(conn *sqlite.Conn) error {
+	conn.SetInterrupt(nil)
+	return query(conn, "COMMIT", nil, nil)
 }
 
 func (e *sqliteEngine) lookup(ctx context.Context, s *statement, row []value, found func(record) error) error {
@@ -479,48 +486,67 @@ var walCap int64 = 16 << 20
 // commits meanwhile. What it must move then is only what came in since the last look. The log's file keeps
 // its size: writing where there is something already spares the disk the bookkeeping of a file that grows.
 func (e *sqliteEngine) checkpoint(ctx context.Context, log *slog.Logger) {
-	var conn *sqlite.Conn // opened when there is something to move
-	defer func() {
-		if conn != nil {
-			conn.Close()
-		}
-	}()
+	m := logMover{engine: e, log: log}
+	defer m.close()
 	tick := time.NewTicker(checkpointEvery)
 	defer tick.Stop()
-	var seen int64
-	var restartAt time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		info, err := os.Stat(e.path + "-wal")
-		if err != nil || info.Size() == 0 || info.ModTime().UnixNano() == seen {
-			continue // nothing was written since
-		}
-		if conn == nil {
-			if conn, err = sqlite.OpenConn(e.path, sqlite.OpenReadWrite|sqlite.OpenWAL); err != nil {
-				log.Error("the store's log cannot be moved into its file; it will grow", "error", err)
-				return
+		m.look()
+	}
+}
+
+// logMover moves the log into the file.
+type logMover struct {
+	engine    *sqliteEngine
+	log       *slog.Logger
+	conn      *sqlite.Conn // opened when there is something to move
+	said      bool         // that it could not be opened
+	seen      int64        // when the log was written, as last seen
+	restartAt time.Time
+}
+
+// look moves what was written since it last looked.
+func (m *logMover) look() {
+	e := m.engine
+	info, err := os.Stat(e.path + "-wal")
+	if err != nil || info.Size() == 0 || info.ModTime().UnixNano() == m.seen {
+		return
+	}
+	if m.conn == nil {
+		if m.conn, err = sqlite.OpenConn(e.path, sqlite.OpenReadWrite|sqlite.OpenWAL); err != nil {
+			if !m.said {
+				m.log.Error("the store's log cannot be moved into its file, and grows until it can: see that the program may open more files", "error", err)
 			}
+			m.said = true
+			return // and the next look tries again
 		}
-		seen = info.ModTime().UnixNano()
-		length, _, err := moveLog(conn, "PASSIVE")
-		if err == nil && length > walCap && !time.Now().Before(restartAt) {
-			var done bool
-			if done, err = e.restartLog(); !done {
-				restartAt = time.Now().Add(restartPause)
-			}
+	}
+	m.seen = info.ModTime().UnixNano()
+	length, _, err := moveLog(m.conn, "PASSIVE")
+	if err == nil && length > walCap && !time.Now().Before(m.restartAt) {
+		var done bool
+		if done, err = e.restartLog(); !done {
+			m.restartAt = time.Now().Add(restartPause)
 		}
-		if err != nil && sqlite.ErrCode(err).ToPrimary() != sqlite.ResultBusy {
-			log.Warn("checkpoint", "error", err)
-		}
-		if err != nil && e.failure(err) == disk {
-			// After a write or sync that failed the next one might not, although the pages are gone.
-			err := error(uncommitted{err})
-			e.lost.Store(&err)
-		}
+	}
+	if err != nil && sqlite.ErrCode(err).ToPrimary() != sqlite.ResultBusy {
+		m.log.Warn("checkpoint", "error", err)
+	}
+	if err != nil && e.failure(err) == disk {
+		// After a write or sync that failed the next one might not, although the pages are gone.
+		err := error(uncommitted{err})
+		e.lost.Store(&err)
+	}
+}
+
+func (m *logMover) close() {
+	if m.conn != nil {
+		m.conn.Close()
 	}
 }
 
