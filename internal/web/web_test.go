@@ -8,6 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -152,6 +155,31 @@ func TestHealth(t *testing.T) {
 	}
 	if res, body := get(t, url+"/readyz"); res.StatusCode != 503 || res.Header.Get("Retry-After") == "" || !strings.Contains(string(body), "the disk is full") {
 		t.Errorf("readyz: HTTP %d %v %s", res.StatusCode, res.Header, body)
+	}
+}
+
+// Behind the balancers that we ship each payer has the address that he connects from, and cannot choose it: else all
+// have the balancer's, and one who guesses shuts all of them out.
+func TestShippedBalancersSayWhoCalls(t *testing.T) {
+	t.Parallel()
+	for file, want := range map[string]string{
+		"nginx.conf":  "proxy_set_header X-Forwarded-For $remote_addr;",
+		"haproxy.cfg": "http-request set-header X-Forwarded-For %[src]",
+	} {
+		text, err := os.ReadFile(filepath.Join("..", "..", "docs", "deploy", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var set []string
+		for line := range strings.Lines(string(text)) {
+			line, _, _ = strings.Cut(line, "#")
+			if line = strings.Join(strings.Fields(line), " "); strings.Contains(strings.ToLower(line), "forwarded-for") || strings.Contains(line, "option forwardfor") {
+				set = append(set, line)
+			}
+		}
+		if !slices.Equal(set, []string{want}) {
+			t.Errorf("%s sets X-Forwarded-For by %q, want %q alone", file, set, want)
+		}
 	}
 }
 
