@@ -40,7 +40,11 @@ func Server(handler http.Handler, log *slog.Logger) *inward.Server {
 	s := &http.Server{
 		Handler: handler, ReadHeaderTimeout: readHeaderWithin, ReadTimeout: readWithin, WriteTimeout: writeWithin,
 		IdleTimeout: idleFor, MaxHeaderBytes: headerBytes, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		Protocols: new(http.Protocols),
 	}
+	// No HTTP/2, which ServeTLS would offer: there a connection's 250 streams may each have a body buffered, before any
+	// has a place, and the limits on connections bound nothing.
+	s.Protocols.SetHTTP1(true)
 	(&conns{most: Connections}).limit(s)
 	return &inward.Server{HTTP: s}
 }

@@ -2,12 +2,14 @@ package web_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -155,6 +157,39 @@ func TestHealth(t *testing.T) {
 	}
 	if res, body := get(t, url+"/readyz"); res.StatusCode != 503 || res.Header.Get("Retry-After") == "" || !strings.Contains(string(body), "the disk is full") {
 		t.Errorf("readyz: HTTP %d %v %s", res.StatusCode, res.Header, body)
+	}
+}
+
+// Over TLS, too, the server speaks HTTP/1.1 alone: its limits are on connections, and one of HTTP/2 is as many as it likes.
+func TestNoHTTP2(t *testing.T) {
+	t.Parallel()
+	lender := httptest.NewTLSServer(nil) // of a certificate
+	defer lender.Close()
+	server := web.Server(web.Site{Ready: func() error { return nil }, Log: slog.New(slog.DiscardHandler)}.Handler(), slog.New(slog.DiscardHandler))
+	server.HTTP.TLSConfig = &tls.Config{Certificates: lender.TLS.Certificates}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go server.HTTP.ServeTLS(l, "", "")
+	t.Cleanup(func() { server.Close() })
+	conn, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if got := conn.ConnectionState().NegotiatedProtocol; got != "http/1.1" {
+		t.Errorf("the server chose %q, want http/1.1", got)
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}}
+	defer client.CloseIdleConnections()
+	res, err := client.Get("https://" + l.Addr().String() + "/healthz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.ProtoMajor != 1 || res.StatusCode != http.StatusOK {
+		t.Errorf("%s, HTTP %d", res.Proto, res.StatusCode)
 	}
 }
 
