@@ -16,8 +16,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"holdfast"
+	"holdfast/internal/merchant"
+	"holdfast/internal/payment"
 	"holdfast/internal/web"
 )
 
@@ -135,6 +138,70 @@ func TestRequestLine(t *testing.T) {
 	}
 	if len(lines) != 10 || strings.Contains(log.String(), "in-the-query") {
 		t.Errorf("%d lines for 10 requests: %s", len(lines), log)
+	}
+}
+
+// Of a method and a path the log has what is ours and a payment's id. What else stands there may be a secret.
+func TestNothingOfAClientsIsLogged(t *testing.T) {
+	t.Parallel()
+	const card = "8600313260861293" // of a processing centre's documentation
+	secret, id := string(merchant.NewSecret()), payment.NewID(time.Now(), [10]byte{0xab, 0xcd, 0xef}).String()
+	answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/bug") {
+			panic("a bug")
+		}
+	})
+	pages := http.NewServeMux()
+	pages.Handle("/uzcard/sms/{uuid}", answer)
+	pages.Handle("/3ds/{uuid}/back", answer)
+	pages.Handle("/", answer)
+	url, log := serve(t, web.Site{
+		API: answer, Calls: []string{"pay", "prepare_payment"}, Pages: pages, Paths: []string{"pay", "uzcard", "3ds"},
+		Others: map[string]http.Handler{"news": answer},
+	})
+	for _, c := range []struct{ method, path, want string }{
+		{"POST", "/pay/" + id, "POST /pay/" + id},
+		{"POST", "/pay/" + strings.ToUpper(id), "POST /pay/" + strings.ToUpper(id)},
+		{"POST", "/pay/" + card, "POST /pay/…"},
+		{"GET", "/pay/" + card, "GET /pay/…"},
+		{"POST", "/pay/" + id + "/" + card, "POST /pay/" + id + "/…"},
+		{"POST", "/pay/" + card + "/bug", "POST /pay/…"},
+		{"POST", "/pay/" + card + id[:20], "POST /pay/…"},
+		{"POST", "/pay/" + secret, "POST /pay/…"},
+		{"POST", "/pay/00000000000000700000" + card, "POST /pay/…"},
+		{"POST", "/pay/" + id[:24] + "in_my_secret", "POST /pay/…"},
+		{"POST", "/prepare_payment/" + secret, "POST /prepare_payment/…"},
+		{"POST", "/prepare_payment/" + secret + "/x/y/z", "POST /prepare_payment/…"},
+		{"POST", "/uzcard/sms/" + id, "POST /uzcard/sms/" + id},
+		{"POST", "/uzcard/sms/" + card, "POST /uzcard/sms/…"},
+		{"POST", "/3ds/" + id + "/back", "POST /3ds/" + id + "/back"},
+		{"POST", "/news/" + secret, "POST /news/…"},
+		{"GET", "/" + secret, "GET /…"},
+		{"GET", "/" + card + "/pay", "GET /…"},
+		{"GET", "/", "GET /"},
+		{"GET", "/healthz", "GET /healthz"},
+		{"GET", "/readyz/" + card, "GET /readyz/…"},
+		{"X" + card, "/pay/" + id, "… /pay/" + id},
+	} {
+		req, err := http.NewRequest(c.method, url+c.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+		var l struct{ Method, Path string }
+		if err := json.Unmarshal([]byte(lines[len(lines)-1]), &l); err != nil || l.Method+" "+l.Path != c.want {
+			t.Errorf("%s %s is logged as %s %s, want %s (%v)", c.method, c.path, l.Method, l.Path, c.want, err)
+		}
+	}
+	for _, canary := range []string{card, secret, "in_my_secret"} {
+		if at := strings.Index(log.String(), canary); at >= 0 {
+			t.Errorf("the log has %s: %s", canary, log.String()[max(0, at-100):at])
+		}
 	}
 }
 
