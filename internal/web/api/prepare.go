@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -237,9 +236,12 @@ func checkURL(field, text string) error {
 	if err := checkText(field, text, maxURLBytes); err != nil {
 		return err
 	}
-	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
-		return bad(field, "expected a complete address such as https://shop.uz/after-payment")
+	u, err := merchant.ParseURL(text)
+	switch {
+	case err != nil:
+		return bad(field, err.Error())
+	case u.User != nil:
+		return bad(field, "expected an address without a name and password")
 	}
 	return nil
 }
