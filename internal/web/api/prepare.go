@@ -161,7 +161,7 @@ func (a *API) terms(q *holdfast.PrepareRequest, shop merchant.Shop) (terms payme
 	}
 	return payment.Terms{
 		ShopPaymentID: string(q.ShopTransactionID), Amount: amount, AutoCapture: autoCapture, Test: test,
-		InitTime: initTime(q.InitTime), Methods: methods, Description: q.Description,
+		InitTime: initTime(string(q.InitTime)), Methods: methods, Description: q.Description,
 		ReturnURL: q.ReturnURL, NotifyURL: notifyURL, Language: language, Tag: q.Tag, TspID: int64(q.TspID),
 		User: user, Basket: basket,
 	}, time.Duration(minutes) * time.Minute, remarks, nil
