@@ -418,6 +418,7 @@ func TestAddressesThatCannotBeSent(t *testing.T) {
 	}{
 		{"http://тест.uz/notify", "", "xn--"},
 		{"http://xn--e1aybc.uz/notify", "тест.uz", "xn--"},
+		{"http://тест.uz/notify", "xn--e1aybc.uz", "xn--"},
 		{"http://xn--e1aybc.uz/notify", "a.uz\r\nX-Admin: yes", "xn--"},
 		{"http://xn--e1aybc.uz/notify?a=b c", "", "%20"},
 		{"http://xn--e1aybc.uz/notify?a= HTTP/1.1", "", "%20"},
