@@ -30,7 +30,7 @@
 //
 //   - decimal.go: [Decimal], a sum as exact text. Sums are in major units on
 //     the wire and in minor units (int64) everywhere else.
-//   - tolerant.go: [Integer], [Text] and [Flag], exact in what they send and
+//   - tolerant.go: [Integer], [Text], [AnyText] and [Flag], exact in what they send and
 //     tolerant in what they take.
 //   - secret.go: [Secret], which shows as dots wherever it goes, and
 //     [EncodeRequest], the one door through which it does not.

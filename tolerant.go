@@ -69,6 +69,29 @@ func (t *Text) UnmarshalJSON(value []byte) error {
 	return errNotText
 }
 
+// AnyText is a string that no request fails by: it is written as a JSON string
+// and read from any JSON value. What is neither a string nor null is its JSON.
+// init_time is one, which some clients send as a number, an array or an object,
+// as their languages write a date.
+type AnyText string
+
+// UnmarshalJSON takes everything.
+func (t *AnyText) UnmarshalJSON(value []byte) error {
+	switch jsontext.Value(value).Kind() {
+	case jsontext.KindNull:
+		*t = ""
+	case jsontext.KindString:
+		text, err := jsontext.AppendUnquote(nil, value)
+		if err != nil {
+			return errNotText
+		}
+		*t = AnyText(text)
+	default:
+		*t = AnyText(value)
+	}
+	return nil
+}
+
 // Flag is a boolean. It is written as a JSON boolean and read from a boolean,
 // from 1 and 0, and from the strings "1", "0", "true", "false" and "" (which
 // is false).

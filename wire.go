@@ -101,7 +101,7 @@ type PrepareRequest struct {
 	ShopTransactionID Text            `json:"shop_transaction_id"`      // the merchant's own id of this payment, unique within the shop
 	AutoCapture       *bool           `json:"auto_capture,omitzero"`    // false: hold first, decide later; nil is true
 	Test              Flag            `json:"test"`                     // no real money moves
-	InitTime          string          `json:"init_time,omitzero"`       // [TimeLayout]; "" is now
+	InitTime          AnyText         `json:"init_time,omitzero"`       // [FormatTime]; "" is now
 	UserData          *UserData       `json:"user_data,omitzero"`       // shown on the payment page
 	TotalSum          Decimal         `json:"total_sum,omitzero"`       // major units, above 0; absent only in the status form
 	Currency          string          `json:"currency,omitzero"`        // UZS, USD, RUB or EUR

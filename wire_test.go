@@ -484,6 +484,7 @@ func TestTolerantTypes(t *testing.T) {
 	type body struct {
 		N Integer `json:"n"`
 		T Text    `json:"t"`
+		A AnyText `json:"a"`
 		F Flag    `json:"f"`
 		D Decimal `json:"d"`
 	}
@@ -500,6 +501,14 @@ func TestTolerantTypes(t *testing.T) {
 		`{"t":7}`:                              {T: "7"},
 		`{"t":"\u0061"}`:                       {T: "a"},
 		`{"t":123456789012345678901234567890}`: {T: "123456789012345678901234567890"},
+		`{"a":" \u0061 "}`:                     {A: " a "},
+		`{"a":""}`:                             {},
+		`{"a":null}`:                           {},
+		`{"a":1234}`:                           {A: "1234"},
+		`{"a":1.5e3}`:                          {A: "1.5e3"},
+		`{"a":false}`:                          {A: "false"},
+		`{"a":[2026,11]}`:                      {A: "[2026,11]"},
+		`{"a":{"b":"c"}}`:                      {A: `{"b":"c"}`},
 		`{"f":true}`:                           {F: true},
 		`{"f":"1"}`:                            {F: true},
 		`{"f":1}`:                              {F: true},

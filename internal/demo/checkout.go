@@ -177,9 +177,9 @@ func (s *Shop) buy(w http.ResponseWriter, r *http.Request) {
 func (s *Shop) prepareRequest(p *payment) holdfast.PrepareRequest {
 	atOnce := !p.Choice.TwoStage
 	request := holdfast.PrepareRequest{
-		ShopTransactionID: holdfast.Text(p.ID), AutoCapture: &atOnce, Test: true, InitTime: holdfast.FormatTime(p.Created),
+		ShopTransactionID: holdfast.Text(p.ID), AutoCapture: &atOnce, Test: true, InitTime: holdfast.AnyText(holdfast.FormatTime(p.Created)),
 		UserData: &holdfast.UserData{UserID: "guest", Phone: "998901234567", Email: "guest@example.uz"},
-		TotalSum: holdfast.DecimalOf(p.Choice.Total), Currency: "UZS", Description: "Silk Road Goods: " + p.Choice.Title(),
+		TotalSum: holdfast.DecimalOf(p.Choice.Total), Currency: "UZS", Description: p.Choice.Title(),
 		PaymentMethods: []holdfast.PaymentMethod{{Method: p.Choice.Method}}, Language: p.Choice.Language, TTL: 15,
 		ReturnURL: s.cfg.PublicURL + "/return?id=" + p.ID, NotifyURL: s.cfg.PublicURL + "/notify",
 	}

@@ -241,7 +241,7 @@ func (s *scene) clicks() error {
 func (s *scene) prepares() (err error) {
 	notify := either(s.flow.ShortHold, "/notify/short", "/notify")
 	request := holdfast.PrepareRequest{
-		ShopTransactionID: holdfast.Text(s.id), AutoCapture: &s.flow.OneStage, Test: true, InitTime: holdfast.FormatTime(time.Now()),
+		ShopTransactionID: holdfast.Text(s.id), AutoCapture: &s.flow.OneStage, Test: true, InitTime: holdfast.AnyText(holdfast.FormatTime(time.Now())),
 		UserData: &holdfast.UserData{UserID: "dilnoza", Phone: "998901234567", Email: "dilnoza@example.uz"},
 		TotalSum: holdfast.DecimalOf(cartSum), Currency: "UZS", Description: "A teapot and two bowls",
 		PaymentMethods: []holdfast.PaymentMethod{{Method: s.method}},

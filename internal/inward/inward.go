@@ -364,16 +364,18 @@ func (c *conn) serve() {
 func (c *conn) next(wait time.Duration) *exchange {
 	var h head
 	var began time.Time
-	if c.to == 0 {
-		now := time.Now()
-		if c.read.set(c.SetReadDeadline, after(now, wait), now) != nil {
-			return nil
-		}
-	}
+	waits := false
 	blank := c.forgiven
 	for {
 		for ; blank > 0 && c.to > 0 && (c.buf[0] == '\r' || c.buf[0] == '\n'); blank-- {
 			c.to = copy(c.buf, c.buf[1:c.to])
+		}
+		if c.to == 0 && !waits { // line ends that came with the last request are not the beginning of this one
+			waits = true
+			now := time.Now()
+			if c.read.set(c.SetReadDeadline, after(now, wait), now) != nil {
+				return nil
+			}
 		}
 		if c.to > 0 {
 			if began.IsZero() {

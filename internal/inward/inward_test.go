@@ -633,6 +633,56 @@ func TestSlowClients(t *testing.T) {
 	}
 }
 
+// pipes is a listener whose connections are pipes, for a test with a clock of its own.
+type pipes struct {
+	came  chan net.Conn
+	close sync.Once
+	shut  chan struct{}
+}
+
+func (l *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.came:
+		return c, nil
+	case <-l.shut:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipes) Close() error   { l.close.Do(func() { close(l.shut) }); return nil }
+func (l *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// Line ends that come together with a request are not the beginning of the next: a client that sends them may wait
+// as long as others do, and no longer.
+func TestLineEndsAfterARequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := ours(echo)
+		s.HTTP.ReadHeaderTimeout, s.HTTP.ReadTimeout, s.HTTP.IdleTimeout = 5*time.Second, 10*time.Second, 2*time.Minute
+		l := &pipes{came: make(chan net.Conn), shut: make(chan struct{})}
+		go s.Serve(l)
+		defer s.Close()
+		c, served := net.Pipe()
+		c.SetDeadline(time.Now().Add(time.Hour))
+		l.came <- served
+		from := bufio.NewReader(c)
+		for _, ends := range []string{"", "\r\n", "\n", "\r\n\r\n", "\r\n"} {
+			if _, err := io.WriteString(c, post("/", "x")+ends); err != nil {
+				t.Fatalf("before %q: %v", ends, err)
+			}
+			res, err := http.ReadResponse(from, nil)
+			if err != nil {
+				t.Fatalf("before %q: %v", ends, err)
+			}
+			io.Copy(io.Discard, res.Body)
+			time.Sleep(80 * time.Second)
+		}
+		time.Sleep(41 * time.Second)
+		if _, err := from.ReadByte(); err != io.EOF {
+			t.Errorf("after more than its time the connection says %v, want its end", err)
+		}
+	})
+}
+
 func isTimeout(err error) bool {
 	var late net.Error
 	return errors.As(err, &late) && late.Timeout()

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -204,10 +205,25 @@ func (s *Settings) Check(methods []string) error {
 		return fmt.Errorf("refunds of %d to %d minor units cannot be: both from 0, the smallest not above the largest", s.RefundLeast, s.RefundMost)
 	}
 	if s.NotifyURL != "" {
-		u, err := url.Parse(s.NotifyURL)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return fmt.Errorf("notify URL %q is not a complete http or https address", s.NotifyURL)
+		if _, err := ParseURL(s.NotifyURL); err != nil {
+			return fmt.Errorf("the notify URL %q cannot be called: %w", s.NotifyURL, err)
 		}
 	}
 	return nil
+}
+
+// ParseURL reads a complete http or https address, and refuses one that cannot be sent as it is written: there, spaces
+// and letters of other scripts would have to be written in another way, and who calls it does not do so.
+func ParseURL(text string) (*url.URL, error) {
+	if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return nil, errors.New("expected an address without spaces and control characters; write a space as %20")
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		return nil, errors.New("expected a complete address such as https://shop.uz/notify")
+	case strings.ContainsFunc(u.Host, func(r rune) bool { return r > 0x7e }):
+		return nil, errors.New("expected a domain in ASCII; write a national domain in its form xn--…")
+	}
+	return u, nil
 }

@@ -148,11 +148,18 @@ func blame(ctx context.Context, err error) error {
 
 // appendRequest writes the whole request.
 func appendRequest(b []byte, req *http.Request) ([]byte, error) {
+	target, host := req.URL.RequestURI(), orElse(req.Host, req.URL.Host)
+	if strings.ContainsFunc(target, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return b, asDial(errors.New("outward: the address has a space or a control character: write a space as %20"))
+	}
+	if strings.ContainsFunc(req.URL.Host+host, func(r rune) bool { return r <= ' ' || r > 0x7e }) {
+		return b, asDial(fmt.Errorf("outward: the host %.200q is not in ASCII: write a national domain in its form xn--…", req.URL.Host))
+	}
 	b = append(b, orElse(req.Method, http.MethodGet)...)
 	b = append(b, ' ')
-	b = append(b, req.URL.RequestURI()...)
+	b = append(b, target...)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
-	b = append(b, orElse(req.Host, req.URL.Host)...)
+	b = append(b, host...)
 	b = append(b, "\r\n"...)
 	for name, values := range req.Header {
 		if name == "Host" || name == "Content-Length" || name == "Connection" || name == "Transfer-Encoding" {

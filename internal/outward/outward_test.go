@@ -2,6 +2,7 @@ package outward_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -398,6 +399,42 @@ func TestHeadersCannotBeForged(t *testing.T) {
 	req.Header.Set("X-Note", "a\r\nX-Admin: yes")
 	if _, err := new(outward.Transport).RoundTrip(req); err == nil {
 		t.Error("it was sent")
+	}
+}
+
+// An address that cannot be written as it is, is refused before anybody is called: a national domain, and what would
+// end the request's line.
+func TestAddressesThatCannotBeSent(t *testing.T) {
+	s, made := counted(t, echo)
+	tr := &outward.Transport{Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, s.Listener.Addr().String())
+	}}
+	if _, _, err := call(t, tr, "http://xn--e1aybc.uz/%20", "x"); err != nil || made.Load() != 1 {
+		t.Fatalf("%v, %d connections", err, made.Load())
+	}
+	for _, c := range []struct {
+		url, host string
+		want      string
+	}{
+		{"http://тест.uz/notify", "", "xn--"},
+		{"http://xn--e1aybc.uz/notify", "тест.uz", "xn--"},
+		{"http://тест.uz/notify", "xn--e1aybc.uz", "xn--"},
+		{"http://xn--e1aybc.uz/notify", "a.uz\r\nX-Admin: yes", "xn--"},
+		{"http://xn--e1aybc.uz/notify?a=b c", "", "%20"},
+		{"http://xn--e1aybc.uz/notify?a= HTTP/1.1", "", "%20"},
+	} {
+		req, err := http.NewRequest(http.MethodPost, c.url, strings.NewReader("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = cmp.Or(c.host, req.Host)
+		var op *net.OpError
+		if _, err := tr.RoundTrip(req); err == nil || !strings.Contains(err.Error(), c.want) || !errors.As(err, &op) || op.Op != "dial" {
+			t.Errorf("%s of %q: %v, want an error of dialling that says %s", c.url, c.host, err, c.want)
+		}
+	}
+	if made.Load() != 1 {
+		t.Errorf("%d connections were made, want 1", made.Load())
 	}
 }
 

@@ -142,8 +142,15 @@ func receive(w http.ResponseWriter, r *http.Request) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return
 	}
+	if r.ContentLength > BodyBytes {
+		r.Body = &received{end: &http.MaxBytesError{Limit: BodyBytes}}
+		if r.Header.Get("Expect") != "" {
+			w.Header().Set("Connection", "close") // else net/http asks for the body, to throw it away
+		}
+		return
+	}
 	from := r.Body
-	if r.ContentLength < 0 || r.ContentLength > BodyBytes { // else net/http reads no more than it says
+	if r.ContentLength < 0 { // else net/http reads no more than it says
 		from = http.MaxBytesReader(w, from, BodyBytes)
 	}
 	// As long as it says, but no more than has come: a promise costs nothing.

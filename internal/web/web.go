@@ -10,9 +10,11 @@ import (
 	"encoding/hex"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,7 +42,11 @@ func Server(handler http.Handler, log *slog.Logger) *inward.Server {
 	s := &http.Server{
 		Handler: handler, ReadHeaderTimeout: readHeaderWithin, ReadTimeout: readWithin, WriteTimeout: writeWithin,
 		IdleTimeout: idleFor, MaxHeaderBytes: headerBytes, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		Protocols: new(http.Protocols),
 	}
+	// No HTTP/2, which ServeTLS would offer: there a connection's 250 streams may each have a body buffered, before any
+	// has a place, and the limits on connections bound nothing.
+	s.Protocols.SetHTTP1(true)
 	(&conns{most: Connections}).limit(s)
 	return &inward.Server{HTTP: s}
 }
@@ -69,6 +75,12 @@ func (s Site) Handler() http.Handler {
 	for _, p := range s.Paths {
 		paths[p] = true
 	}
+	ours := map[string]bool{"": true, "healthz": true, "readyz": true}
+	for first := range s.Others {
+		ours[first] = true
+	}
+	maps.Copy(ours, calls)
+	maps.Copy(ours, paths)
 	doors := newDoors(s)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
@@ -78,7 +90,7 @@ func (s Site) Handler() http.Handler {
 		h := o.Header()
 		h["X-Request-Id"] = []string{o.id}
 		h["X-Content-Type-Options"] = noSniff
-		defer s.finish(o, r, calls[call], began)
+		defer s.finish(o, r, ours, began)
 		switch call {
 		case "healthz":
 			io.WriteString(o, "ok\n")
@@ -112,13 +124,14 @@ func (s Site) Handler() http.Handler {
 	})
 }
 
-// finish answers for a panic and writes the request's line.
-func (s Site) finish(o *observed, r *http.Request, api bool, began time.Time) {
+// finish answers for a panic and writes the request's line. ours are the first path elements that we know.
+func (s Site) finish(o *observed, r *http.Request, ours map[string]bool, began time.Time) {
+	path := loggedPath(r, ours)
 	if p := recover(); p != nil {
 		if p == http.ErrAbortHandler {
 			panic(p)
 		}
-		s.Log.Error("a request failed by a bug of ours", "request", o.id, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+		s.Log.Error("a request failed by a bug of ours", "request", o.id, "path", path, "panic", p, "stack", string(debug.Stack()))
 		if o.status == 0 {
 			Fail(o, http.StatusInternalServerError, holdfast.Fail(holdfast.CodeInternal, "Internal error", "Ask support and name request "+o.id+"."))
 		}
@@ -127,8 +140,52 @@ func (s Site) finish(o *observed, r *http.Request, api bool, began time.Time) {
 	if o.status >= 500 {
 		level = slog.LevelWarn
 	}
-	s.Log.LogAttrs(context.Background(), level, "request", slog.String("id", o.id), slog.String("method", r.Method), slog.String("path", r.URL.Path),
+	s.Log.LogAttrs(context.Background(), level, "request", slog.String("id", o.id), slog.String("method", loggedMethod(r)), slog.String("path", path),
 		slog.Int("status", o.status), slog.Int("error", o.code), slog.String("payment", o.payment), slog.Duration("took", time.Since(began)))
+}
+
+// elided stands in the log for what a client wrote and we do not know: by a mistake of his it may be a card number or
+// a secret.
+const elided = "…"
+
+// loggedPath is the request's path up to the first element that is neither ours nor has the form of a payment's id.
+func loggedPath(r *http.Request, ours map[string]bool) string {
+	first, rest, more := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	if !ours[first] {
+		return "/" + elided
+	}
+	known := "/" + first
+	for more {
+		var element string
+		element, rest, more = strings.Cut(rest, "/")
+		if !isID(element) && !slices.Contains(strings.Split(r.Pattern, "/"), element) {
+			return known + "/" + elided
+		}
+		known += "/" + element
+	}
+	return known
+}
+
+func loggedMethod(r *http.Request) string {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return r.Method
+	}
+	return elided
+}
+
+// isID: it has the form of a payment's id, a UUID of version 7. Shops' secrets are UUIDs too, of version 4.
+func isID(s string) bool {
+	if len(s) != 36 || s[14] != '7' {
+		return false
+	}
+	for i := range len(s) {
+		hyphen := i == 8 || i == 13 || i == 18 || i == 23
+		if hyphen != (s[i] == '-') || !hyphen && !strings.ContainsRune("0123456789abcdefABCDEF", rune(s[i])) {
+			return false
+		}
+	}
+	return true
 }
 
 func (s Site) ready(w http.ResponseWriter) {

@@ -2,17 +2,25 @@ package web_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"holdfast"
+	"holdfast/internal/merchant"
+	"holdfast/internal/payment"
 	"holdfast/internal/web"
 )
 
@@ -133,6 +141,70 @@ func TestRequestLine(t *testing.T) {
 	}
 }
 
+// Of a method and a path the log has what is ours and a payment's id. What else stands there may be a secret.
+func TestNothingOfAClientsIsLogged(t *testing.T) {
+	t.Parallel()
+	const card = "8600313260861293" // of a processing centre's documentation
+	secret, id := string(merchant.NewSecret()), payment.NewID(time.Now(), [10]byte{0xab, 0xcd, 0xef}).String()
+	answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/bug") {
+			panic("a bug")
+		}
+	})
+	pages := http.NewServeMux()
+	pages.Handle("/uzcard/sms/{uuid}", answer)
+	pages.Handle("/3ds/{uuid}/back", answer)
+	pages.Handle("/", answer)
+	url, log := serve(t, web.Site{
+		API: answer, Calls: []string{"pay", "prepare_payment"}, Pages: pages, Paths: []string{"pay", "uzcard", "3ds"},
+		Others: map[string]http.Handler{"news": answer},
+	})
+	for _, c := range []struct{ method, path, want string }{
+		{"POST", "/pay/" + id, "POST /pay/" + id},
+		{"POST", "/pay/" + strings.ToUpper(id), "POST /pay/" + strings.ToUpper(id)},
+		{"POST", "/pay/" + card, "POST /pay/…"},
+		{"GET", "/pay/" + card, "GET /pay/…"},
+		{"POST", "/pay/" + id + "/" + card, "POST /pay/" + id + "/…"},
+		{"POST", "/pay/" + card + "/bug", "POST /pay/…"},
+		{"POST", "/pay/" + card + id[:20], "POST /pay/…"},
+		{"POST", "/pay/" + secret, "POST /pay/…"},
+		{"POST", "/pay/00000000000000700000" + card, "POST /pay/…"},
+		{"POST", "/pay/" + id[:24] + "in_my_secret", "POST /pay/…"},
+		{"POST", "/prepare_payment/" + secret, "POST /prepare_payment/…"},
+		{"POST", "/prepare_payment/" + secret + "/x/y/z", "POST /prepare_payment/…"},
+		{"POST", "/uzcard/sms/" + id, "POST /uzcard/sms/" + id},
+		{"POST", "/uzcard/sms/" + card, "POST /uzcard/sms/…"},
+		{"POST", "/3ds/" + id + "/back", "POST /3ds/" + id + "/back"},
+		{"POST", "/news/" + secret, "POST /news/…"},
+		{"GET", "/" + secret, "GET /…"},
+		{"GET", "/" + card + "/pay", "GET /…"},
+		{"GET", "/", "GET /"},
+		{"GET", "/healthz", "GET /healthz"},
+		{"GET", "/readyz/" + card, "GET /readyz/…"},
+		{"X" + card, "/pay/" + id, "… /pay/" + id},
+	} {
+		req, err := http.NewRequest(c.method, url+c.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+		var l struct{ Method, Path string }
+		if err := json.Unmarshal([]byte(lines[len(lines)-1]), &l); err != nil || l.Method+" "+l.Path != c.want {
+			t.Errorf("%s %s is logged as %s %s, want %s (%v)", c.method, c.path, l.Method, l.Path, c.want, err)
+		}
+	}
+	for _, canary := range []string{card, secret, "in_my_secret"} {
+		if at := strings.Index(log.String(), canary); at >= 0 {
+			t.Errorf("the log has %s: %s", canary, log.String()[max(0, at-100):at])
+		}
+	}
+}
+
 // Health is a matter of the process, readiness one of the store.
 func TestHealth(t *testing.T) {
 	t.Parallel()
@@ -152,6 +224,64 @@ func TestHealth(t *testing.T) {
 	}
 	if res, body := get(t, url+"/readyz"); res.StatusCode != 503 || res.Header.Get("Retry-After") == "" || !strings.Contains(string(body), "the disk is full") {
 		t.Errorf("readyz: HTTP %d %v %s", res.StatusCode, res.Header, body)
+	}
+}
+
+// Over TLS, too, the server speaks HTTP/1.1 alone: its limits are on connections, and one of HTTP/2 is as many as it likes.
+func TestNoHTTP2(t *testing.T) {
+	t.Parallel()
+	lender := httptest.NewTLSServer(nil) // of a certificate
+	defer lender.Close()
+	server := web.Server(web.Site{Ready: func() error { return nil }, Log: slog.New(slog.DiscardHandler)}.Handler(), slog.New(slog.DiscardHandler))
+	server.HTTP.TLSConfig = &tls.Config{Certificates: lender.TLS.Certificates}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go server.HTTP.ServeTLS(l, "", "")
+	t.Cleanup(func() { server.Close() })
+	conn, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if got := conn.ConnectionState().NegotiatedProtocol; got != "http/1.1" {
+		t.Errorf("the server chose %q, want http/1.1", got)
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}}
+	defer client.CloseIdleConnections()
+	res, err := client.Get("https://" + l.Addr().String() + "/healthz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.ProtoMajor != 1 || res.StatusCode != http.StatusOK {
+		t.Errorf("%s, HTTP %d", res.Proto, res.StatusCode)
+	}
+}
+
+// Behind the balancers that we ship each payer has the address that he connects from, and cannot choose it: else all
+// have the balancer's, and one who guesses shuts all of them out.
+func TestShippedBalancersSayWhoCalls(t *testing.T) {
+	t.Parallel()
+	for file, want := range map[string]string{
+		"nginx.conf":  "proxy_set_header X-Forwarded-For $remote_addr;",
+		"haproxy.cfg": "http-request set-header X-Forwarded-For %[src]",
+	} {
+		text, err := os.ReadFile(filepath.Join("..", "..", "docs", "deploy", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var set []string
+		for line := range strings.Lines(string(text)) {
+			line, _, _ = strings.Cut(line, "#")
+			if line = strings.Join(strings.Fields(line), " "); strings.Contains(strings.ToLower(line), "forwarded-for") || strings.Contains(line, "option forwardfor") {
+				set = append(set, line)
+			}
+		}
+		if !slices.Equal(set, []string{want}) {
+			t.Errorf("%s sets X-Forwarded-For by %q, want %q alone", file, set, want)
+		}
 	}
 }
 

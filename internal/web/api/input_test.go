@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -255,6 +257,55 @@ func TestHugeBody(t *testing.T) {
 	site.ServeHTTP(recorded, httptest.NewRequest("POST", "/set_accept", body))
 	if recorded.Code != http.StatusRequestEntityTooLarge || body.read > 2*web.BodyBytes {
 		t.Errorf("HTTP %d after %d bytes", recorded.Code, body.read)
+	}
+}
+
+// Who asks before he sends a body that is too long is told so at once, and not to go on; one that is not too long is
+// asked for. A longer one that comes unasked is answered as well.
+func TestLongBodyIsNotAskedFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, path := range []string{"/set_accept", "/pay/" + w.prepare("long", "")} {
+		for _, c := range []struct {
+			length int
+			asks   bool
+			want   []string // status lines
+		}{
+			{web.BodyBytes + 1, true, []string{"413"}},
+			{web.BodyBytes + 1, false, []string{"413"}},
+			{web.BodyBytes, true, []string{"100", "200"}},
+		} {
+			conn := w.raw()
+			check(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
+			head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n", path, c.length)
+			body := strings.Repeat(" ", c.length)
+			if c.asks {
+				head += "Expect: 100-continue\r\n"
+			}
+			_, err := io.WriteString(conn, head+"\r\n")
+			check(t, err)
+			var got []string
+			for from := bufio.NewReader(conn); len(got) < len(c.want); {
+				if !c.asks || len(got) > 0 {
+					_, err := io.WriteString(conn, body)
+					check(t, err)
+				}
+				res, err := http.ReadResponse(from, nil)
+				check(t, err)
+				got = append(got, fmt.Sprint(res.StatusCode))
+				if res.StatusCode != http.StatusContinue {
+					answer, err := io.ReadAll(res.Body)
+					check(t, err)
+					if parse(t, answer).(object)["error"] != json.Number("1") {
+						t.Errorf("%s: %s", path, answer)
+					}
+				}
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("%s, %d bytes, asked for %v: HTTP %v, want %v", path, c.length, c.asks, got, c.want)
+			}
+			conn.Close()
+		}
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -162,7 +161,7 @@ func (a *API) terms(q *holdfast.PrepareRequest, shop merchant.Shop) (terms payme
 	}
 	return payment.Terms{
 		ShopPaymentID: string(q.ShopTransactionID), Amount: amount, AutoCapture: autoCapture, Test: test,
-		InitTime: initTime(q.InitTime), Methods: methods, Description: q.Description,
+		InitTime: initTime(string(q.InitTime)), Methods: methods, Description: q.Description,
 		ReturnURL: q.ReturnURL, NotifyURL: notifyURL, Language: language, Tag: q.Tag, TspID: int64(q.TspID),
 		User: user, Basket: basket,
 	}, time.Duration(minutes) * time.Minute, remarks, nil
@@ -237,9 +236,12 @@ func checkURL(field, text string) error {
 	if err := checkText(field, text, maxURLBytes); err != nil {
 		return err
 	}
-	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
-		return bad(field, "expected a complete address such as https://shop.uz/after-payment")
+	u, err := merchant.ParseURL(text)
+	switch {
+	case err != nil:
+		return bad(field, err.Error())
+	case u.User != nil:
+		return bad(field, "expected an address without a name and password")
 	}
 	return nil
 }

@@ -101,6 +101,42 @@ func TestExpiredCodeAndResend(t *testing.T) {
 	v.sees("Paid")
 }
 
+// An address that somebody made up does not have the page speak for the bank: what it refused is in the payment.
+func TestRefusalsAreThePayments(t *testing.T) {
+	w := newWorld(t)
+	en := text.For("en")
+	said := func(v *visitor, path string, r payment.Reason) bool {
+		v.get(path + "?language=en&refused=" + string(r))
+		return strings.Contains(html.UnescapeString(v.last.body), en.Reason(r))
+	}
+	fresh, held, stopped := w.prepare("en"), w.prepare("en"), w.prepare("en")
+	v, other := w.visitor(), w.visitor()
+	v.pay(held, w.card("ok"))
+	other.pay(stopped, w.card("blocked"))
+	for _, r := range []payment.Reason{
+		payment.CardRefused, payment.InsufficientFunds, payment.CardExpired, payment.CardBlocked, payment.NoSMS, payment.WrongExpiry, payment.WrongCVC,
+		payment.CardLimit, payment.Fraud, payment.Unavailable, payment.AuthenticationFailed, payment.Misconfigured, payment.Unsupported,
+		payment.AlreadyPaid, payment.Finished, payment.PaymentExpired, "made_up",
+	} {
+		for _, path := range []string{"/pay/" + fresh.ID.String(), "/pay/" + held.ID.String(), "/uzcard/sms/" + held.ID.String()} {
+			if said(v, path, r) {
+				t.Errorf("%s says that it was refused as %s", path, r)
+			}
+		}
+		if !strings.Contains(other.get("/pay/"+stopped.ID.String()+"?language=en&refused="+string(r)).body, en.Reason(payment.CardBlocked)) {
+			t.Errorf("the bank's refusal gives way to an address with %s", r)
+		}
+	}
+	for _, r := range []payment.Reason{payment.WrongCode, payment.CodeExpired, payment.CardUnknown, payment.ResendsUsedUp} {
+		if said(v, "/pay/"+fresh.ID.String(), r) || !said(v, "/uzcard/sms/"+held.ID.String(), r) {
+			t.Errorf("%s is said where no code is awaited, or not where one is", r)
+		}
+	}
+	if !said(v, "/pay/"+fresh.ID.String(), payment.Busy) {
+		t.Error("what we refuse without a trace is not said")
+	}
+}
+
 // However often and at once a card is handed in, one SMS is sent.
 func TestDoublePost(t *testing.T) {
 	w := newWorld(t)
@@ -236,7 +272,9 @@ func TestForms(t *testing.T) {
 	if strings.Contains(v.last.body, "<script>&") || strings.Contains(v.last.body, "&lt;script") {
 		t.Error("the page repeats what the address says")
 	}
-	v.sees(text.For("en").Get("reason.other"))
+	if strings.Contains(v.last.body, text.For("en").Get("pay.refused")) {
+		t.Error("the page tells of a refusal that only the address speaks of")
+	}
 	// A shop's words are words.
 	hostile := w.prepare("en", func(t *payment.Terms) {
 		t.Description = `</p><script>alert(1)</script>` + strings.Repeat("ж", 300)

@@ -224,10 +224,16 @@ func (v *visit) problems() map[string]string {
 	return found
 }
 
-// refusal is what the address, or else the payment, says was refused last.
+// refusal is why a card or code was refused last. Anybody can write an address: it is believed only where it says what
+// we refuse without a trace in the payment. What a bank refused, the payment knows.
 func (v *visit) refusal() payment.Reason {
-	if r := v.r.URL.Query().Get("refused"); r != "" {
-		return payment.Reason(r)
+	switch r := payment.Reason(v.r.URL.Query().Get("refused")); r {
+	case payment.Busy, payment.UnderWay, payment.InDoubt, payment.MethodNotAllowed, payment.CurrencyNotAllowed, payment.AttemptsUsedUp, payment.NoChallenge:
+		return r
+	case payment.WrongCode, payment.CodeExpired, payment.CardUnknown, payment.ResendsUsedUp:
+		if v.p.State == payment.Challenged {
+			return r
+		}
 	}
 	return v.p.LastRefusal
 }
