@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,10 +73,8 @@ type rbsFlags struct {
 
 // check reports what cannot be before anything is opened.
 func (f *centreFlags) check(sim string) error {
-	if sim != "" {
-		if base, err := url.Parse(sim); err != nil || base.Host == "" {
-			return fmt.Errorf("--sim %q is not a complete address such as http://127.0.0.1:8090", sim)
-		}
+	if err := complete("--sim", sim, "http://127.0.0.1:8090"); err != nil {
+		return err
 	}
 	if err := f.Contracts.err; err != nil {
 		return fmt.Errorf("--contracts: %w", err)
