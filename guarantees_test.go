@@ -187,7 +187,7 @@ func harmless(name, other string) bool {
 		return true
 	}
 	// Words and numbers that say how something went (t.code is a centre's), or which way of several is set.
-	return slices.Contains([]string{"cfg.OTP", "k.c.cfg.OTP", "token.Kind()", "info.Code", "t.code", "f.code"}, name) || strings.HasSuffix(name, "WrongCode") || strings.HasSuffix(name, ".CodeWrongSecret") || name == "name" || other == "name" ||
+	return slices.Contains([]string{"cfg.OTP", "k.c.cfg.OTP", "f.Humo.OTP", "token.Kind()", "info.Code", "t.code", "f.code"}, name) || strings.HasSuffix(name, "WrongCode") || strings.HasSuffix(name, ".CodeWrongSecret") || name == "name" || other == "name" ||
 		regexp.MustCompile(`(?i)(status|error|exit|err|result|action|reason|currency|country|sqlite)\.?\w*code|^code$|codes?\(`).MatchString(name)
 }
 

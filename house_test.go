@@ -14,6 +14,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path"
@@ -1095,6 +1096,35 @@ func runReadme(t *testing.T, db string) {
 	for _, want := range []string{"verified: waiting_for_capture", "verified: succeeded", "captured, to be paid out: 784.00"} {
 		if !strings.Contains(shopLog, want) {
 			t.Errorf("the shop did not say %q", want)
+		}
+	}
+}
+
+// TestReadmeStops: where another program has one of the addresses, as the demo may, the README's first step shows what was
+// wrong, and does not go on with that program.
+func TestReadmeStops(t *testing.T) {
+	first := ""
+	for _, b := range blocks(t, "README.md") {
+		if b.info == "sh run" && first == "" {
+			first = b.text
+		}
+	}
+	taken := httptest.NewServer(http.NotFoundHandler())
+	defer taken.Close()
+	for _, which := range []string{"API", "SIM"} {
+		dir := t.TempDir()
+		copyFile(t, program(t), filepath.Join(dir, "holdfast"))
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, "bash", "-c", first+"echo It went on.\n")
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "API=http://"+freeAddress(t), "SIM=http://"+freeAddress(t), which+"="+taken.URL, "DATA="+filepath.Join(dir, "data"))
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+		cmd.WaitDelay = 5 * time.Second
+		out, err := cmd.CombinedOutput()
+		if err == nil || ctx.Err() != nil || strings.Contains(string(out), "It went on.") || !strings.Contains(string(out), "address already in use") {
+			t.Errorf("with %s taken it ended with %v: %s", which, err, out)
 		}
 	}
 }

@@ -133,7 +133,7 @@ func VerifyNotificationAt(uniqueKey string, body []byte, h http.Header, now time
 		return Notification{}, fmt.Errorf("%w: %s", ErrNotVerified, why)
 	}
 	if uniqueKey == "" {
-		return refuse("the shop's unique_key is missing: copy it from the cabinet")
+		return refuse("the shop's unique_key is missing: the gateway's operator gave it to you with the secret")
 	}
 	if len(body) > maxNotificationBytes {
 		return refuse("its body is larger than 64 KiB")

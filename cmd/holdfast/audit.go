@@ -44,6 +44,9 @@ type auditResult struct {
 }
 
 func (c *auditCmd) Run(ctx context.Context, p program) error {
+	if err := complete("--sim", c.Sim, "http://127.0.0.1:8090"); err != nil {
+		return err
+	}
 	return c.onStore(func(s *store.Store, _ *vault.Vault) error {
 		result, err := audit(ctx, s, c.Sim, p.progress("looked at %d of %d payments"))
 		if err != nil {

@@ -32,9 +32,6 @@ func (c *backupCmd) Run(ctx context.Context, p program) error {
 	if c.DB != "" {
 		return errors.New("a database of PostgreSQL is backed up with its own means, pg_basebackup or pg_dump: see docs/deploy.md")
 	}
-	if info, err := os.Stat(filepath.Join(c.Data, store.File)); err != nil || !info.Mode().IsRegular() {
-		return fmt.Errorf("there is no store in %s to back up", c.Data)
-	}
 	return c.onStore(func(s *store.Store, _ *vault.Vault) error {
 		pages := 0
 		show := p.progress("copied %d of %d pages")

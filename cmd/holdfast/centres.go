@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,13 +73,33 @@ type rbsFlags struct {
 
 // check reports what cannot be before anything is opened.
 func (f *centreFlags) check(sim string) error {
-	if sim != "" {
-		if base, err := url.Parse(sim); err != nil || base.Host == "" {
-			return fmt.Errorf("--sim %q is not a complete address such as http://127.0.0.1:8090", sim)
-		}
+	if err := complete("--sim", sim, "http://127.0.0.1:8090"); err != nil {
+		return err
 	}
 	if err := f.Contracts.err; err != nil {
 		return fmt.Errorf("--contracts: %w", err)
+	}
+	sms := "needed where the gateway makes the codes only"
+	if f.Humo.OTP != humo.Centre {
+		sms = f.Humo.SMSURL
+	}
+	for _, need := range []struct{ address, centre, flag, value string }{
+		{f.Uzcard.URL, "--uzcard-url", "--uzcard-login", f.Uzcard.Login},
+		{f.Uzcard.URL, "--uzcard-url", "--uzcard-merchant", f.Uzcard.Merchant},
+		{f.Uzcard.URL, "--uzcard-url", "--uzcard-terminal", f.Uzcard.Terminal},
+		{f.Humo.URL, "--humo-url", "--humo-login", f.Humo.Login},
+		{f.Humo.URL, "--humo-url", "--humo-merchant", f.Humo.Merchant},
+		{f.Humo.URL, "--humo-url", "--humo-terminal", f.Humo.Terminal},
+		{f.Humo.URL, "--humo-url", "--humo-centre", f.Humo.Centre},
+		{f.Humo.URL, "--humo-url", "--humo-middleware-url", f.Humo.MiddlewareURL},
+		{f.Humo.URL, "--humo-url", "--humo-middleware-token", string(f.Humo.MiddlewareToken)},
+		{f.Humo.URL, "--humo-url", "--humo-sms-url", sms},
+		{f.Bank.URL, "--bank-url", "--bank-login", f.Bank.Login},
+		{f.Bank.URL, "--bank-url", "--bank-password", string(f.Bank.Password)},
+	} {
+		if need.address != "" && need.value == "" {
+			return fmt.Errorf("%s goes with %s: give both", need.centre, need.flag)
+		}
 	}
 	if sim == "" && len(f.all()) == 0 {
 		return errors.New("no processing centre is set: use --sim URL for development (start one with holdfast sim), or --uzcard-url, --humo-url, --bank-url, --contracts")

@@ -92,8 +92,25 @@ func checkKey(s *store.Store, v *vault.Vault, file string) error {
 	return err
 }
 
-// onStore runs f on the store, beside serving gateways or without one.
+// onStore runs f on a store that is there, beside serving gateways or without one. Who names the wrong place is told so,
+// and not that all is well with a new, empty store.
 func (d data) onStore(f func(*store.Store, *vault.Vault) error) error {
+	at, _, err := store.Schema(context.Background(), store.Config{Dir: d.Data, DB: d.DB})
+	if err != nil {
+		return err
+	}
+	if at == 0 {
+		place := d.Data
+		if d.DB != "" {
+			place = "the database that --db names"
+		}
+		return fmt.Errorf("there is no store in %s: check --data and --db; serve and shop create make a new one", place)
+	}
+	return d.onAnyStore(f)
+}
+
+// onAnyStore is onStore that makes the store where there is none.
+func (d data) onAnyStore(f func(*store.Store, *vault.Vault) error) error {
 	s, v, err := d.open(false, nil)
 	if err != nil {
 		return err

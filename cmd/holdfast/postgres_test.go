@@ -37,6 +37,15 @@ func TestCommandsOnPostgreSQL(t *testing.T) {
 	}
 	dir := t.TempDir()
 	t.Setenv("HOLDFAST_DB", db)
+	for range 2 { // what looks for a store in an empty database leaves it empty
+		_, complaint := command(t, 1, "audit", "--data", dir)
+		if !strings.Contains(complaint, "there is no store in the database that --db names: check --data and --db") {
+			t.Error(complaint)
+		}
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
+		t.Errorf("beside it were left %v, %v", files, err)
+	}
 	said, _ := command(t, 0, "shop", "create", "--data", dir, "--name", "Toys", "--json")
 	var shop createdShop
 	if err := json.Unmarshal([]byte(said), &shop); err != nil || shop.ShopID != 1 { // the walk's schema is gone, and its shops with it

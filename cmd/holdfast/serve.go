@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	_ "net/http/pprof" // on --debug-listen, and nowhere else
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -27,6 +29,7 @@ import (
 	"holdfast/internal/merchant"
 	"holdfast/internal/notify"
 	"holdfast/internal/outward"
+	"holdfast/internal/payment"
 	"holdfast/internal/store"
 	"holdfast/internal/vault"
 	"holdfast/internal/web"
@@ -75,7 +78,7 @@ func (c *serveCmd) Run(ctx context.Context, p program) error {
 	if c.DebugListen != "" {
 		url, stop, err := listenAndServe(c.DebugListen, g.debug(), log)
 		if err != nil {
-			return errors.Join(err, g.stop())
+			return errors.Join(fmt.Errorf("%w: use another --debug-listen", err), g.stop())
 		}
 		defer stop()
 		says["debug"] = url
@@ -136,11 +139,26 @@ type running struct {
 
 // start opens the store, takes up what an earlier process left, and serves.
 func (c *serveCmd) start(log *slog.Logger) (*running, error) {
+	if err := cmp.Or(complete("--api-url", c.APIURL, "https://api.example.uz"), complete("--pay-url", c.PayURL, "https://pay.example.uz")); err != nil {
+		return nil, err
+	}
 	if err := c.check(c.Sim); err != nil {
+		return nil, err
+	}
+	// A method that allows less cuts it down to that.
+	if longest := merchant.LongestHold(string(payment.Uzcard)); c.HoldTimeout < time.Second || c.HoldTimeout > longest {
+		return nil, fmt.Errorf("--hold-timeout is %s: use 1s to %s", c.HoldTimeout, longest)
+	}
+	if err := loopback(c.DebugListen); err != nil {
 		return nil, err
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return nil, errors.New("--tls-cert and --tls-key belong together: give both or none")
+	}
+	if c.TLSCert != "" {
+		if _, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey); err != nil {
+			return nil, fmt.Errorf("--tls-cert %s and --tls-key %s are not a certificate and its private key: %w", c.TLSCert, c.TLSKey, err)
+		}
 	}
 	proxies, err := networks(c.Proxy)
 	if err != nil {
@@ -255,6 +273,29 @@ func warnOfRoutes(s *store.Store, live gateway.Centres, log *slog.Logger) error 
 		}
 	}
 	return err
+}
+
+// complete refuses a flag's address that others could not be sent to; none is good.
+func complete(flag, address, example string) error {
+	if address == "" {
+		return nil
+	}
+	if base, err := url.Parse(address); err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
+		return fmt.Errorf("%s %q is not a complete address such as %s", flag, address, example)
+	}
+	return nil
+}
+
+// loopback refuses a --debug-listen that others than this machine could reach: a profile shows what is in the memory of
+// a process through which card numbers go.
+func loopback(address string) error {
+	if address == "" {
+		return nil
+	}
+	if at, err := net.ResolveTCPAddr("tcp", address); err != nil || !at.IP.IsLoopback() {
+		return fmt.Errorf("--debug-listen %q is not an address on the loopback interface such as 127.0.0.1:6060, and nobody else may see profiles", address)
+	}
+	return nil
 }
 
 // networks reads --proxy: networks, or single addresses.

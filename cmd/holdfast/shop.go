@@ -187,7 +187,7 @@ func (c *shopCreateCmd) Help() string {
 }
 
 func (c *shopCreateCmd) Run(ctx context.Context, p program) error {
-	return c.onStore(func(s *store.Store, v *vault.Vault) error {
+	return c.onAnyStore(func(s *store.Store, v *vault.Vault) error {
 		created, err := createShop(ctx, s, v, c.Name, &c.settingFlags)
 		if err != nil {
 			return err

@@ -34,7 +34,7 @@ func (c *simCmd) Run(ctx context.Context, p program) error {
 	log := c.logger(p.stderr)
 	url, stop, err := serveSim(c.Listen, log)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: use another --listen", err)
 	}
 	if c.JSON {
 		err = p.print(map[string]string{"sim": url})

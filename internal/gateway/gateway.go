@@ -237,8 +237,8 @@ func newUUID() string {
 	return payment.NewID(time.Now(), random).String()
 }
 
-// Decide says what becomes of a hold: the one function behind set_accept, /callback, the answer to
-// a notification and the cabinet. The zero amount captures all that is held.
+// Decide says what becomes of a hold: the one function behind set_accept, /callback and the
+// answer to a notification. The zero amount captures all that is held.
 func (g *Gateway) Decide(ctx context.Context, id payment.ID, accept payment.Accept, amount money.Amount, by payment.By) (payment.Payment, error) {
 	return g.do(ctx, id, payment.Decide{Accept: accept, Amount: amount, By: by}, secrets{})
 }

@@ -342,7 +342,11 @@ func Schema(ctx context.Context, cfg Config) (at, known int, err error) {
 			return 0, schemaVersion, explain(err, path)
 		}
 		defer conn.Close()
-		if version, err = meta(conn, "schema"); err != nil {
+		version, err = meta(conn, "schema")
+		if sqlite.ErrCode(err) == sqlite.ResultError { // no such table: who made the file died before it made more
+			return 0, schemaVersion, nil
+		}
+		if err != nil {
 			return 0, schemaVersion, explain(err, path)
 		}
 	}

@@ -63,12 +63,6 @@ func openPostgres(dsn string, serve bool, readers, writers int, changed func(), 
 		return nil, nil, fmt.Errorf("%w (%w)", errNoAddress, err)
 	}
 	c := cfg.ConnConfig
-	if c.ConnectTimeout == 0 {
-		c.ConnectTimeout = connectWithin
-	}
-	if c.RuntimeParams["application_name"] == "" {
-		c.RuntimeParams["application_name"] = "holdfast"
-	}
 	if severalServers(c) && c.ValidateConnect == nil {
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
@@ -103,7 +97,14 @@ func severalServers(c *pgx.ConnConfig) bool {
 	return slices.ContainsFunc(c.Fallbacks, func(f *pgconn.FallbackConfig) bool { return f.Host != c.Host || f.Port != c.Port })
 }
 
+// newPostgresEngine sets in c what the address leaves open.
 func newPostgresEngine(c *pgx.ConnConfig, writers int, changed func(), log *slog.Logger) *postgresEngine {
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = connectWithin
+	}
+	if c.RuntimeParams["application_name"] == "" {
+		c.RuntimeParams["application_name"] = "holdfast"
+	}
 	e := &postgresEngine{
 		name: fmt.Sprintf("the database %s at %s", c.Database, c.Host), database: c.Copy(), changed: changed, log: log,
 	}

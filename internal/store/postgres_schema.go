@@ -174,6 +174,8 @@ func postgresVersion(ctx context.Context, db string) (string, error) {
 	if err != nil || !IsPostgres(db) {
 		return "", errNoAddress
 	}
+	ctx, cancel := context.WithTimeout(ctx, reachWithin)
+	defer cancel()
 	e := newPostgresEngine(cfg, 1, func() {}, slog.New(slog.DiscardHandler))
 	if err := e.writing[0].connect(ctx); err != nil {
 		return "", e.explain(err)
