@@ -31,8 +31,8 @@ type Config struct {
 	Live    Centres       // for real payments
 	Test    Centres       // for payments with test: true; a simulator, so that no money moves
 	HoldFor time.Duration // how long an undecided hold lasts where the shop sets nothing; default 30 minutes
-	// AtOnce is how many payments Run takes up at the same time for each centre, and Recover and Reconcile for all of them;
-	// default 32.
+	// AtOnce is how many payments Run takes up at the same time for each centre, and Step, Recover and Reconcile for all of
+	// them; default 32.
 	AtOnce int
 	Log    *slog.Logger
 	// WrongCodes is how many wrong codes are taken for one card within an hour, over all its real payments;
@@ -444,14 +444,16 @@ const (
 	stepAtOnce   = 32
 )
 
-// Step does what time demands, one after another: it inquires about questions in doubt, ends payments nobody paid,
+// Step does what time demands: it inquires about questions in doubt, ends payments nobody paid,
 // and lets go of holds nobody confirmed. It returns how many payments it took up.
 func (g *Gateway) Step(ctx context.Context) (int, error) {
 	due, _, err := g.due(ctx, stepPayments)
+	var group errgroup.Group
+	group.SetLimit(g.cfg.AtOnce)
 	for _, d := range due {
-		err = errors.Join(err, g.attend(ctx, d.id, false))
+		group.Go(func() error { return g.attend(ctx, d.id, false) })
 	}
-	return len(due), errors.Join(err, g.catchUpRest(ctx))
+	return len(due), errors.Join(err, group.Wait(), g.catchUpRest(ctx))
 }
 
 // due is a payment that wants attention, and the centre that is asked for it; "": none.
