@@ -710,10 +710,10 @@ func TestDeadlines(t *testing.T) {
 					return
 				}
 			}
-		case "/short":
-			control.SetWriteDeadline(time.Now().Add(time.Millisecond))
+		case "/short": // and yet long enough for the answer on a slow machine
+			control.SetWriteDeadline(time.Now().Add(time.Second))
 		case "/later":
-			<-time.After(5 * time.Millisecond) // the last one's is past
+			<-time.After(1100 * time.Millisecond) // the last one's is past
 		}
 		fmt.Fprint(w, "ok")
 	})
