@@ -146,13 +146,23 @@ func blame(ctx context.Context, err error) error {
 	return err
 }
 
+// printable reports whether a text has no space, no control character, and no byte above most.
+func printable(s string, most byte) bool {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c == 0x7f || c > most {
+			return false
+		}
+	}
+	return true
+}
+
 // appendRequest writes the whole request.
 func appendRequest(b []byte, req *http.Request) ([]byte, error) {
 	target, host := req.URL.RequestURI(), orElse(req.Host, req.URL.Host)
-	if strings.ContainsFunc(target, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+	if !printable(target, 0xff) {
 		return b, asDial(errors.New("outward: the address has a space or a control character: write a space as %20"))
 	}
-	if strings.ContainsFunc(req.URL.Host+host, func(r rune) bool { return r <= ' ' || r > 0x7e }) {
+	if !printable(req.URL.Host, 0x7e) || !printable(host, 0x7e) {
 		return b, asDial(fmt.Errorf("outward: the host %.200q is not in ASCII: write a national domain in its form xn--…", req.URL.Host))
 	}
 	b = append(b, orElse(req.Method, http.MethodGet)...)

@@ -154,6 +154,9 @@ func loggedPath(r *http.Request, ours map[string]bool) string {
 	if !ours[first] {
 		return "/" + elided
 	}
+	if !more {
+		return r.URL.Path // what is ours, and nothing else
+	}
 	known := "/" + first
 	for more {
 		var element string
