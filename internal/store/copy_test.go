@@ -29,21 +29,11 @@ func TestCopyToPostgreSQL(t *testing.T) {
 	open := postgres(postgrestest.Database(t))
 	config := store.Config{Dir: t.TempDir(), Now: from.clock, Log: slog.New(slog.DiscardHandler)}
 	copyTo := func(from *world, until int) error {
-		to, err := open(config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		err = from.CopyTo(ctx, to, func(done, of int) {
+		return from.copyUntil(until, open, config, func(done, of int) {
 			if of != 13 {
 				t.Errorf("%d of %d", done, of)
 			}
-			if done >= until {
-				cancel()
-			}
 		})
-		return errors.Join(err, to.Close())
 	}
 	if err := copyTo(from, 5); !errors.Is(err, context.Canceled) {
 		t.Fatalf("interrupted: %v", err)
@@ -109,6 +99,27 @@ func TestCopyToPostgreSQL(t *testing.T) {
 	}
 }
 
+// copyUntil copies the store into the one that open opens, and is interrupted after so many rows. progress, which may be nil, is
+// told of each block.
+func (w *world) copyUntil(rows int, open func(store.Config) (*store.Store, error), into store.Config, progress func(done, of int)) error {
+	w.t.Helper()
+	to, err := open(into)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(w.t.Context())
+	defer cancel()
+	err = w.CopyTo(ctx, to, func(done, of int) {
+		if progress != nil {
+			progress(done, of)
+		}
+		if done >= rows {
+			cancel()
+		}
+	})
+	return errors.Join(err, to.Close())
+}
+
 // A copy that is interrupted and goes on after the old store was used once more would have something of before and something
 // of after: it is not complete, and nobody serves from it.
 func TestCopyOfAStoreThatHasChanged(t *testing.T) {
@@ -133,25 +144,11 @@ func TestCopyOfAStoreThatHasChanged(t *testing.T) {
 			}
 			open := postgres(postgrestest.Database(t))
 			config := store.Config{Dir: t.TempDir(), Now: from.clock, Log: slog.New(slog.DiscardHandler)}
-			copyTo := func(until int) error {
-				to, err := open(config)
-				if err != nil {
-					t.Fatal(err)
-				}
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				err = from.CopyTo(ctx, to, func(done, of int) {
-					if done >= until {
-						cancel()
-					}
-				})
-				return errors.Join(err, to.Close())
-			}
-			if err := copyTo(1); !errors.Is(err, context.Canceled) {
+			if err := from.copyUntil(1, open, config, nil); !errors.Is(err, context.Canceled) {
 				t.Fatalf("interrupted: %v", err)
 			}
 			change(from, p)
-			if err := copyTo(100); err == nil || !strings.Contains(err.Error(), "has changed since the copy was begun") || !strings.Contains(err.Error(), "into a new database") {
+			if err := from.copyUntil(100, open, config, nil); err == nil || !strings.Contains(err.Error(), "has changed since the copy was begun") || !strings.Contains(err.Error(), "into a new database") {
 				t.Errorf("the copy that goes on: %v", err)
 			}
 			serving := config
