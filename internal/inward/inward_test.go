@@ -560,74 +560,90 @@ func TestHijack(t *testing.T) {
 	}
 }
 
-// No client holds a connection for longer than the limits say, however it goes about it.
+// No client holds a connection for longer than the limits say, however it goes about it, nor is one cut before.
 func TestSlowClients(t *testing.T) {
-	const short, cut = 50 * time.Millisecond, "cut"
+	const limit = 5 * time.Second
 	large := bytes.Repeat([]byte("x"), 1<<20)
-	failed := make(chan error, 1)
-	h := func(w http.ResponseWriter, r *http.Request) {
-		_, err := io.ReadAll(r.Body)
-		for r.URL.Path == "/large" && err == nil {
-			_, err = w.Write(large)
-		}
-		if err != nil {
-			failed <- err
-		}
-	}
+	const half = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\nabc"
 	for name, c := range map[string]struct {
 		limit   func(s *http.Server)
 		text    string
 		drip    string // what comes again and again then
 		handler bool   // it is told
 	}{
-		"silent from the start":           {func(s *http.Server) { s.ReadHeaderTimeout = short }, "", "", false},
-		"silent after a call":             {func(s *http.Server) { s.IdleTimeout = short }, post("/", "x"), "", false},
-		"half a head":                     {func(s *http.Server) { s.ReadHeaderTimeout = short }, "POST / HT", "", false},
-		"half a second head":              {func(s *http.Server) { s.ReadHeaderTimeout = short }, post("/", "x") + "POST / HT", "", false},
-		"a head in drops":                 {func(s *http.Server) { s.ReadHeaderTimeout = short }, "POST /", "a", false},
-		"a head in drops, of ReadTimeout": {func(s *http.Server) { s.ReadTimeout = short }, "POST / HTTP/1.1\r\nX: ", "a", false},
-		"half a body":                     {func(s *http.Server) { s.ReadTimeout = short }, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\nabc", "", true},
-		"a body in drops":                 {func(s *http.Server) { s.ReadTimeout = short }, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\nabc", "a", true},
-		"it does not read":                {func(s *http.Server) { s.WriteTimeout = short }, post("/large", ""), "", true},
+		"silent from the start":           {func(s *http.Server) { s.ReadHeaderTimeout = limit }, "", "", false},
+		"silent after a call":             {func(s *http.Server) { s.IdleTimeout = limit }, post("/", "x"), "", false},
+		"half a head":                     {func(s *http.Server) { s.ReadHeaderTimeout = limit }, "POST / HT", "", false},
+		"half a second head":              {func(s *http.Server) { s.ReadHeaderTimeout = limit }, post("/", "x") + "POST / HT", "", false},
+		"a head in drops":                 {func(s *http.Server) { s.ReadHeaderTimeout = limit }, "POST /", "a", false},
+		"a head in drops, of ReadTimeout": {func(s *http.Server) { s.ReadTimeout = limit }, "POST / HTTP/1.1\r\nX: ", "a", false},
+		"half a body":                     {func(s *http.Server) { s.ReadTimeout = limit }, half, "", true},
+		"a body in drops":                 {func(s *http.Server) { s.ReadTimeout = limit }, half, "a", true},
+		"it does not read":                {func(s *http.Server) { s.WriteTimeout = limit }, post("/large", ""), "", true},
 	} {
 		for _, kept := range []bool{false, true} {
 			if kept && c.text == "" {
 				continue
 			}
 			t.Run(fmt.Sprint(name, ", kept ", kept), func(t *testing.T) {
-				s := ours(h)
-				s.HTTP.ReadTimeout, s.HTTP.WriteTimeout, s.HTTP.IdleTimeout = time.Hour, time.Hour, time.Hour
-				c.limit(s.HTTP)
-				var states states
-				s.HTTP.ConnState = states.tell
-				address := serve(t, s)
-				conn := dial(t, address)
-				if kept { // the limit of its first request is not that of this one
-					say(t, conn, post("/", ""))
-					if _, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil {
-						t.Fatal(err)
-					}
-				}
-				say(t, conn, c.text)
-				if c.drip != "" {
-					go func() {
-						for tick := time.NewTicker(time.Millisecond); ; <-tick.C {
-							if _, err := io.WriteString(conn, c.drip); err != nil {
-								return
-							}
+				synctest.Test(t, func(t *testing.T) {
+					failed := make(chan error, 1)
+					s := ours(func(w http.ResponseWriter, r *http.Request) {
+						_, err := io.ReadAll(r.Body)
+						for r.URL.Path == "/large" && err == nil {
+							_, err = w.Write(large)
 						}
-					}()
-				}
-				if c.handler {
-					if err := <-failed; !isTimeout(err) {
-						t.Errorf("the handler was told %v", err)
+						if err != nil {
+							failed <- err
+						}
+					})
+					s.HTTP.ReadTimeout, s.HTTP.WriteTimeout, s.HTTP.IdleTimeout = time.Hour, time.Hour, time.Hour
+					c.limit(s.HTTP)
+					var states states
+					s.HTTP.ConnState = states.tell
+					conn := servePipe(t, s)
+					from := bufio.NewReader(conn)
+					if kept { // the limit of its first request is not that of this one
+						say(t, conn, post("/", ""))
+						if _, err := http.ReadResponse(from, nil); err != nil {
+							t.Fatal(err)
+						}
+						time.Sleep(limit - time.Second)
 					}
-				}
-				for late := time.Now().Add(patience); !strings.HasSuffix(states.of(), " closed"); runtime.Gosched() {
-					if time.Now().After(late) {
-						t.Fatalf("the connection is not %s: %s", cut, states.of())
+					if name != "it does not read" {
+						go io.Copy(io.Discard, from)
 					}
-				}
+					say(t, conn, c.text)
+					if c.drip != "" {
+						go func() {
+							for tick := time.NewTicker(10 * time.Millisecond); ; <-tick.C {
+								if _, err := io.WriteString(conn, c.drip); err != nil {
+									return
+								}
+							}
+						}()
+					}
+					time.Sleep(limit * 7 / 10) // a deadline may come early by a quarter
+					synctest.Wait()
+					if strings.HasSuffix(states.of(), " closed") || len(failed) > 0 {
+						t.Errorf("it is cut too early: %s", states.of())
+					}
+					time.Sleep(limit*3/10 + time.Second) // it lingers a little
+					synctest.Wait()
+					if !strings.HasSuffix(states.of(), " closed") {
+						t.Errorf("the connection is not cut: %s", states.of())
+					}
+					select {
+					case err := <-failed:
+						if !c.handler || !isTimeout(err) {
+							t.Errorf("the handler was told %v", err)
+						}
+					default:
+						if c.handler {
+							t.Error("the handler was told nothing")
+						}
+					}
+				})
 			})
 		}
 	}
@@ -652,18 +668,27 @@ func (l *pipes) Accept() (net.Conn, error) {
 func (l *pipes) Close() error   { l.close.Do(func() { close(l.shut) }); return nil }
 func (l *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
+// servePipe serves one connection, by the clock of the bubble that the test runs in.
+func servePipe(t *testing.T, s *inward.Server) net.Conn {
+	l := &pipes{came: make(chan net.Conn), shut: make(chan struct{})}
+	go s.Serve(l)
+	c, served := net.Pipe()
+	t.Cleanup(func() {
+		s.Close()
+		c.Close()
+	})
+	l.came <- served
+	return c
+}
+
 // Line ends that come together with a request are not the beginning of the next: a client that sends them may wait
 // as long as others do, and no longer.
 func TestLineEndsAfterARequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := ours(echo)
 		s.HTTP.ReadHeaderTimeout, s.HTTP.ReadTimeout, s.HTTP.IdleTimeout = 5*time.Second, 10*time.Second, 2*time.Minute
-		l := &pipes{came: make(chan net.Conn), shut: make(chan struct{})}
-		go s.Serve(l)
-		defer s.Close()
-		c, served := net.Pipe()
+		c := servePipe(t, s)
 		c.SetDeadline(time.Now().Add(time.Hour))
-		l.came <- served
 		from := bufio.NewReader(c)
 		for _, ends := range []string{"", "\r\n", "\n", "\r\n\r\n", "\r\n"} {
 			if _, err := io.WriteString(c, post("/", "x")+ends); err != nil {
