@@ -78,7 +78,7 @@ type conn struct {
 	speak  func(fd uintptr) bool // firstWord
 	kept   bool                  // it has brought an answer before
 	bound  time.Time             // until when it can be read from; zero: watch has set that
-	one    [1]byte               // what firstWord reads in vain
+	one    [1]byte               // what is read in vain
 
 	// Of the exchange under way.
 	out     []byte // what is to be sent
@@ -519,9 +519,23 @@ func (b *body) Close() error {
 		n, err := io.CopyN(io.Discard, b.ReadCloser, drainAtMost)
 		b.ended = err == io.EOF && n < drainAtMost
 	}
-	if b.c.release() && b.again && b.ended && b.c.in.Buffered() == 0 && b.c.socket != nil {
+	if b.c.release() && b.again && b.ended && b.c.socket != nil && b.c.quiet() {
 		b.t.keep(b.c)
 		return nil
 	}
 	return b.c.Close()
+}
+
+// quiet reports whether the server has said nothing beyond its answer, as far as that has been taken from the socket: of
+// what is still in there firstWord will know. TLS takes whole records, and hands out no more of one than it is asked for.
+func (c *conn) quiet() bool {
+	if c.in.Buffered() > 0 || !c.server.secure {
+		return c.in.Buffered() == 0
+	}
+	c.bound = time.Time{}
+	if c.SetReadDeadline(time.Unix(1, 0)) != nil {
+		return false
+	}
+	_, err := c.Conn.Read(c.one[:])
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }

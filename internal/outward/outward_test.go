@@ -372,8 +372,56 @@ func TestSmuggledAnswer(t *testing.T) {
 	}
 }
 
+// Over TLS neither, where it may have come in one record with the answer.
+func TestSmuggledAnswerOverTLS(t *testing.T) {
+	const evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+	for _, n := range []int{2, 12_000} { // more than is read at once
+		ok := strings.Repeat("o", n)
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			c, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			for err == nil { // it answers whatever comes
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: "+strconv.Itoa(n)+"\r\n\r\n"+ok+evil)
+				_, err = c.Read(make([]byte, 1000))
+			}
+		}))
+		s.TLS = &tls.Config{DynamicRecordSizingDisabled: true}
+		s.StartTLS()
+		defer s.Close()
+		tr := &outward.Transport{TLS: trusting(s)}
+		defer tr.CloseIdleConnections()
+		for range 2 {
+			req, err := http.NewRequest(http.MethodPost, s.URL, strings.NewReader("x"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := tr.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer := make([]byte, max(res.ContentLength, 0))
+			if _, err := io.ReadFull(res.Body, answer); err != nil || string(answer) != ok {
+				t.Errorf("%d bytes are asked for, and %d come: %.10q, %v", n, len(answer), answer, err)
+			}
+			res.Body.Close()
+		}
+	}
+}
+
 func TestTLS(t *testing.T) {
-	s := httptest.NewTLSServer(http.HandlerFunc(echo))
+	s := httptest.NewUnstartedServer(http.HandlerFunc(echo))
+	var made atomic.Int64
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			made.Add(1)
+		}
+	}
+	s.StartTLS()
 	defer s.Close()
 	tr := &outward.Transport{TLS: trusting(s)}
 	defer tr.CloseIdleConnections()
@@ -381,6 +429,9 @@ func TestTLS(t *testing.T) {
 		if status, answer, err := call(t, tr, s.URL, "sealed"); status != 200 || answer != "sealed" || err != nil {
 			t.Fatalf("%d %q %v", status, answer, err)
 		}
+	}
+	if made.Load() != 1 {
+		t.Errorf("%d connections", made.Load())
 	}
 	// A stranger's certificate is as if nobody were there: nothing was sent.
 	_, _, err := call(t, new(outward.Transport), s.URL, "x")
