@@ -25,7 +25,8 @@
 //	no such order        never seen; unknown if it has named the order before
 //
 // A capture is approved by depositedAmount, a void by orderStatus 3, a refund by the row of refunds with
-// our externalRefundId. deposit.do and reverse.do carry no reference of ours, so each is looked up before
+// our externalRefundId, and only where the answer names the order (attributes) or the payment that it was
+// registered for (merchantOrderParams). deposit.do and reverse.do carry no reference of ours, so each is looked up before
 // it is sent again, and a deposit is not sent again before Config.Shown has passed.
 //
 // # What a lost answer leaves
@@ -559,13 +560,15 @@ func (k *call) status() (*status, *trouble) {
 	}
 	say := ""
 	currency := k.q.Operation.Amount.Currency.Numeric()
-	switch name := s.mdOrder(); {
+	switch name, of := s.mdOrder(), named(s.Params, "payment"); {
 	case k.ordering() && string(s.OrderNumber) != k.q.Operation.Ref:
 		say = fmt.Sprintf("the answer is about order %q", s.OrderNumber)
 	case k.order != "" && name != "" && name != k.order:
 		say = fmt.Sprintf("the answer is about %q, asked was about %s", name, k.order)
-	case named(s.Params, "payment") != "" && named(s.Params, "payment") != k.q.Payment.String():
+	case of != "" && of != k.q.Payment.String():
 		say = "the answer is about another payment"
+	case !k.ordering() && name == "" && of == "":
+		say = "the answer does not say which order it is about"
 	case !s.OrderStatus.Set:
 		say = "no orderStatus"
 	case s.Currency != "" && string(s.Currency) != currency:

@@ -263,6 +263,7 @@ func TestAnswers(t *testing.T) {
 	}
 	held, charged := order(1, 0, sums(100_000, 0, 0)), order(2, 0, sums(100_000, 100_000, 0))
 	const mine = `{"name":"mdOrder","value":"` + mdOrder + `"}`
+	mineBy := `"merchantOrderParams":[{"name":"payment","value":"` + payment.ID{1}.String() + `"}],`
 	for _, test := range []struct {
 		kind    payment.Kind
 		answer  string
@@ -340,6 +341,9 @@ func TestAnswers(t *testing.T) {
 		{capture, order(7, 0, sums(100_000, 0, 0)), unknown, ""},
 		{capture, other(charged, mdOrder, transID), unknown, ""},
 		{capture, other(charged, `"currency":"860"`, `"currency":"643"`), unknown, ""},
+		{capture, other(charged, mine, ``), unknown, ""}, // whose money was taken, it does not say
+		{capture, other(charged, `"attributes":[`+mine+`],`, mineBy), ok, ""},
+		{capture, other(held, mine, ``), unknown, ""},
 
 		// Void.
 		{void, order(3, 0, sums(0, 0, 0)), ok, ""},
@@ -351,6 +355,8 @@ func TestAnswers(t *testing.T) {
 		{void, order(6, 0, ""), unknown, ""},
 		{void, order(0, 0, ""), unknown, ""},
 		{void, other(order(3, 0, ""), `"amount":100000`, `"amount":100100`), unknown, ""},
+		{void, other(order(3, 0, ""), mine, ``), unknown, ""},
+		{void, other(order(3, 0, ""), `"attributes":[`+mine+`],`, mineBy), ok, ""},
 
 		// Refund.
 		{refund, order(4, 0, sums(300_000, 200_000, 100_000)+gifts(gift(ref, 100_000, 0))), ok, ""},
@@ -360,6 +366,7 @@ func TestAnswers(t *testing.T) {
 		{refund, order(4, 0, sums(300_000, 200_000, 100_000)+gifts(gift(ref, 100_000, 0), gift(ref, 100_000, 0))), unknown, ""},
 		{refund, order(4, 0, sums(300_000, 300_000, 0)+gifts(gift(ref, 100_000, 116))), unknown, ""},
 		{refund, order(4, 0, sums(300_000, 200_000, 100_000)+gifts(`{"externalRefundId":"`+ref+`"}`)), unknown, ""},
+		{refund, other(order(4, 0, sums(300_000, 200_000, 100_000)+gifts(gift(ref, 100_000, 0))), mine, ``), unknown, ""},
 		{refund, order(4, 0, sums(300_000, 200_000, 100_000)+gifts(gift(ref+"_9", 100_000, 0))), unseen, ""},
 		{refund, order(4, 0, sums(300_000, 200_000, 100_000)), unknown, ""}, // it does not list them
 		{refund, order(2, 0, sums(300_000, 300_000, 0)), unseen, ""},
