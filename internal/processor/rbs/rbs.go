@@ -685,10 +685,12 @@ func (k *call) judgeRefund(s *status) payment.Answer {
 	op := &k.q.Operation
 	listed := int64(0)
 	var ours []gift
+	unnamed := false // one of our sum may be ours: not every version shows our references
 	for _, g := range s.Refunds {
 		if string(g.ExternalID) == op.Ref {
 			ours = append(ours, g)
 		}
+		unnamed = unnamed || g.ExternalID == "" && g.Amount.N == op.Amount.Minor && g.ActionCode.N == 0
 		if g.ActionCode.N == 0 {
 			listed += g.Amount.N
 		}
@@ -698,6 +700,8 @@ func (k *call) judgeRefund(s *status) payment.Answer {
 	switch {
 	case len(ours) > 1:
 		return k.unknown(fmt.Sprintf("%d refunds under one reference", len(ours)))
+	case len(ours) == 1 && !ours[0].ActionCode.Set:
+		return k.unknown("the refund is listed, and whether it was made is not")
 	case len(ours) == 1 && ours[0].ActionCode.N != 0:
 		return k.unknown(fmt.Sprintf("the refund has actionCode %d", ours[0].ActionCode.N))
 	case len(ours) == 1 && (!ours[0].Amount.Set || ours[0].Amount.N != op.Amount.Minor):
@@ -705,6 +709,8 @@ func (k *call) judgeRefund(s *status) payment.Answer {
 	case len(ours) == 1:
 		// Its reference number is no name for the payment, whose Centre is about the money taken.
 		return payment.Answer{Outcome: payment.Approved, Amount: op.Amount, Cause: k.words("refund " + string(ours[0].Reference))}
+	case unnamed:
+		return k.unknown(say + ", and a refund of this sum has no reference: it may be this one")
 	case !refunded.Set || !deposited.Set || refunded.N != listed:
 		return k.unknown(say + ", and it does not list what was refunded")
 	case s.OrderStatus.N != orderDeposited && s.OrderStatus.N != orderRefunded && s.OrderStatus.N != orderPartly:

@@ -366,7 +366,12 @@ func TestAnswers(t *testing.T) {
 		{refund, order(4, 0, sums(300_000, 200_000, 100_000)+gifts(gift(ref, 100_000, 0), gift(ref, 100_000, 0))), unknown, ""},
 		{refund, order(4, 0, sums(300_000, 300_000, 0)+gifts(gift(ref, 100_000, 116))), unknown, ""},
 		{refund, order(4, 0, sums(300_000, 200_000, 100_000)+gifts(`{"externalRefundId":"`+ref+`"}`)), unknown, ""},
+		{refund, order(4, 0, sums(300_000, 200_000, 100_000)+gifts(`{"externalRefundId":"`+ref+`","amount":100000}`)), unknown, ""},
 		{refund, other(order(4, 0, sums(300_000, 200_000, 100_000)+gifts(gift(ref, 100_000, 0))), mine, ``), unknown, ""},
+		// One without a name may be ours.
+		{refund, order(4, 0, sums(150_000, 50_000, 100_000)+gifts(`{"amount":100000,"actionCode":0}`)), unknown, ""},
+		{refund, order(4, 0, sums(300_000, 200_000, 100_000)+gifts(`{"amount":100000,"actionCode":0}`)), unknown, ""},
+		{refund, order(4, 0, sums(300_000, 250_000, 50_000)+gifts(`{"amount":50000,"actionCode":0}`)), unseen, ""},
 		{refund, order(4, 0, sums(300_000, 200_000, 100_000)+gifts(gift(ref+"_9", 100_000, 0))), unseen, ""},
 		{refund, order(4, 0, sums(300_000, 200_000, 100_000)), unknown, ""}, // it does not list them
 		{refund, order(2, 0, sums(300_000, 300_000, 0)), unseen, ""},
