@@ -416,6 +416,9 @@ const (
 	decided
 )
 
+// mark is what some servers put before every text in UTF-8: 1C, and PHP of a file that was saved with it.
+var mark = []byte("\ufeff")
+
 // decide carries out what the merchant's answer decides. Whatever is not one of the words of the
 // seed decides nothing.
 func (n *Notifier) decide(ctx context.Context, p *payment.Payment, taken bool, answer []byte) (word, string) {
@@ -426,7 +429,7 @@ func (n *Notifier) decide(ctx context.Context, p *payment.Payment, taken bool, a
 		Accept jsontext.Value `json:"accept_status"`
 		Amount jsontext.Value `json:"final_amount"`
 	}
-	if json.Unmarshal(answer, &a) != nil || a.Accept.Kind() != '"' {
+	if json.Unmarshal(bytes.TrimPrefix(answer, mark), &a) != nil || a.Accept.Kind() != '"' {
 		return nothing, ""
 	}
 	said, err := jsontext.AppendUnquote(nil, a.Accept)

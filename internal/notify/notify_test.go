@@ -249,6 +249,7 @@ func TestAnswers(t *testing.T) {
 		{200, `{"accept_status":"capture","final_amount":null}`, "capture 1000.00"},
 		{200, `{"accept_status":"capture","final_amount":""}`, "capture 1000.00"},
 		{201, `{"accept_status":"capture","extra":[1,{}],"final_amount":1}`, "capture 1.00"},
+		{200, "\ufeff" + `{"accept_status":"capture","final_amount":400}`, "capture 400.00"}, // a byte order mark
 		{200, `{"accept_status":"\u0063apture"}`, "capture 1000.00"},
 		{200, `{"accept_status":"cancel"}`, "cancel"},
 		{200, `{"accept_status":"cancel","final_amount":5}`, "cancel"},

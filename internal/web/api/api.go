@@ -6,6 +6,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -100,9 +101,13 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	web.JSON(w, http.StatusOK, holdfast.CodeOK, answer)
 }
 
+// mark is what some systems, 1C among them, put before every text in UTF-8.
+var mark = []byte("\ufeff")
+
 // decode reads a call's JSON. Its error names the field and what was expected.
 func decode[T any](body []byte) (T, error) {
 	var request T
+	body = bytes.TrimPrefix(body, mark)
 	err := json.Unmarshal(body, &request)
 	if err == nil {
 		return request, nil
