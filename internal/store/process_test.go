@@ -303,6 +303,49 @@ func TestDiskFailsInTheBackground(t *testing.T) {
 	}
 }
 
+// What is written to a file that lies there no more is found by nobody: it is not acknowledged, from the first on.
+func TestFilesAreMovedAwayUnderTheStore(t *testing.T) {
+	away := func(name string) func(dir string) error {
+		return func(dir string) error { return os.Rename(filepath.Join(dir, name), filepath.Join(dir, "away")) }
+	}
+	for name, c := range map[string]struct{ spoil, mend func(dir string) error }{
+		"the file is moved": {away(store.File), func(dir string) error {
+			return os.Rename(filepath.Join(dir, "away"), filepath.Join(dir, store.File))
+		}},
+		"the log is moved": {away(store.File + "-wal"), func(dir string) error {
+			return os.Rename(filepath.Join(dir, "away"), filepath.Join(dir, store.File+"-wal"))
+		}},
+		"another file is put in its place": {
+			func(dir string) error {
+				file := filepath.Join(dir, store.File)
+				return errors.Join(os.Rename(file, filepath.Join(dir, "away")), os.WriteFile(file, nil, 0o600))
+			}, func(dir string) error {
+				return os.Rename(filepath.Join(dir, "away"), filepath.Join(dir, store.File))
+			}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, store.Open)
+			w.create(terms("before"))
+			if err := c.spoil(w.dir); err != nil {
+				t.Fatal(err)
+			}
+			_, _, err := w.Create(t.Context(), shop, "after", maker(terms("after")))
+			if !errors.Is(err, store.ErrBroken) || !strings.Contains(err.Error(), "moved, removed or replaced") {
+				t.Errorf("a payment that the next start would not find was made: %v", err)
+			}
+			if err := w.Err(); !errors.Is(err, store.ErrBroken) {
+				t.Errorf("the store is said to be well: %v", err)
+			}
+			if err := errors.Join(w.Close(), c.mend(w.dir)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.openAgain(true).PaymentByShop(t.Context(), shop, "before"); err != nil {
+				t.Errorf("put back, it has lost what was acknowledged: %v", err)
+			}
+		})
+	}
+}
+
 func TestReadOnlyStoreIsRefusedWithASentence(t *testing.T) {
 	for name, forbid := range map[string]func(dir string) error{
 		"the file": func(dir string) error {

@@ -27,9 +27,16 @@ type sqliteEngine struct {
 	gate    sync.Mutex            // held while a batch is committed, and while the log is cut: SQLite's own lock is never free under load
 	texts   map[*statement]string // under the gate
 	log     *syncer               // the log's; opened at the first sync
+	opened  []openedFile          // the file and its log
 	stop    context.CancelFunc
 	loops   sync.WaitGroup
-	lost    atomic.Pointer[error] // why nobody can say what is in the file: moving the log into it failed
+	lost    atomic.Pointer[error] // why nobody can say what is in the file: moving the log into it failed, or it is not in its place
+}
+
+// openedFile is a file as it was found when it was opened.
+type openedFile struct {
+	path string
+	info os.FileInfo
 }
 
 // busyTimeout is how long a writer waits for another process (a command line beside the server).
@@ -53,6 +60,13 @@ func openSQLite(path string, readers int, changed func(), log *slog.Logger) (e *
 	}
 	if numberKey, err = migrate(e.writer, path); err != nil {
 		return nil, nil, errors.Join(err, e.writer.Close())
+	}
+	for _, name := range []string{path, path + "-wal"} { // both are there as long as the writer is
+		info, err := os.Stat(name)
+		if err != nil {
+			return nil, nil, errors.Join(fmt.Errorf("the store %s: %w", path, err), e.writer.Close())
+		}
+		e.opened = append(e.opened, openedFile{name, info})
 	}
 	if e.readers, err = openReaders(path, readers); err != nil {
 		return nil, nil, errors.Join(err, e.writer.Close())
@@ -127,6 +141,7 @@ func (e *sqliteEngine) close() error {
 // over all before it in the log: after a loss of power those that were synced are there, and of the others
 // none without those before it. (SQLite does the same within COMMIT under synchronous = FULL.)
 func (e *sqliteEngine) sync() (err error) {
+	e.lookInPlace()
 	if lost := e.lost.Load(); lost != nil {
 		return *lost
 	}
@@ -140,6 +155,26 @@ func (e *sqliteEngine) sync() (err error) {
 	}
 	return nil
 }
+
+// lookInPlace sees to it that nothing is acknowledged that the next start would not find: who moves or removes an open file,
+// or puts another in its place, leaves us writing what has no name.
+func (e *sqliteEngine) lookInPlace() {
+	for _, f := range e.opened {
+		info, err := os.Stat(f.path)
+		if err == nil && !os.SameFile(info, f.info) {
+			err = os.ErrNotExist
+		}
+		if errors.Is(err, os.ErrNotExist) { // else it cannot be seen just now, and writing to it says the rest
+			gone := error(uncommitted{misplaced(f.path)})
+			e.lost.CompareAndSwap(nil, &gone)
+		}
+	}
+}
+
+// misplaced is the path of a file that is not there any more.
+type misplaced string
+
+func (m misplaced) Error() string { return string(m) + " is not the file that was opened" }
 
 // One process serves from a file, and notices what others write to it.
 func (e *sqliteEngine) shared() bool { return false }
@@ -179,7 +214,7 @@ type uncommitted struct{ error }
 
 func (u uncommitted) Unwrap() error { return u.error }
 
-// watch looks now and then whether another process has written.
+// watch looks now and then whether another process has written, or the files are gone.
 func (e *sqliteEngine) watch(ctx context.Context, log *slog.Logger) {
 	tick := time.NewTicker(foreignEvery)
 	defer tick.Stop()
@@ -189,6 +224,7 @@ func (e *sqliteEngine) watch(ctx context.Context, log *slog.Logger) {
 			return
 		case <-tick.C:
 		}
+		e.lookInPlace()
 		e.gate.Lock()
 		err := e.lookForeign()
 		e.gate.Unlock()
@@ -394,6 +430,9 @@ func explain(err error, path string) error {
 		return fmt.Errorf("the store %s is in use by another program that does not let go: end it and try again (%w)", path, err)
 	case sqlite.ResultIOErr:
 		return fmt.Errorf("the disk of %s fails: check it, and restore the store from a backup if it is damaged (%w)", path, err)
+	}
+	if errors.As(err, new(misplaced)) {
+		return fmt.Errorf("somebody has moved, removed or replaced the files of the store %s while they were in use: put holdfast.db and holdfast.db-wal back together, and start again (%w)", path, err)
 	}
 	var unsure uncommitted
 	if errors.As(err, &unsure) {
