@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -160,6 +161,48 @@ func TestLateAnswerAsksNothing(t *testing.T) {
 	}
 	w.must(w.submit(w.read(p.ID), w.code(w.goodCard(1))))(payment.Held)
 	w.clean()
+}
+
+// One of two gateways stands still with the centre's word that it does not know of the hold, which was too early to prove
+// anything. While the other asks again it goes on: the payer must not pay a second time.
+func TestAnswerOvertakenByAnotherGateway(t *testing.T) {
+	alone := func(e engine) bool { return e.gateways < 2 }
+	for _, e := range slices.DeleteFunc(slices.Clone(engines), alone) {
+		t.Run(e.name, func(t *testing.T) {
+			w := newWorldOn(t, e)
+			w.fault(sim.Fault{Method: "hold.create", Name: "fail_after_done"})
+			w.fault(sim.Fault{Method: "hold.get.cardId", Name: "not_found_once"})
+			p := w.must(w.pay(w.prepare().ID, w.goodCard(0)))(payment.Challenged)
+			p, err := w.submit(p, w.code(w.goodCard(0)))
+			if err != nil || p.Open == nil {
+				t.Fatalf("%s, %v: it should be in doubt", p.State, err)
+			}
+			w.set(p.Due())
+			answered, goOn := make(chan struct{}), make(chan struct{})
+			w.watch(func(at gateway.Point, _ payment.ID) {
+				if at == gateway.Answered {
+					close(answered)
+					<-goOn
+				}
+			}, nil)
+			var first sync.WaitGroup
+			first.Go(func() { w.step() })
+			<-answered
+			w.later(3 * time.Minute)
+			w.watch(func(at gateway.Point, _ payment.ID) {
+				if at == gateway.QuestionCommitted {
+					close(goOn)
+					first.Wait()
+				}
+			}, nil)
+			if _, err := w.others[0].gateway.Step(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			w.watch(nil, nil)
+			w.must(w.read(p.ID), nil)(payment.Held)
+			w.clean()
+		})
+	}
 }
 
 // An answer that comes after we have given up waiting is as good as lost.

@@ -292,11 +292,14 @@ func (g *Gateway) ask(ctx context.Context, p payment.Payment, s secrets) (paymen
 	for p.Open != nil {
 		g.cfg.At(QuestionCommitted, p.ID)
 		answer := g.put(ctx, p, s)
+		answer.AskedAt = p.Open.AskedAt // another process may have asked again by now
 		g.cfg.At(Answered, p.ID)
 		change, err := g.settle(ctx, p.ID, answer)
 		if errors.Is(err, store.ErrClaimed) {
 			// The hold found belongs to another payment: it is not the answer to this question.
-			answer = payment.Answer{Ref: answer.Ref, Outcome: payment.Unknown, Cause: "hold " + answer.Claim + " belongs to another payment"}
+			answer = payment.Answer{
+				Ref: answer.Ref, AskedAt: answer.AskedAt, Outcome: payment.Unknown, Cause: "hold " + answer.Claim + " belongs to another payment",
+			}
 			change, err = g.settle(ctx, p.ID, answer)
 		}
 		if err != nil {

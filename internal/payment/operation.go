@@ -119,7 +119,8 @@ const (
 
 // Answer is what a connector made of a centre's answer, or of its absence.
 type Answer struct {
-	Ref     string // the operation it answers
+	Ref     string    // the operation it answers
+	AskedAt time.Time // the question about it that it answers: Operation.AskedAt; zero: none in particular
 	Outcome Outcome
 	Reason  Reason       // why Refused, in our words
 	Cause   string       // the centre's code and words, or the transport's error; never a secret
@@ -140,6 +141,18 @@ type Answer struct {
 
 // waitsForPayer reports that the operation has begun at the centre and the payer is at his bank.
 func (op *Operation) waitsForPayer() bool { return op != nil && op.Outcome == ChallengeGiven }
+
+// overtakes reports that the operation was asked about again since the question that a answers, by another process
+// while the one that asked stood still. What a says was true then, but only what was done, or is never sent again, is so for ever.
+func (op *Operation) overtakes(a *Answer) bool {
+	switch {
+	case a.AskedAt.IsZero() || a.AskedAt.Equal(op.AskedAt):
+		return false
+	case a.Outcome == Refused:
+		return op.Kind.repeatable()
+	}
+	return a.Outcome != Approved
+}
 
 // Reference is the payment's name in the form the centres are used to (seed: processingReference).
 func (p *Payment) Reference() string { return p.reference(1) }

@@ -6,10 +6,11 @@ import (
 )
 
 // Settle takes a centre's answer to the open question. An answer to anything else (late, twice,
-// foreign) changes nothing. Where the answer leads straight to the next question (a verified code
-// to the hold), that question is open in the Change, to be committed and asked in turn.
+// foreign, overtaken by the next question about the same operation) changes nothing. Where the answer
+// leads straight to the next question (a verified code to the hold), that question is open in the Change,
+// to be committed and asked in turn.
 func Settle(p Payment, a Answer, now time.Time) Change {
-	if p.Open == nil || p.Open.Ref != a.Ref {
+	if p.Open == nil || p.Open.Ref != a.Ref || p.Open.overtakes(&a) {
 		return unchanged(p)
 	}
 	op := *p.Open

@@ -311,3 +311,24 @@ func TestNothingStaysHeldOfAFinishedPayment(t *testing.T) {
 		}
 	}
 }
+
+// A process that stood still with an answer while another asked again: what was said to the earlier question is believed
+// only where it is true for ever. "Never seen" and a refusal of what is sent again were about the time before.
+func TestOvertakenAnswers(t *testing.T) {
+	for name, walk := range open {
+		for head, a := range answered {
+			w := walk(t)
+			if !w.p.Open.Kind.MovesMoney() {
+				continue // never asked again
+			}
+			a.Ref, a.AskedAt = w.p.Open.Ref, w.p.Open.AskedAt
+			w.later(time.Hour).begin(payment.Resume{})
+			change := payment.Settle(w.p, a, w.now)
+			again := w.p.Decision != nil // a capture or void, which is sent until it is done
+			forEver := a.Outcome == payment.Approved || a.Outcome == payment.Refused && !again
+			if change.Empty() == forEver {
+				t.Errorf("%s, %s: the answer to the question before changes something: %v, and should: %v", name, head, !change.Empty(), forEver)
+			}
+		}
+	}
+}
