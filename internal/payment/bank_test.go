@@ -77,3 +77,14 @@ func TestHoldTimeBeginsAfterTheBank(t *testing.T) {
 		t.Errorf("the shop has %v of %v to decide", left, hold)
 	}
 }
+
+// A payer who comes back too early, and then goes on at his bank, takes nothing of the shop's time either.
+func TestHoldTimeBeginsWhenThePayerIsDone(t *testing.T) {
+	const hold = 5 * time.Minute
+	w := atBank(t, ttl, hold)
+	w.later(time.Second).begin(payment.Proceed{Step: payment.StepChallenge}).later(time.Second).settle(payment.Answer{Outcome: payment.ChallengeGiven})
+	w.later(2 * hold).begin(payment.Resume{}).later(time.Second).approved()
+	if left := w.p.HoldDeadline.Sub(w.now); left < hold-10*time.Second || left > hold {
+		t.Errorf("the shop has %v of %v to decide", left, hold)
+	}
+}

@@ -127,9 +127,7 @@ func (d *draft) atBank(op Operation, a Answer) {
 	a.Outcome, next = d.stillAtBank(&op)
 	d.keep(a, next)
 	p.Attempt.Centre.merge(a.Centre)
-	if a.Step == StepChallenge {
-		p.HoldDeadline = time.Time{} // he may take his time: the hold's begins when he is back
-	}
+	p.HoldDeadline = time.Time{} // he may take his time: the hold's begins when he is done
 	if a.Step != "" {
 		p.Attempt.Challenge = &Challenge{
 			VerifyID: op.VerifyID, CentreID: clean(a.CentreID), Step: a.Step, URL: clean(a.URL), Data: clean(a.Data),
