@@ -232,8 +232,21 @@ func TestGuessers(t *testing.T) {
 	if g.may(guesser, now.Add(guessesFor)) || !g.may(guesser, now.Add(2*guessesFor)) {
 		t.Error("it is turned away for another time than said")
 	}
+	shop, later := from("192.0.2.1:1"), now.Add(2*guessesFor)
+	for range 2 * Guesses {
+		g.missed(shop, later)
+	}
+	if g.isShop(shop, later); !g.may(shop, later) || g.may(shop, later.Add(shopFor)) != g.may(other, later.Add(shopFor)) {
+		t.Error("a shop's server is turned away, or never again")
+	}
+	for range Guesses {
+		g.missed(guesser, later)
+	}
 	for i := range 3 * mostGuessers {
-		g.missed(netip.AddrFrom4([4]byte{byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)}), now)
+		g.missed(netip.AddrFrom4([4]byte{byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)}), later)
+		if i == mostGuessers && g.may(guesser, later) {
+			t.Error("as many others as are remembered let it in again")
+		}
 	}
 	if len(g.now)+len(g.before) > 2*mostGuessers+2 {
 		t.Errorf("%d addresses are remembered", len(g.now)+len(g.before))

@@ -44,6 +44,11 @@ const (
 	Guesses      = 60
 	guessesFor   = 10 * time.Minute
 	mostGuessers = 1 << 16
+
+	// shopFor is how long an address from which a call with a shop's good credentials came is a shop's server. All
+	// that the payers type on the shop's own page comes from there, so that one of them who guesses would
+	// shut all the others out: it is not turned away.
+	shopFor = 24 * time.Hour
 )
 
 // doors lets requests in.
@@ -70,9 +75,7 @@ func newDoors(s Site) *doors {
 // pages if a payer's page was asked for. leave is to be called when the request has been served.
 func (d *doors) admit(o *observed, r *http.Request, call string, pages http.Handler) bool {
 	o.open = d.open[call]
-	if o.open {
-		o.address = d.guessers.address(r)
-	}
+	o.address = d.guessers.address(r)
 	if o.open && !d.guessers.may(o.address, time.Now()) {
 		o.Header().Set("Retry-After", strconv.Itoa(int(guessesFor/time.Second)))
 		info := holdfast.CodeTooManyRequests.Info()
@@ -113,6 +116,9 @@ func (d *doors) leave(o *observed) {
 	if o.open && (o.missed || o.status == http.StatusNotFound) {
 		d.guessers.missed(o.address, now)
 	}
+	if o.shop {
+		d.guessers.isShop(o.address, now)
+	}
 	o.answered()
 }
 
@@ -133,6 +139,13 @@ func (o *observed) answered() {
 func Miss(w http.ResponseWriter) {
 	if o, ok := w.(*observed); ok {
 		o.missed = true
+	}
+}
+
+// Shop notes that a request bore a shop's good credentials.
+func Shop(w http.ResponseWriter) {
+	if o, ok := w.(*observed); ok {
+		o.shop = true
 	}
 }
 
@@ -237,6 +250,7 @@ type guessers struct {
 	mu          sync.Mutex
 	now, before map[netip.Addr]int
 	since       time.Time
+	shops       map[netip.Addr]time.Time // until when an address is a shop's server
 }
 
 // address is where a request comes from; behind a proxy that is known, what the proxy says. Of IPv6 it is
@@ -282,7 +296,7 @@ func (g *guessers) may(address netip.Addr, now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.turn(now)
-	return g.now[address]+g.before[address] < Guesses
+	return g.now[address]+g.before[address] < Guesses || now.Before(g.shops[address])
 }
 
 func (g *guessers) missed(address netip.Addr, now time.Time) {
@@ -290,8 +304,17 @@ func (g *guessers) missed(address netip.Addr, now time.Time) {
 	defer g.mu.Unlock()
 	g.turn(now)
 	if g.now[address]++; len(g.now) > mostGuessers {
-		g.before, g.now = g.now, nil
+		g.before, g.now, g.since = g.now, make(map[netip.Addr]int), now
 	}
+}
+
+func (g *guessers) isShop(address netip.Addr, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shops == nil || len(g.shops) > mostGuessers {
+		g.shops = make(map[netip.Addr]time.Time)
+	}
+	g.shops[address] = now.Add(shopFor)
 }
 
 func (g *guessers) turn(now time.Time) {

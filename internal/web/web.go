@@ -290,14 +290,15 @@ type observed struct {
 	code    int
 	payment string
 	missed  bool // see Miss
+	shop    bool // see Shop
 
 	// Of the doors.
 	places   chan struct{} // where it has a place; nil: it has none
 	conn     *tracked
 	admitted time.Time
-	paced    bool       // it is a prepare_payment that was let in
-	open     bool       // it needs no credentials, and comes from
-	address  netip.Addr // here
+	paced    bool // it is a prepare_payment that was let in
+	open     bool // it needs no credentials
+	address  netip.Addr
 }
 
 func (o *observed) WriteHeader(status int) {

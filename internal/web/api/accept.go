@@ -20,7 +20,7 @@ func (a *API) setAccept(w http.ResponseWriter, r *http.Request, body []byte) (an
 		return nil, err
 	}
 	ctx := r.Context()
-	shop, err := a.authenticate(ctx, request.ShopID, request.Secret)
+	shop, err := a.authenticate(ctx, w, request.ShopID, request.Secret)
 	if err != nil {
 		return nil, err
 	}
@@ -66,6 +66,7 @@ func (a *API) callback(w http.ResponseWriter, r *http.Request, body []byte) (any
 	if !shop.SecretHash.Matches(merchant.Secret(request.Secret)) {
 		return nil, fail(holdfast.CodeWrongSecret, "")
 	}
+	web.Shop(w)
 	web.Note(w, p.ID.String())
 	p, err = a.decide(ctx, &p, request.AcceptStatus, request.FinalAmount, payment.ByCallback)
 	if err != nil {

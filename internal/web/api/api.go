@@ -163,7 +163,7 @@ func kindOf(e *json.SemanticError) string {
 }
 
 // authenticate finds the shop. An unknown one and a wrong secret get the same answer after the same work.
-func (a *API) authenticate(ctx context.Context, id holdfast.Integer, secret holdfast.Secret) (merchant.Shop, error) {
+func (a *API) authenticate(ctx context.Context, w http.ResponseWriter, id holdfast.Integer, secret holdfast.Secret) (merchant.Shop, error) {
 	switch {
 	case id == 0:
 		return merchant.Shop{}, bad("octo_shop_id", "required: the shop's id, a number")
@@ -178,6 +178,7 @@ func (a *API) authenticate(ctx context.Context, id holdfast.Integer, secret hold
 	if !shop.SecretHash.Matches(merchant.Secret(secret)) {
 		return merchant.Shop{}, fail(holdfast.CodeWrongSecret, "")
 	}
+	web.Shop(w)
 	return shop, nil
 }
 

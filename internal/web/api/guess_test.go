@@ -16,6 +16,7 @@ import (
 
 	"holdfast/internal/payment"
 	"holdfast/internal/sim"
+	"holdfast/internal/web"
 )
 
 // How many guesses are made, and from how many connections at once: GUESSES sets how many (make guesses).
@@ -157,6 +158,32 @@ func TestGuesses(t *testing.T) {
 	w.hold(uuid, w.cards("ok")[12])
 	w.audit()
 	t.Logf("figures: guesses: %d guesses of %d kinds: %d codes of %d verifications reached the centre, %d calls turned away, %d answers told something", guesses, len(heard), asked, len(victims), turnedAway.Load(), learnt)
+}
+
+// All that payers type on a shop's own card page comes from the shop's server: one of them who guesses does not shut
+// the others out. Elsewhere, who claims to be a shop is believed only with its secret.
+func TestGuesserOnAShopsPage(t *testing.T) {
+	const server, stranger = "198.51.100.20", "198.51.100.21"
+	w := newWorld(t)
+	card := w.cards("ok")[1]
+	uuid := w.prepare("guessed", twoStage)
+	number, _ := w.pay(uuid, card)
+	for from, secret := range map[string]string{server: string(w.shop.secret), stranger: "nonsense"} {
+		_, answer, err := w.from(from, "/prepare_payment", fmt.Sprintf(`{"octo_shop_id":%d,"octo_secret":%q,"shop_transaction_id":"guessed"}`, w.shop.id, secret))
+		check(t, err)
+		if strings.Contains(answer, uuid) != (from == server) {
+			t.Fatalf("%s hears %s", from, answer)
+		}
+		for range 2 * web.Guesses {
+			_, _, err := w.from(from, "/check_pan", fmt.Sprintf(`{"pan":"9860140000000007","expDate":"3012","paymentId":%s}`, number))
+			check(t, err)
+		}
+		status, answer, err := w.from(from, "/verificationInfo/"+uuid, "")
+		check(t, err)
+		if want := map[string]int{server: http.StatusOK, stranger: http.StatusTooManyRequests}[from]; status != want {
+			t.Errorf("another payer who comes from %s is answered HTTP %d %s, want %d", from, status, answer, want)
+		}
+	}
 }
 
 // neighbour is a UUID like another one, made at the same time.

@@ -20,7 +20,7 @@ func (a *API) refund(w http.ResponseWriter, r *http.Request, body []byte) (any, 
 		return nil, err
 	}
 	ctx := r.Context()
-	shop, err := a.authenticate(ctx, request.ShopID, request.Secret)
+	shop, err := a.authenticate(ctx, w, request.ShopID, request.Secret)
 	if err != nil {
 		return nil, err
 	}
