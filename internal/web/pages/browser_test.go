@@ -692,6 +692,56 @@ func TestChecksInTheBrowser(t *testing.T) {
 	b.complaints()
 }
 
+// What the operator makes of the card range table: longer prefixes of another scheme, and a scheme without check digits.
+// Our script, which looks at the first four digits, keeps nobody from paying whom the server would let pay.
+func TestRangesInTheBrowser(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, err := w.store.UpdateCards(t.Context(), func(cards *payment.CardTable) error {
+		cards.Ranges = append(cards.Ranges,
+			payment.Range{From: "56148888", To: "56148888", Scheme: "humo", Lengths: []int{16}},
+			payment.Range{From: "86005500", To: "86005500", Scheme: "visa", Lengths: []int{16}})
+		cards.NoLuhn = []string{"humo"}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := w.tab(phone, "ranges")
+	tries := func(p payment.Payment, pan, cvc string) {
+		t.Helper()
+		b.reaches("pay", p, "#pan")
+		b.types("#pan", pan)
+		b.types("#exp", "1230")
+		if cvc != "" {
+			b.types("#cvc2", cvc)
+		}
+		b.press("#card button")
+	}
+	tried := func(p payment.Payment, pan string) {
+		t.Helper()
+		b.until("the card "+pan+" to be tried", func() (bool, error) {
+			stored := w.payment(p.ID)
+			return stored.Attempt != nil && stored.Attempt.Card.Last4 == pan[12:], nil
+		})
+	}
+	// A number whose prefix of four digits is otherwise a method's that the payment does not take; and one without a check digit.
+	for _, pan := range []string{"5614888800000015", "9860000000000001"} {
+		p := w.prepare("en", only(payment.Humo), anonymous)
+		b.open("/pay/" + p.ID.String())
+		tries(p, pan, "")
+		tried(p, pan)
+	}
+	// One of which the server says that its CVC is needed, which is then asked for, also while the number is typed again.
+	p, visa := w.prepare("en", anonymous), "8600550000000019"
+	b.open("/pay/" + p.ID.String())
+	tries(p, visa, "")
+	b.waitWords("#cvc2-error", text.For("en").Get("field.cvc2"))
+	tries(p, visa, "123")
+	tried(p, visa)
+	b.complaints()
+}
+
 // The longest card numbers are seen whole on the narrowest phone, in the letters that are there and in wider ones.
 func TestCardNumberFits(t *testing.T) {
 	t.Parallel()

@@ -168,3 +168,31 @@ func TestReadCode(t *testing.T) {
 		}
 	}
 }
+
+// What the script is told of the card range table is what all numbers that begin so have in common.
+func TestHints(t *testing.T) {
+	table := payment.BuiltInCards()
+	table.Ranges = append(table.Ranges,
+		payment.Range{From: "56148888", To: "56148888", Scheme: "humo", Lengths: []int{16}},
+		payment.Range{From: "400001", To: "400155", Scheme: "mastercard", Lengths: []int{16}},
+		payment.Range{From: "99990000", To: "99999999", Scheme: "humo", Lengths: []int{16}})
+	table.NoLuhn = []string{"humo"}
+	table, err := table.Checked()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []cardRange{
+		{"2221", "2720", "mastercard", "bank_card", true},
+		{"4000", "4001", "", "bank_card", true},
+		{"4002", "4999", "visa", "bank_card", true},
+		{"5100", "5599", "mastercard", "bank_card", true},
+		{"5614", "5614", "", "", false},
+		{"6262", "6262", "uzcard", "uzcard", true},
+		{"8600", "8600", "uzcard", "uzcard", true},
+		{"9860", "9860", "humo", "humo", false},
+		{"9999", "9999", "humo", "humo", false},
+	}
+	if got := hints(table); !slices.Equal(got, want) {
+		t.Errorf("the script is told\n%v, want\n%v", got, want)
+	}
+}

@@ -52,6 +52,7 @@
     const pan = form.elements.pan, exp = form.elements.exp, cvc = form.elements.cvc2;
     const ranges = JSON.parse(form.dataset.ranges), radios = Array.from(form.querySelectorAll("[type=radio]"));
     const allowed = radios.length ? radios.map((r) => r.value) : [form.elements.method ? form.elements.method.value : ""];
+    // What the first four digits say, and no more: a range's method and scheme are empty where they do not tell.
     const rangeOf = (number) => number && ranges.find((r) => number.padEnd(4, "0").slice(0, 4) >= r.from && number.padEnd(4, "9").slice(0, 4) <= r.to);
 
     const brand = () => {
@@ -74,8 +75,8 @@
         const number = digits(pan.value), range = rangeOf(number || "");
         if (number === "") return pan.dataset.empty;
         if (number === null) return pan.dataset.digits;
-        if (number.length < 12 || !luhn(number)) return pan.dataset.wrong;
-        return range && allowed[0] && !allowed.includes(range.method) ? pan.dataset.method : "";
+        if (number.length < 12 || !(range && !range.luhn) && !luhn(number)) return pan.dataset.wrong;
+        return range && range.method && allowed[0] && !allowed.includes(range.method) ? pan.dataset.method : "";
       },
       exp: () => {
         const date = yymm(exp.value);
@@ -84,7 +85,7 @@
       },
       cvc2: () => {
         const range = rangeOf(digits(pan.value) || "");
-        const needed = range ? range.method === "bank_card" : cvc.offsetParent !== null;
+        const needed = range && range.method ? range.method === "bank_card" : cvc.offsetParent !== null;
         return needed && !/^[0-9]{3}$/.test(plain(cvc.value).trim()) ? cvc.dataset.wrong : "";
       },
     };

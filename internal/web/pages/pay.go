@@ -299,12 +299,17 @@ func problemPairs(found []string) (pairs []string) {
 	return pairs
 }
 
-// cardRange is a run of card numbers by their first four digits, for the script.
+// hinted is how many of a number's first digits the script looks at.
+const hinted = 4
+
+// cardRange is a run of card numbers by their first digits, for the script. Where numbers that begin so are of several
+// schemes, by a longer prefix, it says what they have in common.
 type cardRange struct {
 	From   string `json:"from"`
 	To     string `json:"to"`
 	Scheme string `json:"scheme"`
 	Method string `json:"method"`
+	Luhn   bool   `json:"luhn"` // the check digit is looked at
 }
 
 // drawnRanges is an edition of the card range table, and how the script has it.
@@ -319,23 +324,62 @@ func (s *site) rangesJSON(cards *store.Cards) string {
 	if drawn := s.ranges.Load(); drawn != nil && drawn.of == cards {
 		return drawn.json
 	}
-	ranges := []cardRange{}
-	for n := range 10_000 {
-		prefix := fmt.Sprintf("%04d", n)
-		r, ok := cards.Find(prefix)
-		if !ok {
-			continue
-		}
-		if last := len(ranges) - 1; last >= 0 && ranges[last].Scheme == r.Scheme && ranges[last].To == fmt.Sprintf("%04d", n-1) {
-			ranges[last].To = prefix
-			continue
-		}
-		ranges = append(ranges, cardRange{From: prefix, To: prefix, Scheme: r.Scheme, Method: string(r.Method())})
-	}
-	out, err := json.Marshal(ranges)
+	out, err := json.Marshal(hints(cards.CardTable))
 	if err != nil {
 		panic(err) // strings can be written
 	}
 	s.ranges.Store(&drawnRanges{cards, string(out)})
 	return string(out)
 }
+
+func hints(table payment.CardTable) []cardRange {
+	longer := make(map[string][]string) // the schemes of longer prefixes, by their first digits
+	for _, r := range table.Ranges {
+		if len(r.From) <= hinted {
+			continue
+		}
+		first, _ := strconv.Atoi(r.From[:hinted]) // digits, by Checked
+		last, _ := strconv.Atoi(r.To[:hinted])
+		for n := first; n <= last; n++ {
+			prefix := beginning(n)
+			longer[prefix] = append(longer[prefix], r.Scheme)
+		}
+	}
+	ranges := []cardRange{}
+	for n := range 10_000 {
+		prefix := beginning(n)
+		schemes := longer[prefix]
+		if r, ok := table.Find(prefix); ok {
+			schemes = append(schemes, r.Scheme)
+		}
+		if len(schemes) == 0 {
+			continue
+		}
+		hint := cardRange{From: prefix, To: prefix, Scheme: schemes[0], Method: methodOfScheme(schemes[0]), Luhn: true}
+		for _, scheme := range schemes {
+			if scheme != hint.Scheme {
+				hint.Scheme = ""
+			}
+			if methodOfScheme(scheme) != hint.Method {
+				hint.Method = ""
+			}
+			hint.Luhn = hint.Luhn && !slices.Contains(table.NoLuhn, scheme)
+		}
+		if i := len(ranges) - 1; i >= 0 && ranges[i].To == beginning(n-1) && ranges[i].says(hint) {
+			ranges[i].To = prefix
+			continue
+		}
+		ranges = append(ranges, hint)
+	}
+	return ranges
+}
+
+// says reports whether both tell the same of a number.
+func (r cardRange) says(other cardRange) bool {
+	r.From, r.To = other.From, other.To
+	return r == other
+}
+
+func beginning(n int) string { return fmt.Sprintf("%0*d", hinted, n) }
+
+func methodOfScheme(scheme string) string { return string(payment.Range{Scheme: scheme}.Method()) }
