@@ -692,6 +692,27 @@ func TestChecksInTheBrowser(t *testing.T) {
 	b.complaints()
 }
 
+// Whoever presses another kind of card than his number is of, is still asked for all that his card needs.
+func TestOtherKindInTheBrowser(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.prepare("en", anonymous)
+	b := w.tab(phone, "kind")
+	b.open("/pay/" + p.ID.String())
+	b.reaches("pay", p, "#pan")
+	b.types("#pan", visa)
+	b.types("#exp", "1230")
+	b.press(".tile:has([value=uzcard])")
+	b.press("#card button")
+	b.until("the CVC to be asked for", func() (bool, error) {
+		return chromedp.Run(b.ctx, chromedp.Evaluate[bool](`document.activeElement.id === "cvc2" && document.querySelector("#cvc2-error").offsetParent !== null`))
+	})
+	if got := evaluate[string](b, `document.querySelector("[name=method]:checked").value`); got != "bank_card" {
+		t.Errorf("with a Visa number the form says %s", got)
+	}
+	b.complaints()
+}
+
 // What the operator makes of the card range table: longer prefixes of another scheme, and a scheme without check digits.
 // Our script, which looks at the first four digits, keeps nobody from paying whom the server would let pay.
 func TestRangesInTheBrowser(t *testing.T) {

@@ -111,6 +111,7 @@
 
     pan.addEventListener("input", () => { group(); brand(); });
     exp.addEventListener("input", slash);
+    for (const radio of radios) radio.addEventListener("change", brand); // the number says which it is, whatever is pressed
     for (const name of Object.keys(checks)) {
       const input = form.elements[name];
       if (!input) continue;
