@@ -713,6 +713,48 @@ func TestOtherKindInTheBrowser(t *testing.T) {
 	b.complaints()
 }
 
+// A mistake in the e-mail address or the name is told before anything is sent: whoever hears of it afterwards has to type
+// the whole card again.
+func TestMistakesAreToldBeforeSending(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p, c := w.prepare("en", func(t *payment.Terms) { t.User.Email = "" }), w.cardOf("visa", "ok")
+	b := w.tab(phone, "mistakes")
+	b.open("/pay/" + p.ID.String())
+	b.fillCard(phone, p, c)
+	clear := func(selector string) {
+		b.is(fmt.Sprintf(`(() => { document.querySelector(%q).value = ""; return true; })()`, selector))
+	}
+	told := func(field, key string) {
+		t.Helper()
+		b.run(chromedp.Focus(chromedp.CSS("#exp")), chromedp.KeyEvent(kb.Enter))
+		b.waitWords("#"+field+"-error", text.For("en").Get(key))
+		if got := evaluate[string](b, "document.activeElement.id"); got != field {
+			t.Errorf("the cursor is in %q, not in the field %s, which is wrong", got, field)
+		}
+		if w.posts.Load() != 0 {
+			t.Fatal("a form with a mistake was sent")
+		}
+	}
+	for _, wrong := range []string{"", "guest", "guest@example", "guest @", "@example.uz", "guest@.uz"} {
+		clear("#email")
+		if wrong != "" {
+			b.types("#email", wrong)
+		}
+		told("email", "field.email")
+	}
+	clear("#email")
+	b.types("#email", "guest+tea@mail.example.uz")
+	clear("#holder")
+	b.types("#holder", "Алишер")
+	told("holder", "field.holder")
+	clear("#holder")
+	b.types("#holder", "D'ARTAGNAN-NAVOIY J.")
+	b.press("#card button")
+	b.toTheBank(phone, p)
+	b.complaints()
+}
+
 // What the operator makes of the card range table: longer prefixes of another scheme, and a scheme without check digits.
 // Our script, which looks at the first four digits, keeps nobody from paying whom the server would let pay.
 func TestRangesInTheBrowser(t *testing.T) {

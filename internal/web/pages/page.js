@@ -49,7 +49,7 @@
   };
 
   const cardForm = (form) => {
-    const pan = form.elements.pan, exp = form.elements.exp, cvc = form.elements.cvc2;
+    const pan = form.elements.pan, exp = form.elements.exp, cvc = form.elements.cvc2, holder = form.elements.holder, email = form.elements.email;
     const ranges = JSON.parse(form.dataset.ranges), radios = Array.from(form.querySelectorAll("[type=radio]"));
     const allowed = radios.length ? radios.map((r) => r.value) : [form.elements.method ? form.elements.method.value : ""];
     // What the first four digits say, and no more: a range's method and scheme are empty where they do not tell.
@@ -70,6 +70,12 @@
       if (radio) radio.checked = true;
     };
 
+    // atBank reports that the card needs what only bank cards have.
+    const atBank = () => {
+      const range = rangeOf(digits(pan.value) || "");
+      return range && range.method ? range.method === "bank_card" : cvc.offsetParent !== null;
+    };
+
     const checks = {
       pan: () => {
         const number = digits(pan.value), range = rangeOf(number || "");
@@ -83,11 +89,9 @@
         if (!date) return exp.dataset.wrong;
         return date < form.dataset.month ? exp.dataset.expired : "";
       },
-      cvc2: () => {
-        const range = rangeOf(digits(pan.value) || "");
-        const needed = range && range.method ? range.method === "bank_card" : cvc.offsetParent !== null;
-        return needed && !/^[0-9]{3}$/.test(plain(cvc.value).trim()) ? cvc.dataset.wrong : "";
-      },
+      cvc2: () => atBank() && !/^[0-9]{3}$/.test(plain(cvc.value).trim()) ? cvc.dataset.wrong : "",
+      holder: () => atBank() && !/^[A-Za-z .'\/-]*$/.test(plain(holder.value)) ? holder.dataset.wrong : "",
+      email: () => /^.+@[^@\s]*[^@\s.]\.[^@\s.]/.test(plain(email.value).trim()) ? "" : email.dataset.wrong,
     };
 
     const group = () => {

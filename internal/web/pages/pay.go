@@ -148,7 +148,7 @@ func (s *site) payView(v *visit) *payForm {
 		}
 		view.Holder = &field{
 			ID: "holder", Type: "text", Mode: "text", Autocomplete: "cc-name", Capitals: "characters", Longest: longestName, Wide: true,
-			Label: v.t.Get("pay.holder"), Hint: v.t.Get("pay.holder.hint"), Problem: found[nameWrong],
+			Label: v.t.Get("pay.holder"), Hint: v.t.Get("pay.holder.hint"), Problem: found[nameWrong], Words: map[string]string{"wrong": v.t.Get("field.holder")},
 		}
 	}
 	if user := v.p.Terms.User; user != nil {
