@@ -23,7 +23,9 @@ type demoCmd struct {
 }
 
 func (c *demoCmd) Help() string {
-	return `  holdfast demo            open the shop in a browser, buy something, decide about the money
+	return `Examples:
+
+  holdfast demo            open the shop in a browser, buy something, decide about the money
   holdfast demo --walk     watch all flows on the terminal; ends 0 only if all is as it should be`
 }
 

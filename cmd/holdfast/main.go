@@ -147,7 +147,7 @@ func (p program) run(ctx context.Context, args []string) (code int) {
 		kong.Name("holdfast"), kong.Description(about), kong.UsageOnError(),
 		kong.Writers(p.stdout, p.stderr), kong.Exit(func(code int) { exited = code; panic(errExit) }),
 		kong.DefaultEnvars("HOLDFAST"), kong.Configuration(loadConfig),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}), kong.ValueFormatter(explain),
 	)
 	if err != nil {
 		fmt.Fprintln(p.stderr, "holdfast:", err)
@@ -178,6 +178,15 @@ func (p program) run(ctx context.Context, args []string) (code int) {
 }
 
 var errExit = errors.New("exit")
+
+// explain is what --help says of a flag or an argument. Where a word stands for a flag's value, kong does not show the default.
+func explain(v *kong.Value) string {
+	shown := *v
+	if v.Flag != nil && v.Flag.PlaceHolder != "" && v.Default != "" {
+		shown.Help = strings.TrimSuffix(v.Help, ".") + "; default: " + v.Default + "."
+	}
+	return kong.DefaultHelpValueFormatter(&shown)
+}
 
 // errSaid is an error that has been told already.
 var errSaid = errors.New("said")

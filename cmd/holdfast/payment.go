@@ -30,7 +30,9 @@ type paymentListCmd struct {
 }
 
 func (c *paymentListCmd) Help() string {
-	return `  holdfast payment list --data DIR --state held --limit 20`
+	return `Examples:
+
+  holdfast payment list --data DIR --state held --limit 20`
 }
 
 // shownPayment is a payment for scripts: sums in minor units.

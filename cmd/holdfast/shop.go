@@ -182,7 +182,9 @@ type shopCreateCmd struct {
 }
 
 func (c *shopCreateCmd) Help() string {
-	return `  holdfast shop create --data DIR --name "Toys" --notify-url https://toys.example/notify --fee 2%
+	return `Examples:
+
+  holdfast shop create --data DIR --name "Toys" --notify-url https://toys.example/notify --fee 2%
   holdfast shop create --data DIR --name "Toys" --live --fee 2% --fee humo=1.5% --min-fee 500.00 --json`
 }
 
@@ -312,7 +314,9 @@ type shopSetCmd struct {
 }
 
 func (c *shopSetCmd) Help() string {
-	return `  holdfast shop set 3 --data DIR --fee 1.8% --hold 1h --no-live
+	return `Examples:
+
+  holdfast shop set 3 --data DIR --fee 1.8% --hold 1h --no-live
   holdfast shop set 3 --data DIR --route bank_card/USD=usd --route uzcard=toys
       dollars go to the contract usd, Uzcard to the contract toys
   holdfast shop set 3 --data DIR --route uzcard=
