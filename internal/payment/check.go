@@ -61,8 +61,25 @@ func (c *Change) checkFrozen(was *Payment) error {
 	case p.WrongCodes < was.WrongCodes || p.Attempts < 0 || was.Tried && !p.Tried || len(p.Refunds) < len(was.Refunds) ||
 		p.Skipped < was.Skipped || p.Restored.Before(was.Restored):
 		return errors.New("what was counted would be forgotten")
+	case (was.Open != nil || was.State == Held || was.State == Captured) && !p.Attempt.is(was.Attempt):
+		return errors.New("another card would have paid, or on other terms")
+	case (was.State == Held || was.State == Captured) && !p.HoldDeadline.Equal(was.HoldDeadline):
+		return errors.New("the hold's end would be moved")
+	}
+	for i := range was.Refunds {
+		b, r := &was.Refunds[i], &p.Refunds[i]
+		named := b.ShopID == "" // found after a restore, it takes a name once
+		known := b.State != RefundPending
+		if r.ID != b.ID || r.Operation != b.Operation || r.ShopID != b.ShopID && !named || known && (r.State != b.State || r.Amount != b.Amount) {
+			return fmt.Errorf("refund %s would be changed", b.ID)
+		}
 	}
 	return nil
+}
+
+// is reports that both are the same try of the same card, on the same terms.
+func (a *Attempt) is(b *Attempt) bool {
+	return a != nil && b != nil && a.Method == b.Method && a.Processor == b.Processor && a.Card == b.Card && a.ThreeDS == b.ThreeDS && a.Fee == b.Fee
 }
 
 // checkQuestions: a question stays open until it is answered, and the next one has the next number.
@@ -89,6 +106,8 @@ func (c *Change) checkQuestions(was *Payment) error {
 			return fmt.Errorf("the question %s could never be asked again", p.Open.Ref)
 		case p.Open.Kind == OpHold && !p.Attempt.ThreeDS && p.HoldDeadline.IsZero() && !p.Open.Look:
 			return fmt.Errorf("the hold %s would have no end", p.Open.Ref)
+		case p.Open.Kind != OpCapture && p.Open.Kind != OpVoid && p.Open.Kind != OpRefund && p.Open.Amount != p.Terms.Amount:
+			return fmt.Errorf("a %s of %s would be asked for, the payment is of %s", p.Open.Kind, p.Open.Amount, p.Terms.Amount)
 		}
 	}
 	if p.LastOperation != last {
@@ -96,6 +115,20 @@ func (c *Change) checkQuestions(was *Payment) error {
 	}
 	if p.Open != nil && p.State.Terminal() && (p.State != Captured || p.Open.Kind != OpRefund) {
 		return fmt.Errorf("a %s payment would still ask for a %s", p.State, p.Open.Kind)
+	}
+	// A refund that is reserved is being asked for, and the reverse.
+	asks := p.Open != nil && p.Open.Kind == OpRefund
+	for i := range p.Refunds {
+		switch r := &p.Refunds[i]; {
+		case r.State != RefundPending:
+		case !asks || p.Open.N != r.Operation || p.Open.Amount != r.Amount:
+			return fmt.Errorf("refund %s is reserved, and that is not what is asked", r.ID)
+		default:
+			asks = false
+		}
+	}
+	if asks {
+		return fmt.Errorf("the refund %s would be asked for, and is not reserved", p.Open.Ref)
 	}
 	return nil
 }
@@ -112,6 +145,8 @@ func (c *Change) checkDecision(was *Payment) error {
 			return fmt.Errorf("a %s would be asked for that nobody decided", p.Open.Kind)
 		}
 		return nil
+	case d.Amount.Currency != p.Terms.Amount.Currency:
+		return fmt.Errorf("%s was decided, the payment is in %s", d.Amount, p.Terms.Amount.Currency)
 	case d.Accept == Capture && (d.Amount.Cmp(p.Held) > 0 || !d.Amount.Positive()):
 		return fmt.Errorf("%s would be captured of %s", d.Amount, p.Held)
 	case d.Accept == Capture && p.State == Captured && p.Captured != d.Amount:
@@ -159,6 +194,12 @@ func (c *Change) checkEntries(was *Payment) error {
 			if sums[i].kind == e.Kind {
 				sums[i].moved += minor
 			}
+		}
+	}
+	if op := c.Closed; op != nil {
+		released := (op.Kind == OpCapture || op.Kind == OpVoid) && op.Outcome == Refused && op.Reason == HoldGone
+		if moved := op.Kind.MovesMoney() && op.Outcome == Approved || released; moved != (len(c.Entries) > 0) {
+			return fmt.Errorf("the %s %s is %s, and %d entries follow from it", op.Kind, op.Ref, op.Outcome, len(c.Entries))
 		}
 	}
 	for i := range sums {
@@ -248,8 +289,21 @@ func (p *Payment) CheckSums() error {
 			return fail("a sum is below 0")
 		}
 	}
+	back := p.Refunded.Zero() // by the refunds
+	for i := range p.Refunds {
+		switch r := &p.Refunds[i]; {
+		case r.Amount.Currency != zero.Currency || !r.Amount.Positive() || r.Amount.Cmp(p.Captured) > 0:
+			return fail("a refund is of a sum that was not captured")
+		case r.State == RefundDone:
+			back = back.Add(r.Amount)
+		}
+	}
 	left := p.StillHeld()
 	switch {
+	case back != p.Refunded:
+		return fail("the refunds do not add up to what was refunded")
+	case p.Refundable().Minor < 0:
+		return fail("more would be refunded than captured")
 	case left.Minor < 0:
 		return fail("more was captured and released than was held")
 	case p.Refunded.Cmp(p.Captured) > 0:

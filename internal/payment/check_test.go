@@ -56,6 +56,11 @@ func goodSteps(t testing.TB) map[string]step {
 		"voided":       settled(open["void"](t)),
 		"expired":      begun(lapsed, payment.Lapse{}),
 		"asked again":  begun(open["capture"](t).later(time.Second), payment.Resume{Orphan: true}),
+		"refund asked": begun(start(t, terms()).paid().capture(60_000).done(), payment.Reimburse{ID: "r1", ShopID: "refund-1", Amount: uzs(10_000)}),
+		"refunded":     settled(start(t, terms()).paid().capture(60_000).done().begin(payment.Reimburse{ID: "r1", ShopID: "refund-1", Amount: uzs(10_000)})),
+		"second refund": begun(start(t, terms()).paid().capture(60_000).done().
+			begin(payment.Reimburse{ID: "r1", ShopID: "refund-1", Amount: uzs(10_000)}).done(),
+			payment.Reimburse{ID: "r2", ShopID: "refund-2", Amount: uzs(50_000)}),
 		"still unsure": {before: open["capture"](t).p, change: open["capture"](t).unknown().lastSeen},
 	}
 }
@@ -331,6 +336,9 @@ func TestCheckSums(t *testing.T) {
 		{"a negative fee", payment.Captured, sums(all, all, 0, 0, -1), false},
 	} {
 		p := payment.Payment{Terms: terms(), State: tt.state, Sums: tt.sums}
+		if tt.sums.Refunded.Minor != 0 {
+			p.Refunds = []payment.Refund{{Amount: tt.sums.Refunded, State: payment.RefundDone}}
+		}
 		if err := p.CheckSums(); (err == nil) != tt.good {
 			t.Errorf("%s: %v, want good %v", tt.name, err, tt.good)
 		}

@@ -71,6 +71,40 @@ func TestCheckRefusesTampering(t *testing.T) {
 		{"verified", "wrong codes forgotten", func(b *payment.Payment, c *payment.Change) { b.WrongCodes = 2 }},
 		{"verified", "attempts forgotten", func(b *payment.Payment, c *payment.Change) { c.Payment.Attempts = -1 }},
 		{"verified", "hold question without a deadline", func(b *payment.Payment, c *payment.Change) { c.Payment.HoldDeadline = time.Time{} }},
+		{"verified", "more is asked for than the payment is of", func(_ *payment.Payment, c *payment.Change) { c.Payment.Open.Amount = uzs(100_001) }},
+		{"held", "the answer says that nothing was held", func(_ *payment.Payment, c *payment.Change) { c.Closed.Outcome = payment.Refused }},
+		{"verified", "a right code that moves money", func(_ *payment.Payment, c *payment.Change) {
+			c.Entries = []ledger.Entry{ledger.Transfer(ledger.Hold, c.Closed.Ref, ledger.PayerHeld, ledger.ShopHeld(12), asked)}
+			c.Payment.LastEntry++
+			c.Payment.Held = asked
+		}},
+		{"held", "it was held, and that is forgotten", func(_ *payment.Payment, c *payment.Change) {
+			c.Entries, c.Events, c.Payment.Held, c.Payment.State = nil, nil, uzs(0), payment.Created
+			c.Payment.LastEntry, c.Payment.LastEvent = c.Payment.LastEntry-1, c.Payment.LastEvent-1
+		}},
+		{"decided", "decided in dollars", func(_ *payment.Payment, c *payment.Change) { c.Payment.Decision.Amount.Currency = money.USD }},
+		{"captured", "another card has paid", func(_ *payment.Payment, c *payment.Change) { c.Payment.Attempt.Card = another }},
+		{"decided", "on other terms", func(_ *payment.Payment, c *payment.Change) { c.Payment.Attempt.Fee.Rate++ }},
+		{"still unsure", "nobody to ask", func(_ *payment.Payment, c *payment.Change) { c.Payment.Attempt = nil }},
+		{"decided", "the hold lasts longer", func(_ *payment.Payment, c *payment.Change) { c.Payment.HoldDeadline = c.Payment.HoldDeadline.Add(1) }},
+		{"refund asked", "more asked for than reserved", func(_ *payment.Payment, c *payment.Change) { c.Payment.Open.Amount = uzs(20_000) }},
+		{"refund asked", "asked for and not reserved", func(_ *payment.Payment, c *payment.Change) { c.Payment.Refunds = nil }},
+		{"refund asked", "reserved and not asked for", func(_ *payment.Payment, c *payment.Change) {
+			c.Payment.Open = nil
+			c.Payment.LastOperation--
+		}},
+		{"refund asked", "more than was captured", func(_ *payment.Payment, c *payment.Change) {
+			c.Payment.Open.Amount, c.Payment.Refunds[0].Amount = uzs(60_001), uzs(60_001)
+		}},
+		{"second refund", "more than is left", func(_ *payment.Payment, c *payment.Change) {
+			c.Payment.Open.Amount, c.Payment.Refunds[1].Amount = uzs(50_001), uzs(50_001)
+		}},
+		{"second refund", "the first takes another name", func(_ *payment.Payment, c *payment.Change) { c.Payment.Refunds[0].ShopID = "refund-3" }},
+		{"second refund", "the first was refused after all", func(_ *payment.Payment, c *payment.Change) { c.Payment.Refunds[0].State = payment.RefundRefused }},
+		{"second refund", "the first was of another sum", func(_ *payment.Payment, c *payment.Change) { c.Payment.Refunds[0].Amount = uzs(9_999) }},
+		{"refunded", "still reserved", func(_ *payment.Payment, c *payment.Change) { c.Payment.Refunds[0].State = payment.RefundPending }},
+		{"refunded", "the shop is told that it was refused", func(_ *payment.Payment, c *payment.Change) { c.Payment.Refunds[0].State = payment.RefundRefused }},
+		{"refunded", "the shop is told another sum", func(_ *payment.Payment, c *payment.Change) { c.Payment.Refunds[0].Amount = uzs(10_001) }},
 		{"captured", "a fee in dollars", func(_ *payment.Payment, c *payment.Change) { c.Payment.Fee.Currency = money.USD }},
 		{"captured", "all entries in dollars", func(_ *payment.Payment, c *payment.Change) {
 			for i := range c.Entries {
