@@ -88,3 +88,29 @@ func TestHoldTimeBeginsWhenThePayerIsDone(t *testing.T) {
 		t.Errorf("the shop has %v of %v to decide", left, hold)
 	}
 }
+
+// When the payer's time is over and the centre cannot say how it ended, the money is in doubt, like any: it is listed, and
+// a person may say what he knows.
+func TestDoubtAfterTheBank(t *testing.T) {
+	w := atBank(t, ttl, holdFor)
+	for range 3 {
+		w.at(w.p.Due()).begin(payment.Resume{}).unknown()
+		if w.later(time.Second); w.p.Doubt(w.now) != nil {
+			t.Errorf("in doubt after %v, while the payer is at his bank", w.now.Sub(t0))
+		}
+	}
+	w.at(w.p.Terms.ExpiresAt.Add(time.Minute)).begin(payment.Resume{}).settle(payment.Answer{Outcome: payment.ChallengeGiven})
+	if w.later(time.Second); w.p.Doubt(w.now) != nil {
+		t.Errorf("in doubt, and the centre says that the payer is at it still")
+	}
+	w.at(w.p.Due()).begin(payment.Resume{}).unknown()
+	if op := w.later(time.Second).p.Doubt(w.now); op == nil || op.Outcome != payment.Unknown {
+		t.Fatalf("a minute after the payer's time nothing is in doubt: %+v", w.p.Open)
+	}
+	w.begin(payment.Resolve{Ref: w.p.Open.Ref, Resolution: payment.Resolution{
+		Outcome: payment.Approved, Hold: "h", By: "aziza", Why: "the acquirer's cabinet has it",
+	}})
+	if w.p.State != payment.Held || w.p.Open != nil {
+		t.Errorf("it is %s, open %+v", w.p.State, w.p.Open)
+	}
+}

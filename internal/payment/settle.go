@@ -61,12 +61,16 @@ func Settle(p Payment, a Answer, now time.Time) Change {
 			d.keep(a, nextInquiry(&op, now))
 		}
 	default:
-		next := nextInquiry(&op, now)
 		a.Outcome = Unknown
-		if op.waitsForPayer() {
-			a.Outcome, next = d.stillAtBank(&op) // a failed inquiry takes nothing back: the payer may go on
+		switch {
+		case op.waitsForPayer() && d.payersTime():
+			a.Outcome = ChallengeGiven // a failed inquiry takes nothing back: the payer may go on
+			d.keep(a, d.nextAboutBank(&op))
+		case p.Attempt.ThreeDS && !op.Kind.repeatable() && !d.payersTime():
+			d.keep(a, d.nextAboutBank(&op))
+		default:
+			d.keep(a, nextInquiry(&op, now))
 		}
-		d.keep(a, next)
 	}
 	return d.Change
 }
@@ -98,21 +102,20 @@ func (d *draft) challenged(op Operation, a Answer) {
 // payerEvery is how often the centre is asked about a payer at his bank, who may never come back.
 const payerEvery = 30 * time.Second
 
-// stillAtBank is what is known of an operation whose payer is at his bank, and when to ask next. When his time is over the
-// centre ought to say so soon; one that never does leaves it to a person.
-func (d *draft) stillAtBank(op *Operation) (Outcome, time.Time) {
-	ends := d.Payment.Terms.ExpiresAt
-	if !d.now.After(ends.Add(payerEvery)) {
-		return ChallengeGiven, d.now.Add(payerEvery)
+// payersTime reports that the payer may still be at his bank.
+func (d *draft) payersTime() bool { return !d.now.After(d.Payment.Terms.ExpiresAt.Add(payerEvery)) }
+
+// nextAboutBank is when to ask next about an operation that the payer ends at his bank. When his time is over the centre
+// ought to say soon how it ended; one that never does leaves it to a person.
+func (d *draft) nextAboutBank(op *Operation) time.Time {
+	if d.payersTime() {
+		return d.now.Add(payerEvery)
 	}
+	ends := d.Payment.Terms.ExpiresAt
 	if op.BegunAt.After(ends) {
 		ends = op.BegunAt
 	}
-	next := inquiryAfter(ends, d.now)
-	if next.IsZero() {
-		return Unknown, next
-	}
-	return ChallengeGiven, next
+	return inquiryAfter(ends, d.now)
 }
 
 // atBank: the operation has begun at the centre, and its end is the payer's to bring about.
@@ -123,8 +126,10 @@ func (d *draft) atBank(op Operation, a Answer) {
 		d.keep(a, nextInquiry(&op, d.now))
 		return
 	}
-	var next time.Time
-	a.Outcome, next = d.stillAtBank(&op)
+	next := d.nextAboutBank(&op)
+	if next.IsZero() {
+		a.Outcome = Unknown
+	}
 	d.keep(a, next)
 	p.Attempt.Centre.merge(a.Centre)
 	p.HoldDeadline = time.Time{} // he may take his time: the hold's begins when he is done
