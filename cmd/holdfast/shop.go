@@ -39,7 +39,7 @@ type settingFlags struct {
 	StrictBasket *bool    `help:"A basket must add up to total_sum." negatable:""`
 	RefundLocked *bool    `help:"Refunds are locked." negatable:""`
 	RefundLeast  *string  `help:"Smallest sum that may be refunded at a time." placeholder:"SUM"`
-	RefundMost   *string  `help:"Largest sum that may be refunded at a time (default: 10000000.00 UZS)." placeholder:"SUM"`
+	RefundMost   *string  `help:"Largest sum that may be refunded at a time (default: 10000000.00 UZS; none for payments that go back whole only)." placeholder:"SUM"`
 	FeeBack      *bool    `help:"A refund gives its share of the fee back to the shop (for all methods)." negatable:""`
 	BankCode     *string  `help:"Bank code shown in payments." placeholder:"CODE"`
 	Route        []string `help:"The contract (serve --contracts) that real payments go to, for a method or a method and currency: bank_card=usd, bank_card/USD=usd; without a name: where all go. Repeatable." placeholder:"METHOD[/CODE]=[NAME]" sep:"none"`

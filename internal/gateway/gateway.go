@@ -200,6 +200,16 @@ func (g *Gateway) Inquire(ctx context.Context, id payment.ID) (payment.Payment, 
 	return g.do(ctx, id, payment.Resume{Orphan: true}, secrets{})
 }
 
+// ReturnsWhole reports whether what was captured of a payment goes back whole or not at all: its centre cannot give
+// back a part.
+func (g *Gateway) ReturnsWhole(p *payment.Payment) bool {
+	if p.Attempt == nil {
+		return false
+	}
+	centre := g.centres(p.Terms.Test).named(p.Attempt.Processor)
+	return centre != nil && !centre.Capabilities().PartialRefund
+}
+
 // Refund gives captured money back (contract §5). The payment returned has the refund under its name
 // at the shop; another refund of the payment that is under way is waited for first.
 func (g *Gateway) Refund(ctx context.Context, id payment.ID, shopRefundID string, amount money.Amount) (payment.Payment, error) {
@@ -207,13 +217,7 @@ func (g *Gateway) Refund(ctx context.Context, id payment.ID, shopRefundID string
 	if err != nil {
 		return p, err
 	}
-	whole := false
-	if p.Attempt != nil {
-		if centre := g.centres(p.Terms.Test).named(p.Attempt.Processor); centre != nil {
-			whole = !centre.Capabilities().PartialRefund
-		}
-	}
-	c := payment.Reimburse{ID: newUUID(), ShopID: shopRefundID, Amount: amount, Whole: whole}
+	c := payment.Reimburse{ID: newUUID(), ShopID: shopRefundID, Amount: amount, Whole: g.ReturnsWhole(&p)}
 	for range payment.MaxRefunds {
 		p, err = g.do(ctx, id, c, secrets{})
 		var refused *payment.Error

@@ -77,7 +77,7 @@ type Settings struct {
 	StrictBasket bool             `json:"strict_basket,omitzero"`
 	RefundLocked bool             `json:"refund_locked,omitzero"`
 	RefundLeast  int64            `json:"refund_least,omitzero"` // smallest refund, minor units of the payment's currency; 0: any
-	RefundMost   int64            `json:"refund_most,omitzero"`  // largest refund at a time; 0: 10 000 000 UZS, in other currencies any
+	RefundMost   int64            `json:"refund_most,omitzero"`  // largest refund at a time; 0: 10 000 000 UZS where parts can go back, else any
 	BankCode     string           `json:"bank_code,omitzero"`
 
 	// Routes name the contract with a processing centre that real payments go to, by method
@@ -155,10 +155,11 @@ func (s *Settings) HoldFor(method string, otherwise time.Duration) time.Duration
 // defaultRefundMost is 10 000 000 UZS (contract §5).
 const defaultRefundMost = 10_000_000_00
 
-// RefundLimits is the smallest and the largest sum that goes back at a time; a largest of 0 is none.
-func (s *Settings) RefundLimits(c money.Currency) (least, most money.Amount) {
+// RefundLimits is the smallest and the largest sum that goes back at a time; a largest of 0 is none. A larger sum goes
+// back in parts; where the payment goes back whole or not at all, only a limit that the shop has set itself holds.
+func (s *Settings) RefundLimits(c money.Currency, whole bool) (least, most money.Amount) {
 	least, most = money.New(max(s.RefundLeast, 1), c), money.New(s.RefundMost, c)
-	if s.RefundMost == 0 && c == money.UZS {
+	if s.RefundMost == 0 && c == money.UZS && !whole {
 		most.Minor = defaultRefundMost
 	}
 	return least, most

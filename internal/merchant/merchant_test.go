@@ -112,15 +112,18 @@ func TestRefundLimits(t *testing.T) {
 	for _, c := range []struct {
 		settings    merchant.Settings
 		currency    money.Currency
+		whole       bool
 		least, most int64
 	}{
-		{merchant.Settings{}, money.UZS, 1, 1_000_000_000}, // 10 000 000 UZS
-		{merchant.Settings{}, money.USD, 1, 0},
-		{merchant.Settings{RefundLeast: 500, RefundMost: 900}, money.UZS, 500, 900},
+		{merchant.Settings{}, money.UZS, false, 1, 1_000_000_000}, // 10 000 000 UZS
+		{merchant.Settings{}, money.UZS, true, 1, 0},
+		{merchant.Settings{}, money.USD, false, 1, 0},
+		{merchant.Settings{RefundLeast: 500, RefundMost: 900}, money.UZS, false, 500, 900},
+		{merchant.Settings{RefundLeast: 500, RefundMost: 900}, money.UZS, true, 500, 900},
 	} {
-		least, most := c.settings.RefundLimits(c.currency)
+		least, most := c.settings.RefundLimits(c.currency, c.whole)
 		if least != money.New(c.least, c.currency) || most != money.New(c.most, c.currency) {
-			t.Errorf("%+v in %s: %s to %s", c.settings, c.currency, least, most)
+			t.Errorf("%+v in %s, whole %t: %s to %s", c.settings, c.currency, c.whole, least, most)
 		}
 	}
 }

@@ -70,7 +70,7 @@ func (a *API) refundAmount(q *holdfast.RefundRequest, p *payment.Payment, shop m
 	}
 	currency := p.Terms.Amount.Currency
 	amount, err := money.Parse(string(q.Amount), currency)
-	least, most := shop.Settings.RefundLimits(currency)
+	least, most := shop.Settings.RefundLimits(currency, a.cfg.Gateway.ReturnsWhole(p))
 	wrong := func(format string, args ...any) (money.Amount, error) {
 		return amount, &failure{code: holdfast.CodeRefundAmount, message: "Wrong amount to refund: " + fmt.Sprintf(format, args...)}
 	}

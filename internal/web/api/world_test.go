@@ -22,6 +22,7 @@ import (
 	"holdfast/internal/merchant"
 	"holdfast/internal/notify"
 	"holdfast/internal/payment"
+	"holdfast/internal/processor/humo"
 	"holdfast/internal/processor/svgate"
 	"holdfast/internal/sim"
 	"holdfast/internal/store"
@@ -94,10 +95,18 @@ func newWorldAt(t testing.TB, at time.Time) *world {
 	w.store, err = store.Open(store.Config{Dir: w.dir, Serve: true, Now: w.clock.Now, Log: log})
 	check(t, err)
 	t.Cleanup(func() { w.store.Close() })
-	centres := gateway.Centres{{Processor: uzcard, Method: payment.Uzcard}}
-	w.gateway = gateway.New(gateway.Config{Store: w.store, Live: centres, Test: centres, Log: log})
 	keys, err := vault.Open(filepath.Join(t.TempDir(), "key"))
 	check(t, err)
+	humoCards, err := humo.New(humo.Config{
+		Endpoint: centre.URL + "/humo", Login: "holdfast", Password: "holdfast", MerchantID: "90000001", TerminalID: "91000001", PointCode: "100010", CentreID: "HOLDFAST",
+		MiddlewareURL: centre.URL + "/humo-middleware", MiddlewareToken: "holdfast", OTP: humo.Gateway, SMSURL: centre.URL + "/sms/send", SMSToken: "holdfast",
+		CodeKey: "a key of thirty-two bytes or more", Now: w.clock.Now, Log: log,
+		Seal:   func(b []byte) ([]byte, error) { return keys.Seal("card", b) },
+		Unseal: func(b []byte) ([]byte, error) { return keys.Unseal("card", b) },
+	})
+	check(t, err)
+	centres := gateway.Centres{{Processor: uzcard, Method: payment.Uzcard}, {Processor: humoCards, Method: payment.Humo}}
+	w.gateway = gateway.New(gateway.Config{Store: w.store, Live: centres, Test: centres, Log: log})
 	w.notifier = notify.New(notify.Config{
 		Store: w.store, Decide: w.gateway.Decide, AllowPrivate: true, Log: log,
 		UniqueKey: func(s merchant.Shop) (string, error) {
@@ -229,7 +238,7 @@ func (w *world) prepare(name, more string) (uuid string) {
 
 const twoStage = `"auto_capture":false,"notify_url":"` + nowhere + `"`
 
-// card is the card book's first Uzcard that behaves so.
+// card is the card book's first Uzcard that behaves so; "humo/ok" is one of another scheme.
 func (w *world) card(behaviour string) sim.Card {
 	w.t.Helper()
 	return w.cards(behaviour)[0]
@@ -237,8 +246,12 @@ func (w *world) card(behaviour string) sim.Card {
 
 func (w *world) cards(behaviour string) (cards []sim.Card) {
 	w.t.Helper()
+	scheme, kind, other := strings.Cut(behaviour, "/")
+	if !other {
+		scheme, kind = "uzcard", behaviour
+	}
 	for _, c := range w.sim.Cards() {
-		if c.Scheme == "uzcard" && c.Behaviour == behaviour {
+		if c.Scheme == scheme && c.Behaviour == kind {
 			cards = append(cards, c)
 		}
 	}
