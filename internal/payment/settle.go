@@ -86,13 +86,17 @@ func (d *draft) challenged(op Operation, a Answer) {
 	if lives <= 0 {
 		lives = defaultCodeLives
 	}
+	ends := d.now.Add(lives)
+	if over := d.Payment.Terms.ExpiresAt; ends.After(over) {
+		ends = over // nobody takes it later, however long the centre would
+	}
 	resends := 0
 	if op.Resend {
 		resends = attempt.Challenge.Resends
 	}
 	attempt.Challenge = &Challenge{
 		VerifyID: op.VerifyID, CentreID: clean(a.CentreID), Phone: clean(a.Phone), Resends: resends,
-		SentAt: d.now, ExpiresAt: d.now.Add(lives),
+		SentAt: d.now, ExpiresAt: ends,
 	}
 	attempt.Centre.merge(a.Centre)
 	d.Payment.LastRefusal = ""

@@ -270,6 +270,16 @@ func TestCodeLives(t *testing.T) {
 	}
 }
 
+// A code that comes late in the payment's time is good until that ends, and the payer is told no other time.
+func TestCodeLivesNoLongerThanThePayment(t *testing.T) {
+	w := start(t, terms())
+	w.now = w.p.Terms.ExpiresAt.Add(-time.Minute)
+	w.pay(uzcard).settle(payment.Answer{Outcome: payment.ChallengeGiven, CodeLives: 5 * time.Minute})
+	if got := w.p.Attempt.Challenge.ExpiresAt; got != w.p.Terms.ExpiresAt {
+		t.Errorf("the code is good until %v, and the payment until %v", got, w.p.Terms.ExpiresAt)
+	}
+}
+
 // The entries of each fact, to the account (house: every ledger entry belongs to an operation).
 func TestEntriesOfAWholePayment(t *testing.T) {
 	l := func(account ledger.Account, minor int64) ledger.Line {

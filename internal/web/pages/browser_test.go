@@ -601,6 +601,32 @@ func TestExpiredCodeInTheBrowser(t *testing.T) {
 	b.complaints()
 }
 
+// A code late in the payment's time: the clock counts to that time's end, and then no further code is offered.
+func TestLateCodeInTheBrowser(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p, c := w.prepare("en"), w.card("ok")
+	w.pass(14*time.Minute + 30*time.Second)
+	w.visitor().pay(p, c)
+	b := w.tab(phone, "late")
+	b.open("/uzcard/sms/" + p.ID.String())
+	b.reaches("uzcard/sms", p, "#code")
+	if got := b.words(".left b"); got > "0:30" {
+		t.Errorf("half a minute before the payment's end the code is said to be good for %s", got)
+	}
+	w.pass(31 * time.Second)
+	b.is(`(() => { const now = performance.now.bind(performance); performance.now = () => now() + 31000; return true; })()`)
+	b.waitWords("#over", text.For("en").Reason(payment.PaymentExpired))
+	if b.is(`document.querySelector("details.more").open`) {
+		t.Error("a further code is offered for a payment that is over")
+	}
+	b.types("#code", w.code(c))
+	b.press("#sms button")
+	b.reaches("status", p, "#return")
+	b.waitWords("h1", text.For("en").Get("expired.title"))
+	b.complaints()
+}
+
 // The checks as the payer types, by keyboard alone.
 func TestChecksInTheBrowser(t *testing.T) {
 	t.Parallel()

@@ -23,6 +23,8 @@ type codeForm struct {
 	Code          *field
 	Tries         string
 	Seconds       int
+	Last          bool   // no other code can come: when this one is over, so is the payment
+	AfterThat     string // what is said then
 	GoodUntil     string
 	Resend        bool
 	ResendOpen    bool
@@ -80,6 +82,10 @@ func (s *site) codeView(v *visit) *codeForm {
 		view.Alive = true
 		view.Seconds = int((left + time.Second - 1) / time.Second)
 		view.GoodUntil = v.t.Hour(challenge.ExpiresAt)
+		view.AfterThat = v.t.Get("code.expired")
+		if view.Last = !challenge.ExpiresAt.Before(v.p.Terms.ExpiresAt); view.Last {
+			view.AfterThat = v.t.Reason(payment.PaymentExpired)
+		}
 		view.Code = &field{
 			ID: "code", Type: "text", Mode: "numeric", Autocomplete: "one-time-code", Capitals: "off", Longest: 4 * longestCode, Required: true,
 			Label: v.t.Get("code.label"), Hint: v.t.Count("code.tries", tries), Problem: found[codeWrong], Words: map[string]string{"wrong": v.t.Get("field.code")},

@@ -177,7 +177,7 @@
       left.hidden = true;
       byId("over").textContent = left.dataset.over;
       const more = document.querySelector("details.more");
-      if (more) more.open = true;
+      if (more && !left.hasAttribute("data-last")) more.open = true;
     };
     const timer = setInterval(tick, 250);
   }
