@@ -357,14 +357,31 @@ func (s *site) draw(w http.ResponseWriter, status int, name string, view any) {
 	w.Write(b.Bytes())
 }
 
-// sorry is the page about something that is not as it should be; what is the beginning of its texts' keys.
+// sorry is the page about something that is not as it should be; what is the beginning of its texts' keys. It leads on to
+// the payment: whoever was sent here by a shop has no other link to it, and a reload would send a form again.
 func (s *site) sorry(w http.ResponseWriter, r *http.Request, status int, what string) {
 	t := askedLanguage(r)
 	view := statusView{frame: newFrame(t, r, t.Get(what+".title"), "status"), Mood: "bad", Heading: t.Get(what + ".title"), Text: t.Get(what + ".text")}
 	if id := w.Header().Get("X-Request-Id"); status >= 500 && id != "" {
 		view.Text += " " + t.Get("failed.id", "id", id)
 	}
+	if id, ok := named(r); ok && status != http.StatusNotFound {
+		view.OnHref = "/status/" + id.String()
+		if asked := r.URL.Query().Get("language"); text.Known(asked) { // else the payment's own, which is not known here
+			view.OnHref += "?language=" + asked
+		}
+	}
 	s.draw(w, status, "status", view)
+}
+
+// named is the payment that a page's address names, whether there is one or not.
+func named(r *http.Request) (payment.ID, bool) {
+	for element := range strings.SplitSeq(r.URL.Path, "/") {
+		if id, err := payment.ParseID(element); err == nil {
+			return id, true
+		}
+	}
+	return payment.ID{}, false
 }
 
 // fail answers for a failure of ours.

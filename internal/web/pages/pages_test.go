@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"slices"
@@ -326,6 +327,44 @@ func TestForeignForms(t *testing.T) {
 	if len(w.sim.SMS(c.Phone)) != 0 {
 		t.Error("a foreign form sent an SMS")
 	}
+}
+
+// Whoever meets a page that can say nothing of his payment finds the way back to it, in the language that he reads.
+func TestWayOn(t *testing.T) {
+	w := newWorld(t)
+	log := slog.New(slog.DiscardHandler)
+	site := web.Site{Pages: New(Config{Gateway: w.gateway, Store: w.store, BaseURL: w.url, Log: log}), Paths: Paths, Log: log}.Handler()
+	p := w.prepare("en")
+	w.visitor().pay(p, w.card("ok"))
+	id := p.ID.String()
+	send := func(method, path string, headers ...string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(method, path, strings.NewReader(""))
+		for i := 0; i < len(headers); i += 2 {
+			r.Header.Set(headers[i], headers[i+1])
+		}
+		recorder := httptest.NewRecorder()
+		site.ServeHTTP(recorder, r)
+		return recorder
+	}
+	leads := func(got *httptest.ResponseRecorder, status int, query string) {
+		t.Helper()
+		way := `<a class="deed" href="/status/` + id + query + `">`
+		if got.Code != status || !strings.Contains(got.Body.String(), way) {
+			t.Errorf("answered %d, want %d and %s", got.Code, status, way)
+		}
+		checkStructure(t, got.Body.String())
+	}
+	leads(send("POST", "/card/"+id+"?language=ru", "Sec-Fetch-Site", "cross-site"), http.StatusForbidden, "?language=ru")
+	leads(send("POST", "/uzcard/sms/"+id, "Content-Type", "application/x-www-form-urlencoded"), http.StatusBadRequest, "")
+	if got := w.visitor().get("/status/" + id); got.at.Path != "/uzcard/sms/"+id {
+		t.Errorf("from there the payer comes to %s", got.path)
+	}
+	for range web.Guesses {
+		if got := send("GET", "/pay/01a0b6d4-0000-7000-8000-000000000000"); strings.Contains(got.Body.String(), "/status/") {
+			t.Fatal("a page of no payment leads on to it")
+		}
+	}
+	leads(send("GET", "/pay/"+id+"?language=uz"), http.StatusTooManyRequests, "?language=uz")
 }
 
 func TestReturnURL(t *testing.T) {

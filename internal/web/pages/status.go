@@ -19,6 +19,7 @@ type statusView struct {
 	Poll, Seen string // where to look for news, and what is known already
 	Facts      []fact
 	ReturnHref string
+	OnHref     string // where the payer finds what became of a payment of which this page can say nothing
 	Soon       string // what is said while the browser is about to go back to the shop, separated by bars
 }
 
