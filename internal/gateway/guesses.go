@@ -42,7 +42,7 @@ func (w *wrongCodes) check(card payment.CardFacts, now time.Time) error {
 	if k := keyOf(card); w.most == 0 || w.now[k]+w.before[k] < w.most {
 		return nil
 	}
-	return &payment.Error{Reason: payment.AttemptsUsedUp, Detail: fmt.Sprintf("%d wrong codes came for this card within an hour; use another card, or this one in two hours", w.most)}
+	return &payment.Error{Reason: payment.TooManyWrongCodes, Detail: fmt.Sprintf("%d wrong codes came for this card within an hour; use another card, or this one in two hours", w.most)}
 }
 
 func (w *wrongCodes) count(card payment.CardFacts, now time.Time) {

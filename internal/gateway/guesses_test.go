@@ -44,14 +44,14 @@ func wrongCodesOfOneCard(t *testing.T, w *world) {
 	for range 10 {
 		asked, err := guess()
 		total += asked
-		if err != nil && reason(err) != payment.AttemptsUsedUp {
+		if err != nil && reason(err) != payment.TooManyWrongCodes {
 			t.Fatal(err)
 		}
 	}
 	if total != most {
 		t.Errorf("%d guesses reached the centre, want %d", total, most)
 	}
-	if _, err := w.pay(w.prepare().ID, card); reason(err) != payment.AttemptsUsedUp {
+	if _, err := w.pay(w.prepare().ID, card); reason(err) != payment.TooManyWrongCodes {
 		t.Errorf("the card is still taken: %v", err)
 	}
 	w.paid(other)
@@ -73,7 +73,7 @@ func TestWrongCodeHandedInTwiceAtOnce(t *testing.T) {
 	for answered := 0; ; {
 		p := w.prepare()
 		p, err := w.door(1).Pay(t.Context(), w.shop, p.ID, handedIn(card))
-		if refused := reason(err) == payment.AttemptsUsedUp; refused != (answered >= most) {
+		if refused := reason(err) == payment.TooManyWrongCodes; refused != (answered >= most) {
 			t.Fatalf("after %d wrong codes of %d: %v", answered, most, err)
 		} else if refused {
 			break
@@ -85,7 +85,7 @@ func TestWrongCodeHandedInTwiceAtOnce(t *testing.T) {
 		var payers sync.WaitGroup
 		for range 2 {
 			payers.Go(func() {
-				if _, err := w.submit(p, wrong); err != nil && reason(err) != payment.AttemptsUsedUp {
+				if _, err := w.submit(p, wrong); err != nil && reason(err) != payment.TooManyWrongCodes {
 					t.Error(err)
 				}
 			})

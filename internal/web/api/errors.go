@@ -69,6 +69,7 @@ var codes = map[payment.Reason]holdfast.Code{
 	payment.DeadlinePassed:     holdfast.CodeStatusFixed,
 	payment.AmountAboveHold:    holdfast.CodeAmountRange,
 	payment.AttemptsUsedUp:     holdfast.CodeAttemptsUsedUp,
+	payment.TooManyWrongCodes:  holdfast.CodeAttemptsUsedUp,
 	payment.ResendsUsedUp:      holdfast.CodeResendsUsedUp,
 	payment.MethodNotAllowed:   holdfast.CodePaymentMethod,
 	payment.CurrencyNotAllowed: holdfast.CodeCurrency,

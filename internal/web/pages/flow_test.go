@@ -3,6 +3,7 @@ package pages
 import (
 	"html"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/gateway"
 	"holdfast/internal/payment"
 	"holdfast/internal/web/text"
 )
@@ -57,6 +59,34 @@ func TestWrongCodesCancel(t *testing.T) {
 	v.at("status", p)
 	if got := w.payment(p.ID); got.State != payment.Declined {
 		t.Errorf("the payment is %s", got.State)
+	}
+}
+
+// A card for which too many wrong codes came, over other payments, is refused with its right code too, and the payer is told
+// why and what he can do: this payment's tries are not used up, and another payment would not help.
+func TestTooManyWrongCodes(t *testing.T) {
+	w := newWorld(t)
+	w.gateway = gateway.New(gateway.Config{Store: w.store, Live: w.centres, WrongCodes: 2})
+	site := httptest.NewServer(New(Config{Gateway: w.gateway, Store: w.store}))
+	t.Cleanup(site.Close)
+	w.url = site.URL
+	c, v, says := w.card("ok"), w.visitor(), text.For("en").Reason(payment.TooManyWrongCodes)
+	real := func(t *payment.Terms) { t.Test = false }
+	p, other := w.prepare("en", real), w.prepare("en", real)
+	v.pay(p, c)
+	v.pay(other, c)
+	for range 2 {
+		v.enter(other, wrong(w.code(c)))
+	}
+	v.enter(p, w.code(c))
+	v.at("uzcard/sms", p)
+	v.sees(says)
+	v.pay(w.prepare("en", real), c)
+	v.sees(says)
+	v.pay(p, w.card("ok")) // another card
+	v.at("uzcard/sms", p)
+	if strings.Contains(v.last.body, says) {
+		t.Error("another card is refused too")
 	}
 }
 

@@ -39,6 +39,7 @@ type world struct {
 	dir     string
 	store   *store.Store
 	gateway *gateway.Gateway
+	centres gateway.Centres
 	shop    merchant.Shop
 	url     string // of the pages
 	back    string // return_url: the shop
@@ -84,12 +85,12 @@ func newWorld(t testing.TB) *world {
 	t.Cleanup(w.sim.ClearFaults) // before it: nobody waits for an answer that is withheld
 	served := httptest.NewUnstartedServer(nil)
 	w.url = "http://" + served.Listener.Addr().String()
-	centres := w.connect(centre.URL, log)
+	w.centres = w.connect(centre.URL, log)
 	if w.store, err = store.Open(store.Config{Dir: w.dir, Serve: true, Now: w.now, Log: log}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.store.Close() })
-	w.gateway = gateway.New(gateway.Config{Store: w.store, Log: log, Live: centres, Test: centres})
+	w.gateway = gateway.New(gateway.Config{Store: w.store, Log: log, Live: w.centres, Test: w.centres})
 	secret := merchant.NewSecret()
 	if w.shop, err = w.store.CreateShop(context.Background(), merchant.Shop{Name: "Ipak Yoʻli bozori", SecretHash: secret.Hash(), UniqueKey: []byte("key")}); err != nil {
 		t.Fatal(err)
