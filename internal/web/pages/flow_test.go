@@ -167,6 +167,21 @@ func TestRefusalsAreThePayments(t *testing.T) {
 	}
 }
 
+// Of a payment that a restored backup shows as waiting nobody knows whether it was paid since: the payer is not told that no
+// money was taken, nor simply to pay again.
+func TestPaymentLostWithABackup(t *testing.T) {
+	w := newWorld(t)
+	p, v, en := w.prepare("en"), w.visitor(), text.For("en")
+	v.pay(p, w.card("ok"))
+	w.lost(p)
+	v.get("/status/" + p.ID.String())
+	v.at("status", p)
+	v.sees(en.Get("lost.text"))
+	if strings.Contains(v.last.body, "No money was taken") {
+		t.Error("the payer is told what nobody knows")
+	}
+}
+
 // However often and at once a card is handed in, one SMS is sent.
 func TestDoublePost(t *testing.T) {
 	w := newWorld(t)

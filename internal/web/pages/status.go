@@ -100,6 +100,8 @@ func (v *visit) statusView(waiting string) *statusView {
 		if p.WrongCodes >= payment.MaxWrongCodes {
 			view.Text = t.Get("declined.codes")
 		}
+	case !p.Restored.IsZero():
+		say("lost") // payment.Reconcile: what he did since the backup was taken is not known, and money may be set aside
 	default:
 		say("expired")
 	}

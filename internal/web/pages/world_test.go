@@ -439,6 +439,7 @@ var scenes = []scene{
 		w.pass(16 * time.Minute)
 		return "/pay/" + p.ID.String()
 	}},
+	{"lost with a backup", func(w *world, l string) string { return "/status/" + w.lost(w.prepare(l)).ID.String() }},
 	{"in doubt", func(w *world, l string) string {
 		p, c := w.prepare(l), w.card("unknown_then_done")
 		v := w.visitor()
@@ -500,6 +501,18 @@ func (w *world) decide(p payment.Payment, accept payment.Accept, amount money.Am
 	if _, err := w.gateway.Decide(context.Background(), p.ID, accept, amount, payment.ByMerchant); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// lost has a payment be one that waited for its payer in a backup that was restored.
+func (w *world) lost(p payment.Payment) payment.Payment {
+	w.t.Helper()
+	change, err := w.store.Update(context.Background(), p.ID, func(p payment.Payment, now time.Time) (payment.Change, error) {
+		return payment.Begin(p, payment.Reconcile{Restored: now}, now)
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return change.Payment
 }
 
 func formatInt(n int64) string { return strconv.FormatInt(n, 10) }
