@@ -182,6 +182,19 @@ func TestPaymentLostWithABackup(t *testing.T) {
 	}
 }
 
+// What the shop knows is not for us to say: nobody is told of a payment without a notify_url, and a shop's server may be away.
+func TestPaidSaysNothingOfTheShop(t *testing.T) {
+	w := newWorld(t)
+	p, v := w.paid("en"), w.visitor()
+	for language, knows := range map[string]string{"en": "knows", "ru": "знает", "uz": "xabardor"} {
+		v.get("/status/" + p.ID.String() + "?language=" + language)
+		v.sees(text.For(language).Get("paid.title"))
+		if strings.Contains(v.last.body, knows) {
+			t.Errorf("%s: the payer is told that the shop knows of a payment that it was not told of", language)
+		}
+	}
+}
+
 // However often and at once a card is handed in, one SMS is sent.
 func TestDoublePost(t *testing.T) {
 	w := newWorld(t)
