@@ -22,11 +22,15 @@ type bankView struct {
 	Look                 bool   // the method step: in a hidden frame
 	Proceed              string // where our own form goes on after it
 	Auto                 bool   // our script goes on by itself
+	Poll, Seen           string // as on the status page, for who stays here
+	ReturnHref           string
 }
 
 // bankPage sends the payer's browser to his bank, or lets the bank look at it. Whoever comes back, by
 // the back button or before he has finished there, finds a button and is not thrown forward again. Without our
-// script there is only the button; the method step is then left out, and the centre knows what that means.
+// script there is only the button; the method step is then left out, and the centre knows what that means. He may have
+// confirmed the payment in another tab: the page looks for news. And the bank's page may not work: then the shop's is the
+// only other way.
 func (s *site) bankPage(v *visit) {
 	if place := next(&v.p, v.now); place != v.r.URL.Path {
 		s.goOn(v)
@@ -37,6 +41,8 @@ func (s *site) bankPage(v *visit) {
 	view.Test = v.p.Terms.Test
 	if c.Step == payment.StepMethod {
 		view.Look, view.Name, view.Proceed = true, "threeDSMethodData", v.to("3ds")
+	} else if !view.Auto {
+		view.Poll, view.Seen, view.ReturnHref = v.to("status"), seenBank, returnURL(&v.p)
 	}
 	bank := "https:" // banks send browsers on to other hosts of theirs
 	if u, err := url.Parse(c.URL); err == nil && u.Scheme == "http" {

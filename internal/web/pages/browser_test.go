@@ -1012,6 +1012,36 @@ func TestBankInTheBrowser(t *testing.T) {
 	}
 }
 
+// Whoever has come back to the page before the bank's and confirms the payment in another tab sees here that it is paid, and
+// does not go to the bank once more; and whoever gets no further at the bank finds the way to the shop.
+func TestConfirmedInAnotherTab(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p, c, other := w.prepare("en"), w.cardOf("visa", "ok"), w.visitor()
+	other.pay(p, c)
+	other.post("/3ds/"+p.ID.String()+"?language=en", "step", "method")
+	to, fields := other.bankForm()
+	b := w.tab(phone, "another-tab")
+	b.open("/3ds/" + p.ID.String() + "?again=1")
+	b.reaches("3ds", p, "#bank button")
+	if to := evaluate[string](b, `document.querySelector("#return").href`); !strings.HasPrefix(to, w.back) || !strings.Contains(to, "octo_status=wait_user_action") {
+		t.Errorf("the way to the shop is %s", to)
+	}
+	b.shot("waits")
+	other.post(to, fields...)
+	to, fields = other.bankForm()
+	other.post(to, append(slices.Clone(fields), "code", w.code(c), "do", "submit")...)
+	if got := w.payment(p.ID).State; got != payment.Challenged {
+		t.Fatalf("the payment is %s before anybody has asked", got)
+	}
+	b.reaches("3ds", p, "#bank button")
+	to, fields = other.bankForm()
+	other.post(to, fields...)
+	b.reaches("status", p, "#return")
+	b.waitWords("h1", text.For("en").Get("paid.title"))
+	b.complaints()
+}
+
 // What else a bank may do: ask nothing, let its page never load, refuse the payer, or be given up by him.
 func TestBanksInTheBrowser(t *testing.T) {
 	t.Parallel()

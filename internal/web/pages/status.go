@@ -36,13 +36,16 @@ const (
 const (
 	seenWait  = "wait"  // a question is under way
 	seenDoubt = "doubt" // its answer is missing
+	seenBank  = "bank"  // the payer is at his bank: the page before it asks, for he may be back in another tab
 )
 
 // statusPage says how things stand, or sends the payer to where he has to do something.
 func (s *site) statusPage(v *visit) {
 	here := next(&v.p, v.now) == v.r.URL.Path
 	waiting := ""
-	if p := &v.p; here && p.Open != nil && (p.State == payment.Created || p.State == payment.Challenged) {
+	if !here && atBank(&v.p) {
+		waiting = seenBank
+	} else if p := &v.p; here && p.Open != nil && (p.State == payment.Created || p.State == payment.Challenged) {
 		waiting = seenWait
 		if p.Open.Outcome != "" {
 			waiting = seenDoubt
