@@ -40,6 +40,8 @@ type program struct {
 type cli struct {
 	Config configFile `help:"File with flags as JSON: {\"listen\": \"127.0.0.1:9000\", \"serve\": {\"hold-timeout\": \"1h\"}}." type:"existingfile" placeholder:"FILE"`
 
+	ShowVersion versionFlag `name:"version" env:"-" hidden:""` // many type it by habit
+
 	Serve   serveCmd   `cmd:"" help:"Serve payments: the merchant API and the payer's pages."`
 	Sim     simCmd     `cmd:"" help:"Simulate the processing centres: cards, SMS, books and bad days."`
 	Demo    demoCmd    `cmd:"" help:"Run gateway, simulator and a small shop, to click through or to watch."`
@@ -147,7 +149,7 @@ func (p program) run(ctx context.Context, args []string) (code int) {
 		kong.Name("holdfast"), kong.Description(about), kong.UsageOnError(),
 		kong.Writers(p.stdout, p.stderr), kong.Exit(func(code int) { exited = code; panic(errExit) }),
 		kong.DefaultEnvars("HOLDFAST"), kong.Configuration(loadConfig),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}), kong.ValueFormatter(explain),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}), kong.ValueFormatter(explain), kong.Bind(p),
 	)
 	if err != nil {
 		fmt.Fprintln(p.stderr, "holdfast:", err)
@@ -167,7 +169,6 @@ func (p program) run(ctx context.Context, args []string) (code int) {
 		return 2
 	}
 	chosen.BindTo(ctx, (*context.Context)(nil))
-	chosen.Bind(p)
 	if err := chosen.Run(); err != nil {
 		if !errors.Is(err, errSaid) {
 			fmt.Fprintln(p.stderr, "holdfast:", err)
@@ -236,6 +237,17 @@ func (c versionCmd) Run(p program) error {
 	}
 	_, err := fmt.Fprintf(p.stdout, "holdfast %s (%s)\n", version, goVersion)
 	return err
+}
+
+// versionFlag is --version, which ends the program as --help does.
+type versionFlag bool
+
+func (versionFlag) BeforeReset(app *kong.Kong, p program) error {
+	if err := (versionCmd{}).Run(p); err != nil {
+		return err
+	}
+	app.Exit(0)
+	return nil
 }
 
 // configFile is the --config flag.
