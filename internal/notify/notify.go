@@ -419,8 +419,8 @@ const (
 // mark is what some servers put before every text in UTF-8: 1C, and PHP of a file that was saved with it.
 var mark = []byte("\ufeff")
 
-// decide carries out what the merchant's answer decides. Whatever is not one of the words of the
-// seed decides nothing.
+// decide carries out what the merchant's answer decides, and says what was made of it. Whatever is not one of the words of
+// the seed decides nothing. Of what the merchant wrote nothing is repeated: by a mistake of his it may be a secret.
 func (n *Notifier) decide(ctx context.Context, p *payment.Payment, taken bool, answer []byte) (word, string) {
 	if !taken {
 		return nothing, ""
@@ -429,12 +429,19 @@ func (n *Notifier) decide(ctx context.Context, p *payment.Payment, taken bool, a
 		Accept jsontext.Value `json:"accept_status"`
 		Amount jsontext.Value `json:"final_amount"`
 	}
-	if json.Unmarshal(bytes.TrimPrefix(answer, mark), &a) != nil || a.Accept.Kind() != '"' {
-		return nothing, ""
+	switch {
+	case len(answer) == 0:
+		return nothing, "the answer is empty: nothing was decided"
+	case len(answer) > answerBytes:
+		return nothing, "the answer is longer than 64 KiB: nothing was decided"
+	case json.Unmarshal(bytes.TrimPrefix(answer, mark), &a) != nil:
+		return nothing, "the answer cannot be read as an object of JSON: nothing was decided"
+	case a.Accept.Kind() != '"':
+		return nothing, "the answer has no accept_status: nothing was decided"
 	}
 	said, err := jsontext.AppendUnquote(nil, a.Accept)
 	if err != nil {
-		return nothing, ""
+		return nothing, "the answer's accept_status cannot be read: nothing was decided"
 	}
 	var accept payment.Accept
 	switch string(said) {
@@ -445,7 +452,7 @@ func (n *Notifier) decide(ctx context.Context, p *payment.Payment, taken bool, a
 	case holdfast.AcceptCancel:
 		accept = payment.Cancel
 	default:
-		return nothing, ""
+		return nothing, fmt.Sprintf("the answer's accept_status is none of %s, %s and %s: nothing was decided", holdfast.AcceptCapture, holdfast.AcceptCancel, holdfast.AcceptWaiting)
 	}
 	amount := money.Amount{}
 	var final holdfast.Decimal // read as set_accept reads it: null and "" mean all that is held
@@ -472,7 +479,8 @@ func (n *Notifier) decide(ctx context.Context, p *payment.Payment, taken bool, a
 	return decided, "the answer decided: " + string(accept)
 }
 
-// post sends one notification.
+// post sends one notification. The answer may be a little more than answerBytes: then it was taken, whatever it says at such
+// length; a decision it is not.
 func (n *Notifier) post(ctx context.Context, p *payment.Payment, d store.Delivery, key string, body []byte) (int, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.AnswerWithin)
 	defer cancel()
@@ -494,12 +502,8 @@ func (n *Notifier) post(ctx context.Context, p *payment.Payment, d store.Deliver
 	}
 	defer res.Body.Close()
 	answer, err := readAnswer(res)
-	switch {
-	case err != nil:
+	if err != nil {
 		return 0, nil, fmt.Errorf("the answer broke off: %w", err)
-	case len(answer) > answerBytes:
-		// It was taken, whatever it says at such length; a decision it is not.
-		answer = nil
 	}
 	return res.StatusCode, answer, nil
 }

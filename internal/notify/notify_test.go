@@ -298,6 +298,13 @@ func TestAnswers(t *testing.T) {
 		if got == nothing && !repeats {
 			got = stops
 		}
+		for _, e := range w.events(p.ID) {
+			for _, d := range e.Deliveries {
+				if e.Status == payment.StatusWaitingForCapture && c.want == nothing && d.Note == "" {
+					t.Errorf("%s: nobody is told why it decides nothing", name)
+				}
+			}
+		}
 		if got != c.want {
 			t.Errorf("%s: got %q, want %q (%+v)", name, got, c.want, w.events(p.ID))
 		}
