@@ -250,3 +250,30 @@ func TestStop(t *testing.T) {
 		t.Errorf("%d more were sent (%v)", n, err)
 	}
 }
+
+// What waits for its turn when it stops, be it for a place at its endpoint or behind an earlier one of its payment, is due at
+// once: a gateway beside it, or the next, need not wait for the end of a lease.
+func TestStopGivesBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, true)
+	begun, goOn := make(chan struct{}, 100), make(chan struct{})
+	s := w.newShopServer(func(told) (int, string) { begun <- struct{}{}; <-goOn; return 200, "" })
+	stop := w.run()
+	var all []payment.Payment
+	for range 20 {
+		all = append(all, w.canceled([]string{s.url})...)
+	}
+	<-begun
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); stop() }()
+	close(goOn)
+	<-stopped
+	now := w.store.Now()
+	for _, p := range all {
+		for _, e := range w.events(p.ID) {
+			if e.Outcome == "" && e.NextAt.After(now) {
+				t.Errorf("event %d waits for another %s: %+v", e.N, e.NextAt.Sub(now), e)
+			}
+		}
+	}
+}

@@ -153,6 +153,7 @@ func (n *Notifier) Run(ctx context.Context) {
 			r.claim(ctx)
 		}
 	}
+	r.giveBack()
 	for r.sending > 0 {
 		n.results <- <-r.finished
 		r.sending--
@@ -271,6 +272,32 @@ func (r *round) putBack(d store.Delivery, until time.Time) {
 	delete(r.behind, d.Payment)
 	if err := r.n.cfg.Store.PutBack(r.ctx, all, until); err != nil {
 		r.n.cfg.Log.Error("notifications cannot be put off; they are sent when their leases end", "error", err)
+	}
+}
+
+// giveBack gives all that waits here back to the store, for whoever serves beside or next: else it would wait for the end of
+// its lease.
+func (r *round) giveBack() {
+	var waiting []store.Delivery
+	for _, queue := range r.behind {
+		waiting = append(waiting, queue...)
+	}
+	for _, queue := range r.parked {
+		waiting = append(waiting, queue...)
+	}
+	for more := true; more; {
+		select {
+		case d := <-r.fresh:
+			waiting = append(waiting, d)
+		default:
+			more = false
+		}
+	}
+	if len(waiting) == 0 {
+		return
+	}
+	if err := r.n.cfg.Store.PutBack(r.ctx, waiting, r.n.cfg.Store.Now()); err != nil {
+		r.n.cfg.Log.Error("notifications that wait cannot be given back; they are sent when their leases end", "error", err)
 	}
 }
 
