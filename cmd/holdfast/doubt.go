@@ -81,7 +81,7 @@ func (c *doubtListCmd) Run(ctx context.Context, p program) error {
 				next = localTime(*d.NextInquiry)
 			}
 			t.AppendRow(table.Row{d.Payment, d.Reference, d.Kind, money.New(d.Amount, d.Currency), d.Processor,
-				(time.Duration(d.AgeSeconds) * time.Second).String(), cut(orElse(d.Cause, "not answered yet"), 60), next})
+				(time.Duration(d.AgeSeconds) * time.Second).String(), cut(plain(orElse(d.Cause, "not answered yet")), 60), next})
 		}
 		switch {
 		case c.JSON:

@@ -102,6 +102,21 @@ func (s *stage) accept(uuid string, sum holdfast.Decimal) error {
 	return err
 }
 
+// What a shop calls a payment comes to the operator's terminal as text, and steers nothing there.
+func TestTerminalIsTheOperators(t *testing.T) {
+	s := newStage(t)
+	state, err := s.client().Prepare(t.Context(), prepare("a\x1b]0;b\a\nc\u202e ö"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := s.says(`a\x1b]0;b\a\nc\u202e ö`, "payment", "list")
+	for text, command := range map[string]string{list: "payment list", s.says("created", "payment", "show", state.PaymentUUID): "payment show"} {
+		if strings.ContainsAny(text, "\x1b\a\u202e") {
+			t.Errorf("%s says %q", command, text)
+		}
+	}
+}
+
 func TestDoubtBesideTheServer(t *testing.T) {
 	s := newStage(t)
 	s.says("nothing is in doubt", "doubt", "list")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -93,7 +94,7 @@ func (c *paymentListCmd) Run(ctx context.Context, p program) error {
 			if pay.Open != nil {
 				state += ", " + string(pay.Open.Kind) + " in doubt"
 			}
-			t.AppendRow(table.Row{pay.ID, pay.Shop, pay.Terms.ShopPaymentID, localTime(pay.CreatedAt), state, pay.Terms.Amount, pay.Captured.Decimal()})
+			t.AppendRow(table.Row{pay.ID, pay.Shop, plain(pay.Terms.ShopPaymentID), localTime(pay.CreatedAt), state, pay.Terms.Amount, pay.Captured.Decimal()})
 		}
 		if !c.JSON {
 			t.Render()
@@ -141,7 +142,7 @@ func (c *paymentShowCmd) Run(ctx context.Context, p program) error {
 			pay.Terms.Amount, pay.Held.Decimal(), pay.Captured.Decimal(), pay.Released.Decimal(), pay.Refunded.Decimal(), pay.Fee.Decimal())
 		table := newTable(p.stdout, nil)
 		for _, m := range moments {
-			table.AppendRow([]any{m.At.Local().Format("2006-01-02 15:04:05.000"), m.What, m.Text})
+			table.AppendRow([]any{m.At.Local().Format("2006-01-02 15:04:05.000"), m.What, plain(m.Text)})
 		}
 		table.Render()
 		return nil
@@ -254,6 +255,20 @@ func lastDelivery(e store.EventRecord) time.Time {
 		return e.Deliveries[n-1].At.Add(e.Deliveries[n-1].Took)
 	}
 	return e.At
+}
+
+// plain is a text of a shop's or a centre's for a terminal: what would steer that, or begin a line of its own, is shown as
+// its number.
+func plain(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if strconv.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
 }
 
 func newTable(w io.Writer, header table.Row) table.Writer {
