@@ -62,7 +62,7 @@ var faultKinds = []faultKind{
 	{Name: "drip", Meaning: "Done; the answer comes a byte at a time, and takes as long as a slow one in all."},
 	{Name: "garbage", Meaning: "Done; HTTP 200 with something that is neither JSON nor XML."},
 	{Name: "truncated", Meaning: "Done; HTTP 200 with the first half of the answer."},
-	{Name: "wrong_id", Meaning: "Done; the answer carries another request's id: at Humo another payment's paymentID and paymentRef, in rbs.status another orderNumber.", methods: idMethods},
+	{Name: "wrong_id", Meaning: "Done; the answer carries another request's id: at Humo another payment's paymentID and paymentRef, in rbs.status another orderNumber and mdOrder.", methods: idMethods},
 	{Name: "wrong_amount", Meaning: "Done rightly; but the amounts in the answer (reqamt of a hold) are 100 minor units too high.", methods: amountMethods},
 	{Name: "lower_case_fields", Meaning: "Done; holdAmount and cashbackAmount are spelt holdamount and cashbackamount.", methods: []string{"cards.new.verify", "cards.get"}},
 	{Name: "currency_string", Meaning: "Done; currency is \"860\" and not 860.", methods: transMethods},

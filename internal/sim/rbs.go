@@ -31,6 +31,7 @@ import (
 //     repeated orderNumber, 3 an unknown currency, 4 a field that is missing, 5 a field that is wrong, wrong credentials
 //     and a wrong sum, 6 an order that nobody knows, 7 a wrong state and, with the same number, a failed system: after a
 //     7 only getOrderStatusExtended.do knows. errorCode 0 from a payment call says nothing about the payment.
+//   - jsonParams is a JSON object of strings, and comes back as merchantOrderParams.
 //   - A field that comes twice is an error (5). Credentials in the address are not looked at.
 //   - An order is paid by one attempt. paymentorder.do with the same card again, and 3ds/continue.do again, answer what
 //     they did before, as long as the challenge has not begun, or is still open; once the order is decided they answer 7.
@@ -143,6 +144,7 @@ type order struct {
 	returnURL, failURL, callbackURL string
 	description, ip                 string
 	language, currency              string
+	params                          []rbsAttribute // jsonParams
 	amount                          int64
 	atMillis, endMillis             int64 // registered; the session ends
 	authMillis, decideMillis        int64 // authorised; the issuer will have answered
@@ -452,7 +454,18 @@ func (s *Sim) register(c *rbsCall, now time.Time, twoStage bool) (any, refusal) 
 	}
 	c.text("clientId", 0, 255)
 	c.text("email", 0, 40)
-	c.text("jsonParams", 0, 4096)
+	if params := c.text("jsonParams", 0, 4096); params != "" {
+		v, why := parse([]byte(params))
+		if why != "" || v.kind != object {
+			c.fail(rbsWrong, "jsonParams must be a JSON object")
+		}
+		for _, m := range v.members {
+			if m.value.kind != text {
+				c.fail(rbsWrong, "jsonParams must be strings")
+			}
+			o.params = append(o.params, rbsAttribute{string(m.name), string(m.value.text)})
+		}
+	}
 	session := defaultSession
 	if text := c.text("sessionTimeoutSecs", 0, 9); text != "" {
 		if !digits([]byte(text)) || decimal([]byte(text)) == 0 || time.Duration(decimal([]byte(text)))*time.Second > maxSession {
@@ -949,12 +962,14 @@ func (s *Sim) rbsStatus(c *rbsCall, _ time.Time) (any, refusal) {
 	result := rbsStatusResult{
 		ErrorCode: c.errorCode(0), ErrorMessage: rbsMessages[0], OrderNumber: o.number, OrderStatus: status, ActionCode: o.actionCode,
 		ActionCodeDescription: rbsActionMessages[o.actionCode], Amount: o.amount + extra, Currency: o.currency, Date: o.atMillis,
-		OrderDescription: o.description, IP: o.ip, MerchantOrderParams: []rbsAttribute{}, TransactionAttributes: []rbsAttribute{},
+		OrderDescription: o.description, IP: o.ip, MerchantOrderParams: append([]rbsAttribute{}, o.params...), TransactionAttributes: []rbsAttribute{},
 		Attributes:        []rbsAttribute{{"mdOrder", o.id.String()}},
 		PaymentAmountInfo: rbsAmounts{PaymentState: state, RefundedAmount: refunded, TotalAmount: o.amount + extra},
 	}
 	if c.fault == "wrong_id" {
-		result.OrderNumber += "-1"
+		other := o.id
+		other[0]++
+		result.OrderNumber, result.Attributes[0].Value, result.MerchantOrderParams = o.number+"-1", other.String(), []rbsAttribute{}
 	}
 	if o.actionCode > 0 {
 		result.ActionCodeDescription = actionMessage(o.actionCode)

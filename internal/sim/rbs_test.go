@@ -139,7 +139,8 @@ func TestRBSShapes(t *testing.T) {
 			t.Errorf("%s\n got %s\nwant %s", call, got, want)
 		}
 	}
-	body, _ := w.rbs("registerPreAuth.do", fields("orderNumber", "n1", "amount", "150000", "currency", "860", "returnUrl", "https://shop.example/back?x=1", "description", "A <b>"))
+	body, _ := w.rbs("registerPreAuth.do", fields("orderNumber", "n1", "amount", "150000", "currency", "860", "returnUrl", "https://shop.example/back?x=1", "description", "A <b>",
+		"jsonParams", `{"b":"1","a":"x"}`))
 	o := s.orders.all[0]
 	order := o.id.String()
 	if want := `{"orderId":"` + order + `","formUrl":"` + base + `/rbs/payment?mdOrder=` + order + `"}`; body != want || !regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString(order) {
@@ -148,8 +149,8 @@ func TestRBSShapes(t *testing.T) {
 	const millis = "1795435200000"
 	status := func(orderStatus, action int, text, card, amounts, rest string) string {
 		return fmt.Sprintf(`{"errorCode":0,"errorMessage":"Success","orderNumber":"n1","orderStatus":%d,"actionCode":%d,"actionCodeDescription":"%s","amount":150000,"currency":"860",`+
-			`"date":%s,"orderDescription":"A \u003cb\u003e","ip":"192.0.2.7","merchantOrderParams":[],"transactionAttributes":[],"attributes":[{"name":"mdOrder","value":"%s"}]%s,`+
-			`"paymentAmountInfo":{"paymentState":%s,"totalAmount":150000}%s}`, orderStatus, action, text, millis, order, card, amounts, rest)
+			`"date":%s,"orderDescription":"A \u003cb\u003e","ip":"192.0.2.7","merchantOrderParams":[{"name":"b","value":"1"},{"name":"a","value":"x"}],"transactionAttributes":[],`+
+			`"attributes":[{"name":"mdOrder","value":"%s"}]%s,"paymentAmountInfo":{"paymentState":%s,"totalAmount":150000}%s}`, orderStatus, action, text, millis, order, card, amounts, rest)
 	}
 	must("getOrderStatusExtended.do", fields("orderId", order), strings.Replace(status(0, -100, "No payment attempts", "", `"CREATED","approvedAmount":0,"depositedAmount":0,"refundedAmount":0`, ""), "192.0.2.7", "", 1))
 
@@ -313,6 +314,10 @@ func TestRBSRefusals(t *testing.T) {
 		{5, change(register, "dynamicCallbackUrl", "shop")},
 		{5, change(register, "description", strings.Repeat("x", 599))},
 		{5, change(register, "language", "eng")},
+		{5, change(register, "jsonParams", "{")},
+		{5, change(register, "jsonParams", `["x"]`)},
+		{5, change(register, "jsonParams", `{"a":1}`)},
+		{5, change(register, "jsonParams", `{"a":"1","a":"1"}`)},
 		{5, change(register, "sessionTimeoutSecs", "0")},
 		{5, change(register, "sessionTimeoutSecs", "x")},
 		{5, change(register, "sessionTimeoutSecs", "999999999")},
