@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -119,7 +120,7 @@ type (
 
 // exchange sends a request that open began and reads its result. Either the result is non-nil or
 // the trouble is.
-func exchange[T any](k *call, request []byte) (list[T], *trouble) {
+func exchange[T comparable](k *call, request []byte) (list[T], *trouble) {
 	answer := wire.Buffer()
 	defer wire.Release(answer)
 	if t := k.post(request, answer); t != nil {
@@ -133,6 +134,10 @@ func exchange[T any](k *call, request []byte) (list[T], *trouble) {
 		return nil, &trouble{cause: k.words(fmt.Sprintf("the answer is to request %q, asked was %s", e.ID, id))}
 	}
 	if e.Error != nil {
+		if slices.ContainsFunc(e.Result, func(r T) bool { return r != *new(T) }) {
+			// One of the two is not true: whether the money was moved can only be asked.
+			return nil, &trouble{cause: k.words(fmt.Sprintf("a result and error %d in one answer", e.Error.Code.N))}
+		}
 		if e.Error.Code.N == 0 {
 			return nil, &trouble{cause: k.words("an error without a code: " + string(e.Error.Message))}
 		}
