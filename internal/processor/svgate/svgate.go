@@ -253,9 +253,9 @@ func (k *call) ask() payment.Answer {
 		case payment.OpHold:
 			return k.findHold()
 		case payment.OpCharge:
-			return k.findTransaction(k.neverSeen)
+			return k.findTransaction(k.unmade)
 		case payment.OpRefund:
-			return given(k.findTransaction(k.neverSeen))
+			return given(k.findTransaction(k.unmade))
 		case payment.OpCapture:
 			return k.findTransaction(k.uncaptured)
 		case payment.OpVoid:
@@ -299,9 +299,12 @@ func (k *call) failed(t *trouble) payment.Answer {
 	return payment.Answer{Outcome: payment.Unknown, Cause: t.cause}
 }
 
-func (k *call) neverSeen() payment.Answer {
-	return payment.Answer{Outcome: payment.NeverSeen, Cause: k.words("not there")}
+func (k *call) neverSeen(cause string) payment.Answer {
+	return payment.Answer{Outcome: payment.NeverSeen, Cause: k.words(cause)}
 }
+
+// unmade says so of a charge or refund that has no transaction.
+func (k *call) unmade() payment.Answer { return k.neverSeen("no transaction has this ext") }
 
 // early reports whether the operation was sent so lately that the centre may not show it yet.
 func (k *call) early() bool { return k.c.now().Sub(k.q.Operation.SentAt) < k.c.cfg.Shown }
@@ -515,7 +518,7 @@ func (k *call) findHold() payment.Answer {
 	case len(candidates) == 0 && !reachesBack:
 		return k.unknown(fmt.Sprintf("not among the newest %d holds of the card, and older ones are not shown", len(holds)))
 	case len(candidates) == 0:
-		return k.neverSeen()
+		return k.neverSeen("no hold of the card is this one")
 	}
 	h := candidates[0]
 	switch {
@@ -680,7 +683,7 @@ func (k *call) uncaptured() payment.Answer {
 	case t != nil:
 		return k.failed(t)
 	case h.Status.N == holdLive:
-		return k.neverSeen()
+		return k.neverSeen("the hold is live, and there is no transaction of ours")
 	case h.Status.N == holdDismissed || h.Status.N == holdLapsed:
 		over = fmt.Sprintf("the hold is over (status %d)", h.Status.N)
 	default:
@@ -737,7 +740,7 @@ func (k *call) findVoid() payment.Answer {
 	}
 	switch h.Status.N {
 	case holdLive:
-		return k.neverSeen()
+		return k.neverSeen("the hold is live still")
 	case holdDismissed:
 		return payment.Answer{Outcome: payment.Approved, Centre: payment.Centre{Hold: string(h.ID)}}
 	case holdLapsed:

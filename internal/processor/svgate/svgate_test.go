@@ -413,6 +413,13 @@ func TestCaptureEnds(t *testing.T) {
 			t.Errorf("hold %s after %v: %+v, want %s %s", test.hold, test.after, a, test.outcome, test.reason)
 		}
 	}
+	// Who reads why it was not done is not told that the hold itself is missing.
+	for _, kind := range []payment.Kind{payment.OpCapture, payment.OpVoid} {
+		c := connector(t, configured(canned(map[string]string{"trans.ext": failure(-208), "hold.get.id": result(`{"hid":136049,"status":0}`)})))
+		if a := c.Ask(t.Context(), question(kind, payment.Query)); a.Outcome != payment.NeverSeen || !strings.Contains(a.Cause, "the hold is live") {
+			t.Errorf("%s: %+v", kind, a)
+		}
+	}
 	// A void of a hold that the centre has forgotten is done once the hold's own time is over.
 	for _, after := range []time.Duration{5 * time.Hour, 6 * time.Hour} {
 		cfg := configured(canned(map[string]string{"hold.get.id": failure(-242)}))
