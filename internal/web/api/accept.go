@@ -102,7 +102,7 @@ func (a *API) decide(ctx context.Context, p *payment.Payment, word string, final
 	switch {
 	case err != nil:
 		return decided, err
-	case decided.Open != nil:
+	case decided.Open != nil && decided.State == payment.Held: // later it is a refund, and no doubt about the decision
 		return decided, &failure{
 			code:    holdfast.CodeOutcomeUnknown,
 			message: "The decision stands, but the bank has not answered yet: " + describeOpen(&decided),

@@ -172,7 +172,7 @@ func (a *API) checkSMSKey(w http.ResponseWriter, r *http.Request, body []byte) (
 	if err != nil {
 		return nil, err
 	}
-	if p.State != payment.Held && p.State != payment.Captured || p.Open != nil && p.Decision == nil {
+	if p.State != payment.Captured && (p.State != payment.Held || p.Open != nil && p.Decision == nil) {
 		if err := unpaid(&p); err != nil {
 			return nil, err
 		}
