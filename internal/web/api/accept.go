@@ -125,6 +125,8 @@ func undecided(refused *payment.Error, p *payment.Payment) error {
 		message = "the payment is already " + string(p.Status())
 	case payment.DeadlinePassed:
 		message = refused.Detail + " and nobody had confirmed it; the money goes back to the card"
+	case payment.Busy, payment.InDoubt:
+		return notDone("Nothing was decided by this call", refused)
 	case payment.AmountAboveHold:
 		return &failure{code: holdfast.CodeAmountRange, message: "final_amount: at most what is held may be captured: " + refused.Detail}
 	default:
