@@ -505,6 +505,36 @@ func TestDoubleClickInTheBrowser(t *testing.T) {
 	}
 }
 
+// A form that got nowhere, because the payer stopped it or his network failed, can be sent again; together they are one attempt.
+func TestStoppedInTheBrowser(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p, c := w.prepare("en"), w.card("ok")
+	b := w.tab(phone, "stopped")
+	call(b, cdppage.AddScriptToEvaluateOnNewDocument, cdppage.AddScriptToEvaluateOnNewDocumentParams{
+		Source: `{ const later = setTimeout; window.setTimeout = (f, ms, ...more) => later(f, ms === 20000 ? 500 : ms, ...more); }`,
+	})
+	b.open("/pay/" + p.ID.String())
+	b.fillCard(phone, p, c)
+	words := b.words("#card button")
+	w.fault(sim.Fault{Method: "cards.new.otp", Name: "withheld"})
+	b.press("#card button")
+	w.happened()
+	b.run(chromedp.Stop())
+	b.waitWords("#card button", words)
+	if b.is(`document.querySelector("#card button").hasAttribute("aria-disabled")`) {
+		t.Error("the button is still said to be disabled")
+	}
+	b.press("#card button")
+	b.until("the form to arrive again", func() (bool, error) { return w.posts.Load() == 2, nil })
+	w.sim.ClearFaults()
+	b.reaches("uzcard/sms", p, "#code")
+	if n, attempts := len(w.sim.SMS(c.Phone)), w.payment(p.ID).Attempts; n != 1 || attempts != 1 {
+		t.Errorf("%d SMS were sent, in %d attempts", n, attempts)
+	}
+	b.complaints()
+}
+
 // Wrong code, reload, resend, language switch, back button, third wrong code.
 func TestTroubleInTheBrowser(t *testing.T) {
 	t.Parallel()

@@ -150,17 +150,20 @@
     };
   };
 
-  // One press sends a form once.
+  // One press sends a form once. Whoever is still here after a time in which banks answer got nowhere (no network, the
+  // browser's stop button) and can press again; the server takes two for one.
   for (const form of document.forms) {
     const check = form.elements.pan ? cardForm(form) : form.elements.code ? smsForm(form) : () => true;
-    const button = form.querySelector("button");
+    const button = form.querySelector("button"), words = button && button.textContent;
     let sent = false;
+    const rest = () => { sent = false; button.removeAttribute("aria-disabled"); button.textContent = words; };
     form.addEventListener("submit", (e) => {
       if (!button) return;
       if (sent || !check()) { e.preventDefault(); return; }
       sent = true;
       button.setAttribute("aria-disabled", "true");
       button.textContent = form.dataset.busy;
+      setTimeout(rest, 20000);
     });
   }
 
