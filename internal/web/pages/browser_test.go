@@ -24,6 +24,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"holdfast/internal/money"
 	"holdfast/internal/payment"
 	"holdfast/internal/sim"
 	"holdfast/internal/web/text"
@@ -888,6 +889,38 @@ func TestCardNumberFits(t *testing.T) {
 			}
 		}
 		b.shot("number" + strings.ReplaceAll(strings.TrimSuffix(path, "/"), "/", "-"))
+	}
+}
+
+// Sums, and a shop's longest words, on the narrowest screen that there is (WCAG 2.2, 1.4.10): nothing is cut off or wider than
+// the screen, and no sum that people pay is torn in the middle.
+func TestSumsFit(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b := w.tab(device{name: "narrow", width: 320, height: 640, phone: true}, "sums")
+	lines := `Math.max(...[...document.querySelectorAll(".amount span, .amount small")].map((e) => e.getClientRects().length))`
+	for _, language := range []string{"uz", "ru", "en"} {
+		for _, sum := range []int64{12_345_000_00, 999_999_999_99, money.MaxMinor} {
+			p := w.prepare(language, func(t *payment.Terms) {
+				t.Amount, t.Description = money.New(sum, money.UZS), strings.Repeat("Superlongword", 30)
+			})
+			c, v, name := w.card("ok"), w.visitor(), fmt.Sprintf("%s-%d", language, len(p.Terms.Amount.Decimal()))
+			look := func(page string) {
+				t.Helper()
+				b.shot(name + "-" + page)
+				if n := evaluate[int](b, lines); n != 1 && sum != money.MaxMinor {
+					t.Errorf("%s, %s: %s is torn into %d lines", page, language, text.For(language).Money(p.Terms.Amount), n)
+				}
+			}
+			b.open("/pay/" + p.ID.String())
+			look("card")
+			v.pay(p, c)
+			b.open("/uzcard/sms/" + p.ID.String())
+			look("code")
+			w.whileAsked("cards.new.verify", c, func() { w.visitor().enter(p, w.code(c)) })
+			b.open("/status/" + p.ID.String())
+			look("wait")
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/money"
 	"holdfast/internal/payment"
 )
 
@@ -14,7 +15,8 @@ type statusView struct {
 	frame
 	Mood       string // good, bad, or empty while the outcome is open
 	Heading    string
-	Sum        string
+	Number     string // of the sum, and its
+	Unit       string
 	Text       string
 	Poll, Seen string // where to look for news, and what is known already
 	Facts      []fact
@@ -69,21 +71,22 @@ func (v *visit) statusView(waiting string) *statusView {
 	p, t := &v.p, v.t
 	view := &statusView{frame: newFrame(t, v.r, "", "status"), Mood: "bad", ReturnHref: returnURL(p)}
 	view.Test = p.Terms.Test
+	sum := func(a money.Amount) { view.Number, view.Unit = t.Number(a), t.Unit(a.Currency) }
 	say := func(what string) { view.Heading, view.Text = t.Get(what+".title"), t.Get(what+".text") }
 	switch {
 	case waiting != "":
 		view.Mood, view.Refresh, view.Seen, view.Poll = "", refreshSeconds, waiting, v.href(v.r.URL.Path)
-		view.Sum = t.Money(p.Terms.Amount)
+		sum(p.Terms.Amount)
 		if waiting == seenWait {
 			view.ReturnHref = "" // it takes but a moment
 		}
 		say(waiting)
 	case p.State == payment.Held || p.State == payment.Captured:
 		say("held")
-		view.Sum = t.Money(p.Held)
+		sum(p.Held)
 		if p.State == payment.Captured {
 			say("paid")
-			view.Sum = t.Money(p.Captured)
+			sum(p.Captured)
 		}
 		view.Mood, view.Facts = "good", v.facts()
 		if v.now.Sub(paidAt(p)) < freshFor {
