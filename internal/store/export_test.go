@@ -20,6 +20,9 @@ func Impatient(d time.Duration) (restore func()) {
 	return func() { reachWithin, resolveWithin = reach, resolve }
 }
 
+// ReadWithin bounds each try of a store on PostgreSQL to read.
+func ReadWithin(s *Store, d time.Duration) { s.engine.(*postgresEngine).readWithin = d }
+
 // CopyInBlocks makes copies commit so many rows of payments at a time; restore undoes that.
 func CopyInBlocks(rows int64) (restore func()) {
 	was := copyRows

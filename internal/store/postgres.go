@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,6 +36,9 @@ type postgresEngine struct {
 	standby  bool   // it takes no writes
 	log      *slog.Logger
 
+	readWithin time.Duration // one try of a gateway to read; 0: a person asks, and it may take as long as it takes
+	unreached  atomic.Bool   // see away
+
 	queries sync.Map // of queryKey, texts in PostgreSQL's words
 	texts   sync.Map // of *statement, its *manyRows
 }
@@ -44,15 +48,14 @@ const oldestPostgres = 130000
 
 const (
 	connectWithin  = 5 * time.Second  // one try to reach the server, where the DSN does not say
-	answerWithin   = 15 * time.Second // one round trip of the writer
-	readerTries    = 5
+	answerWithin   = 15 * time.Second // one round trip of a gateway
 	rowsInOneBlock = 256
 	staleCommitter = 30 * 24 * time.Hour
 )
 
 // Only a test changes these.
 var (
-	reachWithin   = 30 * time.Second // how long a batch waits for a server that cannot be reached
+	reachWithin   = 30 * time.Second // how long a batch, or a read, waits for a server that cannot be reached
 	resolveWithin = 60 * time.Second // how long it waits to learn what became of a COMMIT
 )
 
@@ -70,6 +73,9 @@ func openPostgres(dsn string, serve bool, readers, writers int, changed func(), 
 		cfg.MaxConns = int32(readers) + 1 // one takes row numbers
 	}
 	e = newPostgresEngine(c, writers, changed, log)
+	if serve {
+		e.readWithin = answerWithin
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), reachWithin)
 	defer cancel()
 	if err := e.writing[0].connect(ctx); err != nil {
@@ -85,7 +91,8 @@ func openPostgres(dsn string, serve bool, readers, writers int, changed func(), 
 		return nil, nil, errors.Join(e.explain(err), e.close())
 	}
 	cfg = cfg.Copy()
-	cfg.MaxConns, cfg.MinConns, cfg.MinIdleConns, cfg.AfterConnect = lookupsAtOnce, 0, 0, byKeys
+	// One more, for a connection that does not answer keeps its place while it is being closed: up to 15 s.
+	cfg.MaxConns, cfg.MinConns, cfg.MinIdleConns, cfg.AfterConnect = lookupsAtOnce+1, 0, 0, byKeys
 	if e.finders, err = pgxpool.NewWithConfig(context.Background(), cfg); err != nil {
 		return nil, nil, errors.Join(e.explain(err), e.close())
 	}

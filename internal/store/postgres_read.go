@@ -15,8 +15,8 @@ func (e *postgresEngine) read(ctx context.Context, f func(querier) error) error 
 	return f(postgresReader{e, ctx})
 }
 
-// postgresReader runs each query on whichever connection is free, and once more on another if it was lost
-// before there was an answer.
+// postgresReader runs each query on whichever connection is free, and again on another if it was lost, or did not
+// answer in time, before there was an answer.
 type postgresReader struct {
 	engine *postgresEngine
 	ctx    context.Context
@@ -28,35 +28,64 @@ func (r postgresReader) query(sql string, args []value, row func(record) error) 
 		answered = true
 		return row(rec)
 	})
-	return insist(r.ctx, r.engine.readers, func(conn *pgx.Conn) (final bool, err error) {
-		err = converse(r.ctx, conn, []asked{ask})
+	return r.engine.insist(r.ctx, r.engine.readers, time.Now(), r.engine.readWithin, func(ctx context.Context, conn *pgx.Conn) (final bool, err error) {
+		err = converse(ctx, conn, []asked{ask})
 		return answered, err
 	})
 }
 
-// insist reads on whichever connection of a pool is free, and again if that was lost, or the server said that the read was not
-// to blame, unless it says that its outcome is final.
-func insist(ctx context.Context, pool *pgxpool.Pool, read func(conn *pgx.Conn) (final bool, err error)) error {
-	wait := firstWait
-	for try := 1; ; try++ {
-		final := false
-		conn, err := pool.Acquire(ctx)
+// insist reads again and again, for who has waited since then, while the database is away or says that the read was not to
+// blame: as long as who writes waits. each bounds one try, for a server that has vanished without a word answers nothing, ever; 0: it may take as long as it takes.
+func (e *postgresEngine) insist(ctx context.Context, pool *pgxpool.Pool, since time.Time, each time.Duration, read tryToRead) error {
+	wait, until := firstWait, since.Add(reachWithin)
+	for {
+		final, err := read.once(ctx, pool, each)
 		if err == nil {
-			if final, err = read(conn.Conn()); outdated(err) {
-				conn.Conn().Close(ctx)
-			}
-			conn.Release()
+			e.unreached.Store(false)
+			return nil
 		}
-		if err == nil || final || ctx.Err() != nil || try == readerTries || !passing(err) {
+		if final || ctx.Err() != nil || !passing(err) {
 			return err
+		}
+		if !time.Now().Before(until) {
+			e.unreached.Store(true)
+			return e.explain(err)
 		}
 		select {
 		case <-ctx.Done():
 			return err
 		case <-time.After(wait):
-			wait *= 4
+			wait = min(2*wait, longestWait)
 		}
 	}
+}
+
+// tryToRead reads on a connection. A final outcome is not tried again.
+type tryToRead func(ctx context.Context, conn *pgx.Conn) (final bool, err error)
+
+func (read tryToRead) once(ctx context.Context, pool *pgxpool.Pool, within time.Duration) (final bool, err error) {
+	if within > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, within)
+		defer cancel()
+	}
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Release()
+	if final, err = read(ctx, conn.Conn()); outdated(err) {
+		conn.Conn().Close(ctx)
+	}
+	return final, err
+}
+
+// away says that somebody has waited for the database as long as he may, and nobody has been answered since.
+func (e *postgresEngine) away() error {
+	if e.unreached.Load() {
+		return errors.New("the database does not answer; payments are taken again as soon as it does")
+	}
+	return nil
 }
 
 // passing reports whether a read that failed may succeed later.
@@ -76,10 +105,11 @@ type lookups struct {
 const lookupsAtOnce = 1
 
 // lookWithin is how long one may take before it is made once more, on another connection.
-const lookWithin = answerWithin / readerTries
+const lookWithin = 3 * time.Second
 
 type lookup struct {
 	ctx       context.Context // of who waits for it
+	since     time.Time
 	statement *statement
 	row       []value
 	found     []postgresRecord
@@ -88,7 +118,7 @@ type lookup struct {
 }
 
 func (e *postgresEngine) lookup(ctx context.Context, s *statement, row []value, found func(record) error) error {
-	l := &lookup{ctx: ctx, statement: s, row: row, done: make(chan struct{})}
+	l := &lookup{ctx: ctx, since: time.Now(), statement: s, row: row, done: make(chan struct{})}
 	e.lookups.mu.Lock()
 	e.lookups.waiting = append(e.lookups.waiting, l)
 	begin := e.lookups.running < lookupsAtOnce
@@ -140,8 +170,6 @@ func (e *postgresEngine) lookUp() {
 }
 
 func (e *postgresEngine) together(all []*lookup) error {
-	ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
-	defer cancel()
 	of := make(map[*statement][]*lookup, 2)
 	for _, l := range all {
 		of[l.statement] = append(of[l.statement], l)
@@ -161,12 +189,10 @@ func (e *postgresEngine) together(all []*lookup) error {
 		}
 		asks = append(asks, ask)
 	}
-	return insist(ctx, e.finders, func(conn *pgx.Conn) (final bool, err error) {
+	return e.insist(context.Background(), e.finders, all[0].since, lookWithin, func(ctx context.Context, conn *pgx.Conn) (final bool, err error) {
 		for _, l := range all {
 			l.found = nil
 		}
-		ctx, cancel := context.WithTimeout(ctx, lookWithin)
-		defer cancel()
 		return false, converse(ctx, conn, asks)
 	})
 }

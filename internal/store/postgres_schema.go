@@ -49,6 +49,9 @@ func (e *postgresEngine) upToDate(ctx context.Context) error {
 	return err
 }
 
+// schemaTries is how often it is tried to make a table that another makes at the same time.
+const schemaTries = 5
+
 // bringUp makes the schema, or what is new in it.
 func (e *postgresEngine) bringUp(ctx context.Context) (err error) {
 	// Two that make the same table at once: one of them is told that it is there.
@@ -57,7 +60,7 @@ func (e *postgresEngine) bringUp(ctx context.Context) (err error) {
 		if err == nil {
 			break
 		}
-		if class, state := sqlState(err); class != "23" && class != "42" || state == "42501" || try == readerTries {
+		if class, state := sqlState(err); class != "23" && class != "42" || state == "42501" || try == schemaTries {
 			return e.explain(err)
 		}
 	}

@@ -250,6 +250,79 @@ func TestPostgreSQLAway(t *testing.T) {
 	})
 }
 
+// Who reads waits for the database like who writes: a call begins with a read.
+func TestPostgreSQLAwayFromReaders(t *testing.T) {
+	proxy := postgrestest.NewProxy(t, postgrestest.Database(t))
+	w := newWorld(t, postgres(proxy.DSN()))
+	p := w.create(terms("order-1"))
+	read := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, one := w.Store.Payment(ctx, p.ID)
+		_, all := w.Shops(ctx)
+		return errors.Join(one, all)
+	}
+	t.Run("for a moment", func(t *testing.T) {
+		proxy.Close()
+		defer time.AfterFunc(time.Second, proxy.Open).Stop()
+		if err := read(); err != nil {
+			t.Errorf("it was away for a second, and the reader is told %v", err)
+		}
+	})
+	t.Run("for long", func(t *testing.T) {
+		defer store.Impatient(time.Second)() // not in parallel with others
+		proxy.Close()
+		if err := read(); err == nil || !strings.Contains(err.Error(), "cannot be reached") {
+			t.Errorf("told %v", err)
+		}
+		if w.Away() == nil || w.Err() != nil {
+			t.Errorf("away: %v, failed: %v", w.Away(), w.Err())
+		}
+		proxy.Open()
+		if err := read(); err != nil || w.Away() != nil {
+			t.Errorf("when it is back: %v, away: %v", err, w.Away())
+		}
+	})
+	t.Run("without a word", func(t *testing.T) {
+		store.ReadWithin(w.Store, time.Second)
+		first := newest(t, proxy, read)
+		thaw := make(chan struct{})
+		proxy.Watch(func(m postgrestest.Message) postgrestest.Verdict {
+			if m.Connection <= first {
+				<-thaw
+			}
+			return postgrestest.Pass
+		})
+		defer func() { close(thaw); proxy.Watch(nil) }()
+		if err := read(); err != nil {
+			t.Errorf("nothing that was connected is answered any more, and the reader is told %v", err)
+		}
+	})
+	t.Run("as the writer finds", func(t *testing.T) {
+		before := newest(t, proxy, read)
+		proxy.Watch(postgrestest.Once(postgrestest.CutBefore, isCommit))
+		if w.create(terms("order-2")); newest(t, proxy, read) <= before {
+			t.Error("the writer has connected anew, and readers go on where they were")
+		}
+	})
+}
+
+// newest is the last of the connections that readers use.
+func newest(t *testing.T, proxy *postgrestest.Proxy, read func() error) int {
+	t.Helper()
+	var last atomic.Int64
+	proxy.Watch(func(m postgrestest.Message) postgrestest.Verdict {
+		for n := last.Load(); n < int64(m.Connection) && !last.CompareAndSwap(n, int64(m.Connection)); n = last.Load() {
+		}
+		return postgrestest.Pass
+	})
+	defer proxy.Watch(nil)
+	if err := read(); err != nil {
+		t.Fatal(err)
+	}
+	return int(last.Load())
+}
+
 // Where the database goes away while the jobs of a batch are tried one by one, they do not wait for it one behind the other.
 func TestPostgreSQLAwayOneByOne(t *testing.T) {
 	proxy := postgrestest.NewProxy(t, postgrestest.Database(t))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // keySettings are of sessions that find their rows by their keys, always, as far as the server knows them: they must not be
@@ -70,12 +71,23 @@ func (w *postgresWriter) connect(ctx context.Context) error {
 		return err
 	}
 	w.engine.changed()
+	w.engine.readAnew()
 	if err := byKeys(ctx, conn); err != nil {
 		conn.Close(ctx)
 		return err
 	}
 	w.conn = conn
 	return nil
+}
+
+// readAnew has whoever reads connect again, too: what is open leads to where the writer's connection led, and a server that is
+// not the primary any more may be gone without a word.
+func (e *postgresEngine) readAnew() {
+	for _, pool := range []*pgxpool.Pool{e.readers, e.finders} {
+		if pool != nil { // it is there once the store is open
+			pool.Reset()
+		}
+	}
 }
 
 // connecting marks the context in which a writer connects.

@@ -193,6 +193,9 @@ func (e *sqliteEngine) top(ctx context.Context) (seq int64, err error) {
 	return seq, err
 }
 
+// A file is there or has failed.
+func (e *sqliteEngine) away() error { return nil }
+
 func (e *sqliteEngine) explain(err error) error { return explain(err, e.path) }
 
 func (e *sqliteEngine) failure(err error) failure {

@@ -240,6 +240,9 @@ func (s *Store) Err() error {
 	return s.broken()
 }
 
+// Away says that the database cannot be reached for longer than a call waits for it. Unlike Err it passes.
+func (s *Store) Away() error { return s.engine.away() }
+
 func (s *Store) broken() error {
 	if cause := s.cause.Load(); cause != nil {
 		return fmt.Errorf("%w: %w", ErrBroken, *cause)
