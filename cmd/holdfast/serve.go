@@ -244,7 +244,7 @@ func (g *running) serve(c *serveCmd, proxies []netip.Prefix, log *slog.Logger) (
 			callbackElement: acquirerCallback(g.gateway, g.store, centres.callbackKeys, log),
 		},
 		Proxies: proxies,
-		Ready:   func() error { return cmp.Or(g.store.Err(), g.gateway.Ready()) },
+		Ready:   func() error { return cmp.Or(g.store.Err(), g.store.Away(), g.gateway.Ready()) },
 		Log:     log,
 	}
 	g.server = web.Server(site.Handler(), log)
