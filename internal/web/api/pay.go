@@ -125,10 +125,11 @@ func (a *API) verificationInfo(w http.ResponseWriter, r *http.Request, body []by
 	return a.verification(&p), nil
 }
 
-// verification is what is known of the code on its way. Expired or not active: no seconds are left.
+// verification is what is known of the code on its way. Expired or not active: no seconds are left. With 3-D Secure the
+// code, if there is one, is between the payer and his bank.
 func (a *API) verification(p *payment.Payment) holdfast.VerificationInfoResponse {
 	info := &holdfast.VerificationInfo{}
-	if p.Attempt != nil && p.Attempt.Challenge != nil {
+	if p.Attempt != nil && !p.Attempt.ThreeDS && p.Attempt.Challenge != nil {
 		c := p.Attempt.Challenge
 		info.VerifyID, info.Phone = holdfast.Integer(c.VerifyID), c.Phone
 		if left := c.ExpiresAt.Sub(a.cfg.Store.Now()); p.State == payment.Challenged && left > 0 && c.Tries < payment.MaxWrongCodes {

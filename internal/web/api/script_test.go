@@ -30,8 +30,8 @@ import (
 // that method goes wrong so), "sms N" (the centre has sent so many messages by now).
 //
 // ${name} is replaced in paths, bodies and answers: what an answer captured, shop, secret, other,
-// othersecret, nowhere, code (of the newest SMS), wrong (another code), pan:BEHAVIOUR and exp:BEHAVIOUR
-// (of the first such Uzcard), big:N (N letters).
+// othersecret, nowhere, code (of the newest SMS), wrong (another code), pan:BEHAVIOUR, cvc:BEHAVIOUR and exp:BEHAVIOUR
+// (of the first such Uzcard; pan:SCHEME/BEHAVIOUR: of another), big:N (N letters).
 //
 // In an answer, an object must have exactly the keys named, unless it has "...": then there may be more.
 // Numbers are compared as text: 1000.0 is not 1000.00. A string "~regexp" fits a string or a number
@@ -212,6 +212,8 @@ func (s *script) fill(text string) string {
 			return s.w.card(arg).PAN
 		case "exp":
 			return s.w.card(arg).Exp
+		case "cvc":
+			return s.w.card(arg).CVC
 		case "big":
 			n, err := strconv.Atoi(arg)
 			check(s.t, err)

@@ -23,6 +23,7 @@ import (
 	"holdfast/internal/notify"
 	"holdfast/internal/payment"
 	"holdfast/internal/processor/humo"
+	"holdfast/internal/processor/rbs"
 	"holdfast/internal/processor/svgate"
 	"holdfast/internal/sim"
 	"holdfast/internal/store"
@@ -105,7 +106,16 @@ func newWorldAt(t testing.TB, at time.Time) *world {
 		Unseal: func(b []byte) ([]byte, error) { return keys.Unseal("card", b) },
 	})
 	check(t, err)
-	centres := gateway.Centres{{Processor: uzcard, Method: payment.Uzcard}, {Processor: humoCards, Method: payment.Humo}}
+	back := func(id payment.ID) string { return "https://pay.example/3ds/" + id.String() }
+	acquirer, err := rbs.New(rbs.Config{
+		Name: "acquirer", Endpoint: centre.URL + "/rbs", Login: "holdfast", Password: "holdfast", ReturnURL: back, FinishURL: back, MethodNotificationURL: back,
+		Now: w.clock.Now, Log: log,
+	})
+	check(t, err)
+	// Cards with 3-D Secure are for shops whose routes name the acquirer.
+	centres := gateway.Centres{
+		{Processor: uzcard, Method: payment.Uzcard}, {Processor: humoCards, Method: payment.Humo}, {Processor: acquirer, Method: payment.BankCard, Named: true},
+	}
 	w.gateway = gateway.New(gateway.Config{Store: w.store, Live: centres, Test: centres, Log: log})
 	w.notifier = notify.New(notify.Config{
 		Store: w.store, Decide: w.gateway.Decide, AllowPrivate: true, Log: log,
