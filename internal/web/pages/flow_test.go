@@ -195,6 +195,23 @@ func TestPaidSaysNothingOfTheShop(t *testing.T) {
 	}
 }
 
+// A shop that has cancelled takes no money, also where the bank has not let go of it yet: the payer is not told that his
+// payment was accepted.
+func TestCancelledBeforeTheBankKnows(t *testing.T) {
+	w := newWorld(t)
+	v, en := w.visitor(), text.For("en")
+	for _, s := range scenes {
+		if s.name == "hold being let go" {
+			v.get(s.make(w, "en") + "?language=en")
+		}
+	}
+	v.sees(en.Get("cancelled.title"))
+	v.sees(en.Get("cancelled.soon"))
+	if strings.Contains(v.last.body, en.Get("held.title")) {
+		t.Error("the payer is told that it was accepted")
+	}
+}
+
 // However often and at once a card is handed in, one SMS is sent.
 func TestDoublePost(t *testing.T) {
 	w := newWorld(t)

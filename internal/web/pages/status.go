@@ -81,6 +81,8 @@ func (v *visit) statusView(waiting string) *statusView {
 			view.ReturnHref = "" // it takes but a moment
 		}
 		say(waiting)
+	case lettingGo(p):
+		view.Heading, view.Text, view.Facts = t.Get("cancelled.title"), t.Get("cancelled.soon"), v.facts()
 	case p.State == payment.Held || p.State == payment.Captured:
 		say("held")
 		sum(p.Held)
@@ -115,6 +117,11 @@ func (v *visit) statusView(waiting string) *statusView {
 	return view
 }
 
+// lettingGo reports that the money is still set aside and nobody will take it: the decision stands until the bank has done it.
+func lettingGo(p *payment.Payment) bool {
+	return p.State == payment.Held && p.Decision != nil && p.Decision.Accept == payment.Cancel
+}
+
 // paidAt is when the payer's part was done.
 func paidAt(p *payment.Payment) time.Time {
 	switch {
@@ -141,7 +148,7 @@ func (v *visit) facts() (facts []fact) {
 	}
 	add("receipt.for", purpose)
 	switch {
-	case p.State == payment.Voided:
+	case p.State == payment.Voided || lettingGo(p):
 		add("receipt.sum", t.Money(p.Held))
 	case p.State == payment.Captured && p.Captured != p.Held:
 		add("receipt.held", t.Money(p.Held))

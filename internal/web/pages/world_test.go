@@ -404,6 +404,16 @@ var scenes = []scene{
 		w.decide(p, payment.Cancel, money.Amount{})
 		return "/status/" + p.ID.String()
 	}},
+	{"hold being let go", func(w *world, l string) string {
+		p := w.paid(l, twoStage)
+		w.fault(sim.Fault{Method: "*", Name: "fail_before", Times: 2})
+		w.decide(p, payment.Cancel, money.Amount{})
+		w.sim.ClearFaults()
+		if p = w.payment(p.ID); p.State != payment.Held || p.Open == nil {
+			w.t.Fatalf("the hold is %s", p.State)
+		}
+		return "/status/" + p.ID.String()
+	}},
 	{"cancelled", func(w *world, l string) string {
 		p := w.prepare(l)
 		w.decide(p, payment.Cancel, money.Amount{})
