@@ -43,6 +43,9 @@ func New(cfg Config) *API { return &API{cfg: cfg} }
 // Calls are the first path elements of the API.
 var Calls = []string{"prepare_payment", "pay", "verificationInfo", "check_sms_key", "check_pan", "set_accept", "callback", "refund"}
 
+// paths are what the developer may have meant who has the first element right.
+var paths = []string{"prepare_payment", "pay/{uuid}", "verificationInfo/{uuid}", "check_sms_key", "check_pan", "set_accept", "callback", "refund"}
+
 // call is one call's answer: what to write on success, or the failure.
 type call func(a *API, w http.ResponseWriter, r *http.Request, body []byte) (any, error)
 
@@ -72,7 +75,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case do == nil || (rest != "") != withID || strings.Contains(rest, "/"):
-		web.NotFound(w, r, Calls)
+		web.NotFound(w, r, paths)
 		return
 	case r.Method != http.MethodPost && (r.Method != http.MethodGet || name != "verificationInfo"):
 		w.Header().Set("Allow", map[bool]string{false: "POST", true: "POST, GET"}[name == "verificationInfo"])
