@@ -237,9 +237,9 @@ func (r *round) finish(result store.Result) {
 	case result.Accepted || result.NextAt.IsZero():
 		r.behind[result.Payment] = queue[1:]
 		r.begin(queue[0])
-	default: // it is sent again first
+	default: // it is sent again first, or has held up the next one for long enough: the store knows
 		r.behind[result.Payment] = queue[1:]
-		r.putBack(queue[0], result.NextAt)
+		r.putBack(queue[0], r.n.cfg.Store.Now())
 	}
 	r.unpark(result.Endpoint)
 }

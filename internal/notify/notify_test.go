@@ -407,6 +407,43 @@ func TestRefusedStatus(t *testing.T) {
 	}
 }
 
+// A merchant who decides while he is being asked, and then does not answer, is told what became of it by the same rule as
+// ever: at once where he has taken the question before, or refused it often enough, and not when that would have been repeated.
+func TestDecidedWithinAQuestionThatFails(t *testing.T) {
+	t.Parallel()
+	for name, before := range map[string]struct {
+		status, attempts int // of the question, before the one within which he decides
+	}{"taken before": {200, 1}, "refused often enough": {500, store.Patience}} {
+		w := newWorld(t, true)
+		var asked atomic.Int32
+		s := w.newShopServer(nil)
+		s.answer = func(n told) (int, string) {
+			switch {
+			case n.Status != "waiting_for_capture":
+				return 200, ""
+			case int(asked.Add(1)) <= before.attempts:
+				return before.status, ""
+			}
+			id, err := payment.ParseID(n.PaymentUUID)
+			check(t, err)
+			w.decide(w.payment(id), payment.Capture)
+			return 500, ""
+		}
+		stop := w.run()
+		p := w.hold(w.prepare(s.url, false))
+		for i := range before.attempts {
+			eventually(t, "it is asked", func() bool {
+				e := w.events(p.ID)[1]
+				return len(e.Deliveries) == i+1 && e.NextAt.After(w.store.Now())
+			})
+			w.offset.add(w.events(p.ID)[1].NextAt.Sub(w.store.Now()))
+		}
+		eventually(t, name+": the decision is told", func() bool { return slices.Contains(s.statuses(), "succeeded") })
+		stop()
+		w.audit()
+	}
+}
+
 // Events of one payment are told one after another: the next one waits for the answer to the one before.
 func TestOrder(t *testing.T) {
 	t.Parallel()
