@@ -33,7 +33,8 @@ type codeForm struct {
 	Masked        string
 	Ranges, Month string
 	PAN, Expiry   *field
-	OtherHref     string
+	OtherHref     string // empty: no other card can be tried, and there is only
+	ReturnHref    string // the way back to the shop
 }
 
 // codePage asks for the code.
@@ -55,7 +56,12 @@ func (s *site) codeView(v *visit) *codeForm {
 		frame: newFrame(v.t, v.r, v.t.Get("code.title")+" · "+v.shop.Name, "two"), sumView: v.sum(),
 		Sent: v.t.Get("code.sent", "phone", strings.ReplaceAll(challenge.Phone, " ", unbroken), "card", card), Action: v.href(v.r.URL.Path), VerifyID: challenge.VerifyID,
 		Resends: payment.MaxResends - challenge.Resends, ResendAction: v.to("resend"), Masked: card, Ranges: s.rangesJSON(v.cards), Month: month(v),
-		PAN: v.panField(found, methods, methodNames(v.t, methods)), Expiry: v.expiryField(found), OtherHref: v.to("pay"),
+		PAN: v.panField(found, methods, methodNames(v.t, methods)), Expiry: v.expiryField(found),
+	}
+	if v.p.Attempts < payment.MaxAttempts {
+		view.OtherHref = v.to("pay")
+	} else {
+		view.ReturnHref = returnURL(&v.p)
 	}
 	view.Test = v.p.Terms.Test
 	if challenge.Phone == "" {
@@ -67,6 +73,9 @@ func (s *site) codeView(v *visit) *codeForm {
 	view.Resend = view.Resends > 0
 	if r := v.refusal(); r != "" {
 		view.RefusedTitle, view.Refused = v.t.Get("code.refused"), v.t.Reason(r)
+		if r == payment.AttemptsUsedUp { // of cards: with this one he can still pay
+			view.Refused = v.t.Get("code.last")
+		}
 	}
 	if v.r.URL.Query().Has("sent") && view.Refused == "" {
 		view.Notice = v.t.Get("resend.sent")

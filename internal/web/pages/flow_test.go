@@ -212,6 +212,35 @@ func TestCancelledBeforeTheBankKnows(t *testing.T) {
 	}
 }
 
+// The last card that may be tried is waited for with its code: the payer is offered no other, and is not sent away by a
+// refusal of one while he can still pay.
+func TestLastCard(t *testing.T) {
+	w := newWorld(t)
+	p, v, en := w.prepare("en"), w.visitor(), text.For("en")
+	for range payment.MaxAttempts - 1 {
+		v.pay(p, w.card("blocked"))
+		w.pass(2 * time.Minute) // the same card at once would be the same try
+	}
+	v.sees("You can try 1 more card.")
+	c := w.card("ok")
+	v.pay(p, c)
+	v.at("uzcard/sms", p)
+	if strings.Contains(v.last.body, en.Get("code.other")) {
+		t.Error("another card is offered")
+	}
+	v.sees(en.Get("back"))
+	v.get("/pay/" + p.ID.String())
+	v.at("uzcard/sms", p)
+	v.pay(p, w.card("ok")) // from a form that was open before
+	v.at("uzcard/sms", p)
+	if strings.Contains(v.last.body, en.Reason(payment.AttemptsUsedUp)) {
+		t.Error("the payer is told to go back to the shop while he can still pay")
+	}
+	v.enter(p, w.code(c))
+	v.at("status", p)
+	v.sees(en.Get("paid.title"))
+}
+
 // However often and at once a card is handed in, one SMS is sent.
 func TestDoublePost(t *testing.T) {
 	w := newWorld(t)

@@ -106,9 +106,9 @@ type methodTile struct {
 	Chosen bool
 }
 
-// payPage shows the card form, also while a code is on its way: the payer may want another card.
+// payPage shows the card form, also while a code is on its way: the payer may want another card, if he may try one.
 func (s *site) payPage(v *visit) {
-	if v.p.Open != nil || lapsed(&v.p, v.now) || v.p.State != payment.Created && v.p.State != payment.Challenged {
+	if v.p.Open != nil || lapsed(&v.p, v.now) || v.p.State != payment.Created && (v.p.State != payment.Challenged || v.p.Attempts >= payment.MaxAttempts) {
 		s.elsewhere(v)
 		return
 	}
