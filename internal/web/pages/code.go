@@ -82,16 +82,20 @@ func (s *site) codeView(v *visit) *codeForm {
 	}
 	tries := payment.MaxWrongCodes - max(challenge.Tries, v.p.WrongCodes)
 	left := challenge.ExpiresAt.Sub(v.now)
+	expired, none := v.t.Get("code.expired"), v.t.Get("code.none")
+	if !view.Resend { // both say to have a new one sent
+		expired, none = v.t.Get("code.over"), v.t.Get("code.over")
+	}
 	switch {
 	case left <= 0:
-		view.Over = v.t.Get("code.expired")
+		view.Over = expired
 	case tries <= 0:
-		view.Over = v.t.Get("code.none")
+		view.Over = none
 	default:
 		view.Alive = true
 		view.Seconds = int((left + time.Second - 1) / time.Second)
 		view.GoodUntil = v.t.Hour(challenge.ExpiresAt)
-		view.AfterThat = v.t.Get("code.expired")
+		view.AfterThat = expired
 		if view.Last = !challenge.ExpiresAt.Before(v.p.Terms.ExpiresAt); view.Last {
 			view.AfterThat = v.t.Reason(payment.PaymentExpired)
 		}

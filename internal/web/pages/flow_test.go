@@ -126,9 +126,24 @@ func TestExpiredCodeAndResend(t *testing.T) {
 	v.sees("No further code can be sent for this card.")
 	v.post(resend, "pan", c.PAN, "exp", expiry(c))
 	v.sees("No further code can be sent: enter the last one")
+	if strings.Contains(v.last.body, text.For("en").Get("code.expired")) {
+		t.Error("the payer is told to have another code sent when this one is over, and none can be")
+	}
 	v.enter(p, w.code(c))
 	v.at("status", p)
 	v.sees("Paid")
+
+	late := w.prepare("en")
+	v.pay(late, other)
+	for range payment.MaxResends {
+		v.post("/resend/"+late.ID.String()+"?language=en", "pan", other.PAN, "exp", expiry(other))
+	}
+	w.pass(6 * time.Minute)
+	v.get("/uzcard/sms/" + late.ID.String())
+	v.sees(text.For("en").Get("code.over"))
+	if strings.Contains(v.last.body, "have a new one sent") {
+		t.Error("the payer is told to have another code sent, and none can be")
+	}
 }
 
 // An address that somebody made up does not have the page speak for the bank: what it refused is in the payment.
