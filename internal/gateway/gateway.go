@@ -197,7 +197,7 @@ func (g *Gateway) Inquire(ctx context.Context, id payment.ID) (payment.Payment, 
 	if g.underWay(id) != nil {
 		return g.await(ctx, id)
 	}
-	return g.do(ctx, id, payment.Resume{Orphan: true}, secrets{})
+	return g.do(ctx, id, payment.Resume{Orphan: true, Restored: g.restored}, secrets{})
 }
 
 // ReturnsWhole reports whether what was captured of a payment goes back whole or not at all: its centre cannot give
@@ -382,7 +382,7 @@ func (g *Gateway) settle(ctx context.Context, id payment.ID, a payment.Answer) (
 
 func (g *Gateway) resume(ctx context.Context, id payment.ID, orphan bool) (payment.Change, error) {
 	return g.cfg.Store.Update(ctx, id, func(p payment.Payment, now time.Time) (payment.Change, error) {
-		return payment.Begin(p, payment.Resume{Orphan: orphan}, now)
+		return payment.Begin(p, payment.Resume{Orphan: orphan, Restored: g.restored}, now)
 	})
 }
 
@@ -548,7 +548,7 @@ func (g *Gateway) attend(ctx context.Context, id payment.ID, orphan bool) error 
 	}
 	change, err := g.cfg.Store.Update(ctx, id, func(p payment.Payment, now time.Time) (payment.Change, error) {
 		if p.Open != nil {
-			return payment.Begin(p, payment.Resume{Orphan: orphan}, now)
+			return payment.Begin(p, payment.Resume{Orphan: orphan, Restored: g.restored}, now)
 		}
 		return payment.Begin(p, payment.Lapse{}, now)
 	})

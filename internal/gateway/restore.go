@@ -50,7 +50,7 @@ func (g *Gateway) catchUp(ctx context.Context, id payment.ID, orphan bool) (p pa
 		if p, err = g.cfg.Store.Payment(ctx, id); err != nil || !p.Behind(g.restored) || g.underWay(id) != nil {
 			return p, err
 		}
-		var c payment.Command = payment.Resume{Orphan: orphan}
+		var c payment.Command = payment.Resume{Orphan: orphan, Restored: g.restored}
 		orphan = false
 		if p.Open == nil {
 			if c, err = g.look(ctx, p); err != nil || c == nil {

@@ -314,6 +314,54 @@ func TestCommandOnARestoredPaymentAsksFirst(t *testing.T) {
 	w.clean()
 }
 
+// What the centre was not there to do when the backup was taken may have been done since: it is asked about before it is
+// sent again, whoever comes first.
+func TestUndoneInTheBackupIsAskedFirst(t *testing.T) {
+	for name, take := range map[string]func(w *world, id payment.ID){
+		"reconciled":         func(w *world, _ payment.ID) { w.reconcile() },
+		"an operator comes":  func(w *world, id payment.ID) { w.gateway.Inquire(t.Context(), id) },
+		"the gateway starts": func(w *world, _ payment.ID) { w.gateway.Recover(t.Context()) },
+	} {
+		for _, method := range []string{"trans.reverse.partial", "hold.dismiss.charge"} {
+			t.Run(name+", "+method, func(t *testing.T) {
+				w := newWorld(t)
+				w.withShop()
+				w.fault(sim.Fault{Method: method, Name: "error_code", Code: -300})
+				var p payment.Payment
+				if method == "hold.dismiss.charge" {
+					p = w.paid(w.goodCard(0))
+					p, _ = w.decide(p.ID, payment.Capture, 60_000)
+				} else {
+					p = w.paid(w.goodCard(0), oneStage)
+					p, _ = w.gateway.Refund(t.Context(), p.ID, "r1", uzs(30_000))
+				}
+				if p.Open == nil || p.Open.Outcome != payment.Refused {
+					t.Fatalf("it is to be sent again: %+v", p.Open)
+				}
+				file := w.backup()
+				w.set(p.Due())
+				w.step()
+				if p = w.read(p.ID); p.Open != nil {
+					t.Fatalf("not done: %+v", p.Open)
+				}
+				w.later(time.Second)
+				w.restore(file)
+				w.later(3 * time.Minute)
+				w.watch(nil, func(called string) {
+					if called == method {
+						t.Errorf("%s is sent again, and was done after the backup was taken", called)
+					}
+				})
+				take(w, p.ID)
+				w.watch(nil, nil)
+				if got := w.read(p.ID); got.Open != nil || got.Captured != p.Captured || got.Refunded != p.Refunded {
+					t.Errorf("captured %s, refunded %s, open %+v", got.Captured, got.Refunded, got.Open)
+				}
+			})
+		}
+	}
+}
+
 // The centre is away when the restored gateway starts: nothing is guessed, and when it is back all is found.
 func TestReconcileWhileTheCentreIsAway(t *testing.T) {
 	w := newWorld(t)

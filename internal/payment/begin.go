@@ -336,9 +336,10 @@ func (c Lapse) begin(p Payment, now time.Time) (Change, error) {
 
 // Resume takes up a question whose answer never came: the process died, or the centre did not
 // say. Orphan asks at once, without waiting for the question's time: whoever says so knows that
-// nobody is still asking it.
+// nobody is still asking it. Restored is when the store began as a backup, if it did.
 type Resume struct {
-	Orphan bool
+	Orphan   bool
+	Restored time.Time
 }
 
 func (c Resume) begin(p Payment, now time.Time) (Change, error) {
@@ -350,8 +351,13 @@ func (c Resume) begin(p Payment, now time.Time) (Change, error) {
 		// The code or card it needs is gone with the request, and no money is at stake: the payer tries again.
 		return Settle(p, Answer{Ref: op.Ref, Outcome: Unknown, Cause: "the request that asked this was lost"}, now), nil
 	}
+	known := *op
+	if op.Kind.repeatable() && op.AskedAt.Before(c.Restored) {
+		// That it was not done was said before the backup was taken. It may have been sent again until the restore.
+		known.Outcome, known.SentAt = Unknown, c.Restored
+	}
 	d := edit(p, now)
-	*d.Payment.Open = Next(*op, p.Attempt.Limits, now)
+	*d.Payment.Open = Next(known, p.Attempt.Limits, now)
 	return d.Change, nil
 }
 
