@@ -314,6 +314,35 @@ func TestCommandOnARestoredPaymentAsksFirst(t *testing.T) {
 	w.clean()
 }
 
+// A hold that was in doubt when the backup was taken, and has been captured since, is none any more for its centre: a
+// person says that it was made, and the capture is found.
+func TestHoldInDoubtIsCapturedAfterTheBackup(t *testing.T) {
+	w := newWorld(t)
+	w.withShop()
+	w.fault(sim.Fault{Method: "hold.create", Name: "fail_after_done"})
+	p := w.must(w.pay(w.prepare().ID, w.goodCard(0)))(payment.Challenged)
+	p, err := w.submit(p, w.code(w.goodCard(0)))
+	if err != nil || p.Open == nil {
+		t.Fatalf("%s, %v: it should be in doubt", p.State, err)
+	}
+	file := w.backup()
+	w.set(p.Due())
+	w.step()
+	hold := w.read(p.ID).Attempt.Centre.Hold
+	w.must(w.decide(p.ID, payment.Capture, 0))(payment.Captured)
+	w.later(time.Second)
+	w.restore(file)
+	w.later(3 * time.Minute)
+	w.reconcile()
+	if open := w.read(p.ID).Open; open == nil || open.Kind != payment.OpHold || !strings.Contains(open.Cause, hold) {
+		t.Fatalf("it is in doubt, and its cause names hold %s: %+v", hold, open)
+	}
+	w.resolve(p.ID, payment.Resolution{Outcome: payment.Approved, Hold: hold})
+	w.step()
+	w.must(w.read(p.ID), nil)(payment.Captured)
+	w.clean()
+}
+
 // What the centre was not there to do when the backup was taken may have been done since: it is asked about before it is
 // sent again, whoever comes first.
 func TestUndoneInTheBackupIsAskedFirst(t *testing.T) {
