@@ -126,7 +126,7 @@ func undecided(refused *payment.Error, p *payment.Payment) error {
 	case payment.DeadlinePassed:
 		message = refused.Detail + " and nobody had confirmed it; the money goes back to the card"
 	case payment.Busy, payment.InDoubt:
-		return notDone("Nothing was decided by this call", refused)
+		return notDone("Nothing was decided by this call", refused, p)
 	case payment.AmountAboveHold:
 		return &failure{code: holdfast.CodeAmountRange, message: "final_amount: at most what is held may be captured: " + refused.Detail}
 	default:

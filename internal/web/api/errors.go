@@ -99,9 +99,12 @@ func refusal(r payment.Reason, detail string) *failure {
 
 // notDone is the failure of a call that nothing was done about, because of another operation on its payment. Where the
 // outcome of that one is unknown, this one's is not: who was told so would wait for it in vain.
-func notDone(what string, because *payment.Error) *failure {
+func notDone(what string, because *payment.Error, p *payment.Payment) *failure {
 	why := "another operation on this payment is under way"
-	if because.Reason == payment.InDoubt {
+	switch {
+	case p.Open != nil && p.Open.Outcome == payment.ChallengeGiven:
+		why = "the payer is at his bank"
+	case because.Reason == payment.InDoubt:
 		why = "what became of an earlier operation on this payment is not known yet"
 	}
 	return &failure{code: holdfast.CodeBusy, message: what + ": " + why}

@@ -99,7 +99,7 @@ func unrefunded(err error, p *payment.Payment) error {
 	case payment.RefundAmount:
 		return &failure{code: holdfast.CodeRefundAmount, message: "Wrong amount to refund: " + refused.Detail}
 	case payment.Busy, payment.InDoubt:
-		return notDone("The refund was not begun by this call", refused)
+		return notDone("The refund was not begun by this call", refused, p)
 	case payment.NotCaptured:
 		return &failure{code: holdfast.CodeStatusFixed, message: "The status could not be changed: only captured money can be given back, and the payment is " + string(p.Status())}
 	}
