@@ -52,7 +52,11 @@ func (a *API) refund(w http.ResponseWriter, r *http.Request, body []byte) (any, 
 	}
 	refund := p.FindRefund(name)
 	if refund.State == payment.RefundRefused {
-		return nil, refusal(refund.Reason, "the bank refused the refund; a new shop_refund_id tries again")
+		refused := refusal(refund.Reason, "")
+		refused.message = "The bank refused the refund: " + refused.code.Info().Message
+		// What the table says to do next is for a payer whose card is refused.
+		refused.developer = "A new shop_refund_id tries again; if that is refused too, ask the gateway's operator."
+		return nil, refused
 	}
 	answer := &holdfast.Refund{
 		PaymentUUID: p.ID.String(), RefundID: refund.ID, RefundTime: holdfast.FormatTime(refund.AskedAt), Status: string(refund.State),
