@@ -299,7 +299,7 @@ func (p program) showShop(shop merchant.Shop, asJSON bool) error {
 		{"octo_shop_id", shop.ID}, {"name", shop.Name}, {"created", localTime(shop.CreatedAt)}, {"live", yesNo(s.Live)},
 		{"notify_url", s.NotifyURL}, {"fee", describeTariff(s.Tariff)}, {"methods", orAll(s.Methods)}, {"currencies", orDefault(s.Currencies)},
 		{"hold", describeHolds(s.HoldSeconds)}, {"tsp_id required", yesNo(s.RequireTSP)}, {"strict basket", yesNo(s.StrictBasket)},
-		{"refunds locked", yesNo(s.RefundLocked)}, {"bank code", s.BankCode}, {"routes", describeRoutes(s.Routes)},
+		{"refunds locked", yesNo(s.RefundLocked)}, {"refund at a time", describeRefunds(s)}, {"bank code", s.BankCode}, {"routes", describeRoutes(s.Routes)},
 	})
 	t.Render()
 	return nil
@@ -362,16 +362,30 @@ func (c *shopRotateCmd) Run(ctx context.Context, p program) error {
 
 func describeTariff(t merchant.Tariff) string {
 	describe := func(f merchant.Fee) string {
-		if f.Minimum == 0 {
-			return f.Rate.String()
+		text := f.Rate.String()
+		if f.Minimum != 0 {
+			text += ", at least " + money.New(f.Minimum, money.UZS).Decimal()
 		}
-		return fmt.Sprintf("%s, at least %s", f.Rate, money.New(f.Minimum, money.UZS).Decimal())
+		if f.Back {
+			text += ", given back with a refund"
+		}
+		return text
 	}
 	text := describe(t.Fee)
 	for _, m := range methodNames() {
 		if f, ok := t.ByMethod[m]; ok {
 			text += "; " + m + " " + describe(f)
 		}
+	}
+	return text
+}
+
+// describeRefunds says how much may be refunded at a time; a limit holds in the payment's currency.
+func describeRefunds(s merchant.Settings) string {
+	least, most := s.RefundLimits(money.UZS, false)
+	text := fmt.Sprintf("%s to %s", least.Decimal(), most.Decimal())
+	if s.RefundMost == 0 {
+		text += " (in other currencies than UZS, and of payments that go back whole only, there is no largest)"
 	}
 	return text
 }
