@@ -211,9 +211,9 @@ type createdShop struct {
 }
 
 func createShop(ctx context.Context, s *store.Store, v *vault.Vault, name string, flags *settingFlags) (createdShop, error) {
-	shop := merchant.Shop{Name: strings.TrimSpace(name)}
-	if shop.Name == "" || len(shop.Name) > 200 {
-		return createdShop{}, errors.New("--name: a shop needs a name of 1 to 200 bytes")
+	var shop merchant.Shop
+	if err := rename(&shop, name); err != nil {
+		return createdShop{}, err
 	}
 	if err := flags.apply(&shop.Settings); err != nil {
 		return createdShop{}, err
@@ -227,6 +227,16 @@ func createShop(ctx context.Context, s *store.Store, v *vault.Vault, name string
 	shop.UniqueKey = sealed
 	shop, err = s.CreateShop(ctx, shop)
 	return createdShop{shop.ID, string(secret), string(key)}, err
+}
+
+// rename gives a shop the name that payers see.
+func rename(shop *merchant.Shop, name string) error {
+	name = strings.TrimSpace(name)
+	if name == "" || len(name) > 200 {
+		return errors.New("--name: a shop needs a name of 1 to 200 bytes")
+	}
+	shop.Name = name
+	return nil
 }
 
 // shownShop is a shop as it may be shown.
@@ -326,7 +336,11 @@ func (c *shopSetCmd) Help() string {
 func (c *shopSetCmd) Run(ctx context.Context, p program) error {
 	return c.onStore(func(s *store.Store, _ *vault.Vault) error {
 		shop, err := s.UpdateShop(ctx, c.ID, func(shop *merchant.Shop) error {
-			set(&shop.Name, c.Name)
+			if c.Name != nil {
+				if err := rename(shop, *c.Name); err != nil {
+					return err
+				}
+			}
 			return c.settingFlags.apply(&shop.Settings)
 		})
 		if err != nil {
