@@ -275,6 +275,32 @@ func TestBackupAndRestoreOfTheProgram(t *testing.T) {
 	}
 }
 
+// A copy of the directory that was put back is a backup that nothing marks: an operator does, and the gateway asks the centre
+// before it acts on old news.
+func TestRecoveredByOtherMeans(t *testing.T) {
+	s := newStage(t)
+	taken := s.paid("taken", s.card(0))
+	s.refuses("end it first", "recovered")
+	s.kill()
+	before := filepath.Join(t.TempDir(), "before")
+	if err := os.CopyFS(before, os.DirFS(s.dir)); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	if err := s.accept(taken, ""); err != nil {
+		t.Fatal(err)
+	}
+	s.kill()
+	s.dir = before
+	s.says("asks the processing centres", "recovered")
+	s.within = time.Minute // the centres are given the time of their longest call
+	s.start()
+	if state, err := s.client().Status(t.Context(), "taken"); err != nil || state.Status != holdfast.StatusSucceeded {
+		t.Errorf("it is %+v, %v; and was captured after the copy was made", state, err)
+	}
+	s.atRest()
+}
+
 // cardOf is a good card of a scheme.
 func (s *stage) cardOf(scheme string) simCard {
 	s.t.Helper()

@@ -68,6 +68,11 @@ func metaTime(conn *sqlite.Conn, name string) (time.Time, error) {
 	return parseMetaTime(name, text)
 }
 
+func putMeta(w writing, name, to string) error {
+	_, err := w.exec(`INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, []value{str(name), str(to)})
+	return err
+}
+
 func parseMetaTime(name, text string) (time.Time, error) {
 	us, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
@@ -241,22 +246,68 @@ func markRestored(path, file string, now time.Time) (r Restored, err error) {
 		return r, fmt.Errorf("%s is no backup: only what holdfast backup made can be restored", file)
 	}
 	newest := r.Taken
-	err = query(conn, `SELECT coalesce(max(updated_at), 0) FROM payments`, nil, func(row record) error {
-		if at := timeAt(row.int(0)); at.After(newest) {
-			newest = at
+	if err := query(conn, newestChange, nil, laterOf(&newest)); err != nil {
+		return r, explain(err, file)
+	}
+	if err := r.after(newest); err != nil {
+		return r, err
+	}
+	for name, value := range r.marks() {
+		err = errors.Join(err, setMeta(conn, name, value))
+	}
+	return r, errors.Join(err, query(conn, `DELETE FROM meta WHERE name = ?1`, []value{str(metaTaken)}, nil))
+}
+
+// MarkRestored notes that the store was brought back to an earlier time by other means than RestoreInto: a database
+// recovered to a point in time, or a copy of a directory. What happened since its newest change is missing here, and from
+// its next start on it is like a restored backup. Nobody may serve from it meanwhile.
+func (s *Store) MarkRestored(ctx context.Context) (r Restored, err error) {
+	err = s.do(ctx, &job{exec: func(w writing, now time.Time) error {
+		r = Restored{At: now}
+		if err := w.query(newestChange, nil, laterOf(&r.Taken)); err != nil {
+			return err
+		}
+		if r.Taken.IsZero() {
+			return refused{errors.New("the store holds no payment: there is nothing that centres could know more of")}
+		}
+		if err := r.after(r.Taken); err != nil {
+			return refused{err}
+		}
+		for name, value := range r.marks() {
+			if err := putMeta(w, name, value); err != nil {
+				return err
+			}
 		}
 		return nil
-	})
-	switch {
-	case err != nil:
-		return r, explain(err, file)
-	case !newest.Before(now):
-		// What belongs to the backup is told from what comes after by the time of the restore.
-		return r, fmt.Errorf("this machine's clock says %s, and the backup holds something of %s: set the clock right first", now.Format(time.RFC3339), newest.Format(time.RFC3339))
+	}})
+	return r, err
+}
+
+const newestChange = `SELECT max(updated_at) FROM payments HAVING count(*) > 0`
+
+func laterOf(newest *time.Time) func(record) error {
+	return func(row record) error {
+		if at := timeAt(row.int(0)); at.After(*newest) {
+			*newest = at
+		}
+		return nil
 	}
-	return r, errors.Join(
-		setMetaTime(conn, metaRestored, r.At), setMetaTime(conn, metaFrom, r.Taken),
-		setMeta(conn, metaReconciled, ""), query(conn, `DELETE FROM meta WHERE name = ?1`, []value{str(metaTaken)}, nil))
+}
+
+// after refuses a restore that seems to come before something that the store holds: what belongs to the backup is told
+// from what comes after by the time of the restore.
+func (r Restored) after(newest time.Time) error {
+	if newest.Before(r.At) {
+		return nil
+	}
+	return fmt.Errorf("this machine's clock says %s, and the store holds something of %s: set the clock right first", r.At.Format(time.RFC3339), newest.Format(time.RFC3339))
+}
+
+// marks are what the table meta says of a store that was restored and is not reconciled yet.
+func (r Restored) marks() map[string]string {
+	return map[string]string{
+		metaRestored: strconv.FormatInt(micros(r.At), 10), metaFrom: strconv.FormatInt(micros(r.Taken), 10), metaReconciled: "",
+	}
 }
 
 // copyFile makes a new file of another one, whole or not at all.

@@ -16,6 +16,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"holdfast/internal/payment"
+	"holdfast/internal/postgrestest"
 	"holdfast/internal/store"
 )
 
@@ -96,6 +97,49 @@ func TestBackupWhileCallersWrite(t *testing.T) {
 	}
 	if mark := w.Restored(); !mark.At.IsZero() {
 		t.Errorf("the store itself says that it was restored: %+v", mark)
+	}
+}
+
+// A store that was brought back by other means is marked by hand, and is from its next start on like a restored one.
+func TestMarkedAsRestored(t *testing.T) {
+	for name, open := range map[string]engine{"SQLite": store.Open, "PostgreSQL": postgres(postgrestest.Database(t))} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, open)
+			again := func() store.Restored {
+				t.Helper()
+				if err := w.Close(); err != nil {
+					t.Fatal(err)
+				}
+				w.Store = w.openAgain(true)
+				return w.Restored()
+			}
+			if _, err := w.MarkRestored(t.Context()); err == nil || !strings.Contains(err.Error(), "no payment") {
+				t.Errorf("an empty store: %v", err)
+			}
+			w.everything()
+			newest := w.clock()
+			w.now = w.now.Add(-time.Hour)
+			if _, err := w.MarkRestored(t.Context()); err == nil || !strings.Contains(err.Error(), "set the clock right") {
+				t.Errorf("before its newest change: %v", err)
+			}
+			if mark := again(); !mark.At.IsZero() {
+				t.Errorf("what was refused has marked it: %+v", mark)
+			}
+			for range 2 { // it may happen more than once
+				w.later(2 * time.Hour)
+				want := store.Restored{At: w.clock(), Taken: newest}
+				if mark, err := w.MarkRestored(t.Context()); err != nil || mark != want {
+					t.Errorf("marked as %+v, want %+v (%v)", mark, want, err)
+				}
+				if mark := again(); mark != want {
+					t.Errorf("the mark is %+v, want %+v", mark, want)
+				}
+				if err := w.SetReconciled(t.Context()); err != nil || !again().Reconciled {
+					t.Errorf("reconciled, it is %+v, %v", w.Restored(), err)
+				}
+			}
+			w.clean()
+		})
 	}
 }
 

@@ -245,8 +245,7 @@ func (s *Store) beginCopy(ctx context.Context, to *Store) (done int64, err error
 		}
 		mark[metaCopying], mark[metaCopied] = source, "0"
 		for name, what := range mark {
-			_, err := w.exec(`INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, []value{str(name), str(what)})
-			if err != nil {
+			if err := putMeta(w, name, what); err != nil {
 				return err
 			}
 		}
