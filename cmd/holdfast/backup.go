@@ -115,7 +115,7 @@ func (c *restoreCmd) Run(ctx context.Context, p program) (err error) {
 		return p.print(map[string]any{"data": c.Data, "backup_taken_at": restored.Taken, "restored_at": restored.At, "audit": result})
 	}
 	p.showAudit(result)
-	fmt.Fprintf(p.stdout, "%s is as it was at %s. At its start the gateway asks the processing centres what has happened since.\n", c.Data, localTime(restored.Taken))
+	fmt.Fprintf(p.stdout, "%s is as it was at %s. At its start the gateway asks the processing centres what has happened since.\n", c.Data, localTime(restored.Taken, toSecond))
 	return nil
 }
 

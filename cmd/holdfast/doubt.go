@@ -78,7 +78,7 @@ func (c *doubtListCmd) Run(ctx context.Context, p program) error {
 			case d.BeingAsked:
 				next = "is being asked"
 			case d.NextInquiry != nil:
-				next = localTime(*d.NextInquiry)
+				next = localTime(*d.NextInquiry, toSecond)
 			}
 			t.AppendRow(table.Row{d.Payment, d.Reference, d.Kind, money.New(d.Amount, d.Currency), d.Processor,
 				(time.Duration(d.AgeSeconds) * time.Second).String(), cut(plain(orElse(d.Cause, "not answered yet")), 60), next})

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -132,6 +133,19 @@ func TestDoubtBesideTheServer(t *testing.T) {
 	for _, want := range []string{": sent ", "capture unknown after ", "what became of the capture is asked; the centre decides, and from ", " on a person"} {
 		if !strings.Contains(shown, want) {
 			t.Errorf("payment show does not say %q:\n%s", want, shown)
+		}
+	}
+	// Whoever reads a time need not know the zone of the machine.
+	const second, zone = `20\d\d-\d\d-\d\d \d\d:\d\d:\d\d`, ` [+-]\d\d\d\d`
+	for _, c := range []struct{ text, want string }{
+		{shown, `(?m)^ *` + second + `\.\d\d\d` + zone + ` +created `},
+		{shown, `: sent ` + second + zone + `\b`},
+		{shown, `and from ` + second + zone + ` on a person`},
+		{s.says("", "payment", "list"), ` ` + second + zone + ` +held, capture in doubt`},
+		{s.says("", "doubt", "list"), `(?m)( ` + second + zone + `| is being asked) *$`},
+	} {
+		if !regexp.MustCompile(c.want).MatchString(c.text) {
+			t.Errorf("%s is not in\n%s", c.want, c.text)
 		}
 	}
 	var listed shownDoubt

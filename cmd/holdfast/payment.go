@@ -94,7 +94,7 @@ func (c *paymentListCmd) Run(ctx context.Context, p program) error {
 			if pay.Open != nil {
 				state += ", " + string(pay.Open.Kind) + " in doubt"
 			}
-			t.AppendRow(table.Row{pay.ID, pay.Shop, plain(pay.Terms.ShopPaymentID), localTime(pay.CreatedAt), state, pay.Terms.Amount, pay.Captured.Decimal()})
+			t.AppendRow(table.Row{pay.ID, pay.Shop, plain(pay.Terms.ShopPaymentID), localTime(pay.CreatedAt, toSecond), state, pay.Terms.Amount, pay.Captured.Decimal()})
 		}
 		if !c.JSON {
 			t.Render()
@@ -142,7 +142,7 @@ func (c *paymentShowCmd) Run(ctx context.Context, p program) error {
 			pay.Terms.Amount, pay.Held.Decimal(), pay.Captured.Decimal(), pay.Released.Decimal(), pay.Refunded.Decimal(), pay.Fee.Decimal())
 		table := newTable(p.stdout, nil)
 		for _, m := range moments {
-			table.AppendRow([]any{m.At.Local().Format("2006-01-02 15:04:05.000"), m.What, plain(m.Text)})
+			table.AppendRow([]any{localTime(m.At, toMilli), m.What, plain(m.Text)})
 		}
 		table.Render()
 		return nil
@@ -212,7 +212,7 @@ func timeline(t *store.Timeline) []moment {
 		if op.WaitsForPerson() {
 			add(op.AskedAt, "waits", "for a person, who decides: holdfast doubt list")
 		} else {
-			add(op.NextAt, "next", "what became of the %s is asked; the centre decides, and from %s on a person", op.Kind, localTime(op.ForPersonAt()))
+			add(op.NextAt, "next", "what became of the %s is asked; the centre decides, and from %s on a person", op.Kind, localTime(op.ForPersonAt(), toSecond))
 		}
 	} else if due := p.Due(); !due.IsZero() {
 		add(due, "next", "%s", map[bool]string{true: "the hold is let go if nobody decides", false: "the payment expires if nobody pays"}[p.State == payment.Held])
@@ -229,7 +229,7 @@ func sent(op *payment.Operation) string {
 	if op.SentAt.Before(op.BegunAt) {
 		return "not sent yet: after a restore it is asked about first"
 	}
-	return "sent " + localTime(op.SentAt)
+	return "sent " + localTime(op.SentAt, toSecond)
 }
 
 // known says what is known of an operation without an answer, and since when.
@@ -282,4 +282,12 @@ func newTable(w io.Writer, header table.Row) table.Writer {
 	return t
 }
 
-func localTime(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
+// How exactly a person is told a time.
+const (
+	toSecond = "2006-01-02 15:04:05 -0700"
+	toMilli  = "2006-01-02 15:04:05.000 -0700"
+)
+
+// localTime is a time for a person. It says how far this machine's clock is from UTC: a server's zone need be neither the
+// reader's nor the one of a centre's statement.
+func localTime(t time.Time, exactly string) string { return t.Local().Format(exactly) }

@@ -64,7 +64,7 @@ func (p program) showCards(cards *store.Cards, asJSON bool) error {
 	t.Render()
 	made := "The table that is built in."
 	if cards.Edition > 0 {
-		made = fmt.Sprintf("Edition %d, made %s.", cards.Edition, localTime(cards.At))
+		made = fmt.Sprintf("Edition %d, made %s.", cards.Edition, localTime(cards.At, toSecond))
 	}
 	_, err := fmt.Fprintf(p.stdout, "%s The longest prefix wins.\n", made)
 	return err

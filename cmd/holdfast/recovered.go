@@ -47,7 +47,7 @@ func (c *recoveredCmd) Run(ctx context.Context, p program) error {
 			return p.print(map[string]any{"newest_change_at": restored.Taken, "marked_at": restored.At, "audit": result})
 		}
 		p.showAudit(result)
-		fmt.Fprintf(p.stdout, "Its newest change is of %s. At its start the gateway asks the processing centres what has happened since.\n", localTime(restored.Taken))
+		fmt.Fprintf(p.stdout, "Its newest change is of %s. At its start the gateway asks the processing centres what has happened since.\n", localTime(restored.Taken, toSecond))
 		return nil
 	})
 }

@@ -306,7 +306,7 @@ func (p program) showShop(shop merchant.Shop, asJSON bool) error {
 	s := shop.Settings
 	t := newTable(p.stdout, nil)
 	t.AppendRows([]table.Row{
-		{"octo_shop_id", shop.ID}, {"name", shop.Name}, {"created", localTime(shop.CreatedAt)}, {"live", yesNo(s.Live)},
+		{"octo_shop_id", shop.ID}, {"name", shop.Name}, {"created", localTime(shop.CreatedAt, toSecond)}, {"live", yesNo(s.Live)},
 		{"notify_url", s.NotifyURL}, {"fee", describeTariff(s.Tariff)}, {"methods", orAll(s.Methods)}, {"currencies", orDefault(s.Currencies)},
 		{"hold", describeHolds(s.HoldSeconds)}, {"tsp_id required", yesNo(s.RequireTSP)}, {"strict basket", yesNo(s.StrictBasket)},
 		{"refunds locked", yesNo(s.RefundLocked)}, {"refund at a time", describeRefunds(s)}, {"bank code", s.BankCode}, {"routes", describeRoutes(s.Routes)},
