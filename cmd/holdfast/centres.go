@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -354,14 +353,8 @@ func acquirerCallback(g *gateway.Gateway, s *store.Store, keys []rbs.Secret, log
 			http.Error(w, "the checksum is wrong", http.StatusForbidden)
 			return
 		}
-		// The order is named after the operation: creation time, payment number, operation.
-		parts := strings.Split(order, "_")
-		if len(parts) < 2 {
-			http.Error(w, "there is no such order", http.StatusNotFound)
-			return
-		}
-		number, err := strconv.ParseInt(parts[1], 10, 64)
-		if err != nil {
+		number, ok := payment.NumberIn(order) // an order has the operation's name
+		if !ok {
 			http.Error(w, "there is no such order", http.StatusNotFound)
 			return
 		}

@@ -278,7 +278,7 @@ func explainDoubt(err error, id payment.ID) error {
 	advice := ""
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return fmt.Errorf("there is no payment %s here: holdfast payment list shows all", id)
+		return noPayment(id)
 	case errors.Is(err, payment.ErrNoDoubt), errors.Is(err, payment.ErrOtherDoubt), errors.Is(err, payment.ErrAtBank):
 		advice = "holdfast payment show tells how it stands"
 	case errors.Is(err, payment.ErrBeingAsked):

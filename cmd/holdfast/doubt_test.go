@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -118,6 +119,57 @@ func TestTerminalIsTheOperators(t *testing.T) {
 	}
 }
 
+// A payment is found by what its people have in hand: its UUID, the shop's word for it, our name for it in a centre's statement.
+func TestPaymentIsFoundByItsNames(t *testing.T) {
+	s := newStage(t)
+	first, second := s.paid("order-1", s.card(0)), s.paid("order-2", s.card(1))
+	if err := s.accept(first, "600.00"); err != nil {
+		t.Fatal(err)
+	}
+	refs := make(map[string][]string) // by payment
+	err := s.data().onStore(func(st *store.Store, _ *vault.Vault) error {
+		for _, uuid := range []string{first, second} {
+			id, err := payment.ParseID(uuid)
+			if err != nil {
+				return err
+			}
+			known, err := st.Timeline(t.Context(), id)
+			if err != nil {
+				return err
+			}
+			for _, op := range known.Operations {
+				refs[uuid] = append(refs[uuid], op.Ref)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(refs[first]) < 4 || len(refs[second]) < 3 { // a code is sent and checked, the sum held, and taken
+		t.Fatalf("asked were %q", refs)
+	}
+	show := func(args ...string) []string { return append([]string{"payment", "show"}, args...) }
+	for i, uuid := range []string{first, second} {
+		want := "Payment " + uuid + " of shop 1, called "
+		s.says(want, show(uuid)...)
+		s.says(want, show("--shop", "1", fmt.Sprintf("order-%d", i+1))...)
+		for _, ref := range refs[uuid] {
+			s.says(want, show(ref)...)
+		}
+	}
+	s.refuses(`shop 1 calls no payment "order-3": holdfast payment list --shop 1 shows what it has`, show("--shop", "1", "order-3")...)
+	s.refuses("there is no shop 2 here: holdfast shop list shows all", show("--shop", "2", "order-1")...)
+	s.refuses("with --shop ID it is what that shop calls a payment", show("order-1")...)
+	// A reference with the right number in it is not yet the payment's.
+	own, other := strings.Split(refs[first][0], "_"), strings.Split(refs[second][0], "_")
+	for _, wrong := range []string{own[1], "1_" + own[1], own[0] + "_" + other[1], own[0] + "1_" + own[1], own[0] + "_" + own[1] + "1", own[0] + "_" + own[1] + "x"} {
+		s.refuses("with --shop ID it is what that shop calls a payment", show(wrong)...)
+	}
+	s.refuses(`payment `+first+` has no operation "`+refs[first][0]+`_77": holdfast payment show `+first, show(refs[first][0]+"_77")...)
+	s.refuses("has no operation", show(refs[first][1]+"_2")...)
+}
+
 func TestDoubtBesideTheServer(t *testing.T) {
 	s := newStage(t)
 	s.says("nothing is in doubt", "doubt", "list")
@@ -156,6 +208,7 @@ func TestDoubtBesideTheServer(t *testing.T) {
 		t.Errorf("listed is %+v", listed)
 	}
 	s.says(listed.Reference, "doubt", "list")
+	s.says("Payment "+uuid, "payment", "show", listed.Reference)
 
 	resolve := []string{"doubt", "resolve", uuid, "--by", "Gulnora", "--why", "line 17 of the statement", "--rrn", "000000000017"}
 	s.says("asked, and still in doubt: capture unknown", "doubt", "ask", uuid)

@@ -105,8 +105,80 @@ func (c *paymentListCmd) Run(ctx context.Context, p program) error {
 
 type paymentShowCmd struct {
 	data
-	UUID string `arg:"" help:"The payment's UUID."`
-	JSON bool   `help:"As JSON."`
+	Payment string `arg:"" help:"The payment's UUID, or our reference of one of its operations, as the log and the centres' statements have it."`
+	Shop    int64  `help:"The payment is named by the id that this shop gave it." placeholder:"ID"`
+	JSON    bool   `help:"As JSON."`
+}
+
+func (c *paymentShowCmd) Help() string {
+	return `Examples:
+
+  holdfast payment show --data DIR 01a20ac1-48ca-78ba-97ae-d77a5bd59e02
+  holdfast payment show --data DIR 1732700437604_5520_2      what a centre has under this reference
+  holdfast payment show --data DIR --shop 3 order-42         what shop 3 calls order-42`
+}
+
+// find is everything known of the payment that is meant.
+func (c *paymentShowCmd) find(ctx context.Context, s *store.Store) (store.Timeline, error) {
+	if c.Shop != 0 {
+		return c.findByShop(ctx, s)
+	}
+	if id, err := payment.ParseID(c.Payment); err == nil {
+		t, err := s.Timeline(ctx, id)
+		if errors.Is(err, store.ErrNotFound) {
+			err = noPayment(id)
+		}
+		return t, err
+	}
+	return c.findByReference(ctx, s)
+}
+
+func (c *paymentShowCmd) findByShop(ctx context.Context, s *store.Store) (store.Timeline, error) {
+	p, err := s.PaymentByShop(ctx, c.Shop, c.Payment)
+	switch {
+	case err == nil:
+		return s.Timeline(ctx, p.ID)
+	case !errors.Is(err, store.ErrNotFound):
+		return store.Timeline{}, err
+	}
+	if _, err := s.Shop(ctx, c.Shop); errors.Is(err, store.ErrNotFound) {
+		return store.Timeline{}, fmt.Errorf("there is no shop %d here: holdfast shop list shows all", c.Shop)
+	} else if err != nil {
+		return store.Timeline{}, err
+	}
+	return store.Timeline{}, fmt.Errorf("shop %d calls no payment %q: holdfast payment list --shop %d shows what it has; leave --shop out where you have a UUID or a reference",
+		c.Shop, c.Payment, c.Shop)
+}
+
+// findByReference finds the payment by the number in a reference, and believes it only if an operation of it has the whole.
+func (c *paymentShowCmd) findByReference(ctx context.Context, s *store.Store) (store.Timeline, error) {
+	number, ok := payment.NumberIn(c.Payment)
+	if !ok {
+		return store.Timeline{}, fmt.Errorf("%q is neither a payment's UUID nor a reference such as 1732700437604_5520: with --shop ID it is what that shop calls a payment", c.Payment)
+	}
+	p, err := s.PaymentByNumber(ctx, number)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return store.Timeline{}, err
+	}
+	if own := p.Reference(); err != nil || c.Payment != own && !strings.HasPrefix(c.Payment, own+"_") {
+		return store.Timeline{}, fmt.Errorf("no payment has the reference %q: give the whole of it, as the log or the centre's statement has it; with --shop ID it is what that shop calls a payment",
+			c.Payment)
+	}
+	t, err := s.Timeline(ctx, p.ID)
+	if err != nil {
+		return t, err
+	}
+	named := func(op payment.Operation) bool { return op.Ref == c.Payment }
+	if !slices.ContainsFunc(t.Operations, named) && (t.Payment.Open == nil || !named(*t.Payment.Open)) {
+		return t, fmt.Errorf("payment %s has no operation %q: holdfast payment show %s tells which it has; what a centre has done since a restored backup need not be known here",
+			p.ID, c.Payment, p.ID)
+	}
+	return t, nil
+}
+
+// noPayment says what to do about a UUID that names nothing.
+func noPayment(id payment.ID) error {
+	return fmt.Errorf("there is no payment %s here: holdfast payment list shows all", id)
 }
 
 // moment is one line of a timeline.
@@ -117,15 +189,8 @@ type moment struct {
 }
 
 func (c *paymentShowCmd) Run(ctx context.Context, p program) error {
-	id, err := payment.ParseID(c.UUID)
-	if err != nil {
-		return fmt.Errorf("%q is %w", c.UUID, err)
-	}
 	return c.onStore(func(s *store.Store, _ *vault.Vault) error {
-		t, err := s.Timeline(ctx, id)
-		if errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("there is no payment %s here: holdfast payment list shows all", id)
-		}
+		t, err := c.find(ctx, s)
 		if err != nil {
 			return err
 		}

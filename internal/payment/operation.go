@@ -2,6 +2,7 @@ package payment
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"holdfast/internal/money"
@@ -170,6 +171,17 @@ func (p *Payment) reference(n int) string {
 		b = strconv.AppendInt(b, int64(n), 10)
 	}
 	return string(b)
+}
+
+// NumberIn is the payment's number in one of our references. Whether the payment of that number has the reference, only the
+// whole of it tells.
+func NumberIn(ref string) (number int64, ok bool) {
+	parts := strings.Split(ref, "_")
+	if len(parts) < 2 {
+		return 0, false
+	}
+	number, err := strconv.ParseInt(parts[1], 10, 64)
+	return number, err == nil
 }
 
 // inquiries is when an operation in doubt is asked about, counted from when it was begun; after
