@@ -126,7 +126,7 @@ func (c *restoreCmd) check(ctx context.Context, dir string, p program) (result *
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	v, err := openVault(dir)
+	v, err := vault.Read(filepath.Join(dir, keyFile))
 	if err != nil {
 		return nil, fmt.Errorf("--key: %s is not the key of a vault (64 hexadecimal digits)", c.Key)
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -72,7 +73,7 @@ func (d data) open(serve bool, log *slog.Logger) (*store.Store, *vault.Vault, er
 	if err != nil {
 		return nil, nil, err
 	}
-	v, err := openVault(d.Data)
+	v, err := openVault(s, d.Data)
 	if err == nil {
 		err = checkKey(s, v, filepath.Join(d.Data, keyFile))
 	}
@@ -80,6 +81,27 @@ func (d data) open(serve bool, log *slog.Logger) (*store.Store, *vault.Vault, er
 		return nil, nil, errors.Join(err, s.Close())
 	}
 	return s, v, nil
+}
+
+// openVault opens the vault of a store, and makes its key if the store is used with none yet: who names the wrong directory shall
+// find none of another key there. Of several that start together on a new store, each makes or reads the key before it is noted.
+func openVault(s *store.Store, dir string) (*vault.Vault, error) {
+	file := filepath.Join(dir, keyFile)
+	inUse, err := s.HasKey(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	if !inUse {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("the data directory cannot be made: %w", err)
+		}
+		return vault.Open(file)
+	}
+	v, err := vault.Read(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%s is missing, and this database is used with a key already: check --data, or copy the file from another gateway of it or from your backup", file)
+	}
+	return v, err
 }
 
 // checkKey makes sure that all gateways of one database have the same key.

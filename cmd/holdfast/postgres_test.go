@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -59,13 +60,47 @@ func TestCommandsOnPostgreSQL(t *testing.T) {
 		t.Error(said)
 	}
 	command(t, 0, "payment", "list", "--data", dir)
-	_, complaint := command(t, 1, "audit", "--data", t.TempDir())
+	// Who names another directory is told so, and finds nothing new there.
+	wrong := t.TempDir()
+	for _, where := range []string{wrong, filepath.Join(wrong, "none")} {
+		for _, args := range [][]string{{"audit"}, {"payment", "list"}, {"shop", "create", "--name", "Books"}, {"serve", "--sim", "http://127.0.0.1:1", "--listen", "127.0.0.1:0"}} {
+			_, complaint := command(t, 1, append(args, "--data", where)...)
+			if !strings.Contains(complaint, filepath.Join(where, "holdfast.key")+" is missing, and this database is used with a key already: check --data, or copy the file from another gateway of it or from your backup") {
+				t.Errorf("%s without the key: %s", args, complaint)
+			}
+			if files, err := os.ReadDir(wrong); err != nil || len(files) > 0 {
+				t.Errorf("%s left behind %v, %v", args, files, err)
+			}
+		}
+	}
+	if err := os.WriteFile(filepath.Join(wrong, "holdfast.key"), []byte(strings.Repeat("0", 64)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, complaint := command(t, 1, "audit", "--data", wrong)
 	if !strings.Contains(complaint, "is not the key that this database is used with: copy the file from another gateway of it") {
 		t.Errorf("with another key: %s", complaint)
 	}
 	_, complaint = command(t, 1, "backup", "--data", dir, filepath.Join(dir, "backup"))
 	if !strings.Contains(complaint, "pg_basebackup") {
 		t.Error(complaint)
+	}
+}
+
+// Those that start together on a new database make its key together.
+func TestFirstOnPostgreSQLTogether(t *testing.T) {
+	db, dir := postgrestest.Database(t), filepath.Join(t.TempDir(), "new")
+	var together sync.WaitGroup
+	for range 4 {
+		together.Go(func() {
+			var said bytes.Buffer
+			if code := (program{stdout: &said, stderr: &said}).run(t.Context(), []string{"shop", "create", "--name", "Toys", "--db", db, "--data", dir}); code != 0 {
+				t.Errorf("it ended %d: %s", code, said.String())
+			}
+		})
+	}
+	together.Wait()
+	if said, _ := command(t, 0, "shop", "list", "--db", db, "--data", dir); strings.Count(said, "Toys") != 4 {
+		t.Error(said)
 	}
 }
 

@@ -15,7 +15,6 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -345,10 +344,6 @@ func (g *running) stop() error {
 
 // keyFile is the vault's key in the data directory.
 const keyFile = "holdfast.key"
-
-func openVault(dir string) (*vault.Vault, error) {
-	return vault.Open(filepath.Join(dir, keyFile))
-}
 
 const purposeUniqueKey = "unique_key"
 

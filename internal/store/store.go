@@ -114,8 +114,10 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.At == nil {
 		cfg.At = func(Point) {}
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("the data directory cannot be made: %w", err)
+	if cfg.DB == "" {
+		if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+			return nil, fmt.Errorf("the data directory cannot be made: %w", err)
+		}
 	}
 	s := &Store{cfg: cfg, spread: maphash.MakeSeed(), events: make(chan struct{}, 1), due: make(chan struct{}, 1),
 		fresh: make(chan Delivery, freshRoom)}
@@ -192,12 +194,7 @@ func (s *Store) SameKey(ctx context.Context, fingerprint string) (same bool, err
 		return true, nil
 	}
 	noted := ""
-	look := func(q querier) error {
-		return q.query(`SELECT value FROM meta WHERE name = ?1`, []value{str(metaKey)}, func(r record) error {
-			noted = r.text(0)
-			return nil
-		})
-	}
+	look := func(q querier) error { return lookForKey(q, &noted) }
 	if err = s.engine.read(ctx, look); err == nil && noted == "" {
 		err = s.do(ctx, &job{exec: func(w writing, _ time.Time) error {
 			if _, err := w.exec(`INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING`, []value{str(metaKey), str(fingerprint)}); err != nil {
@@ -207,6 +204,20 @@ func (s *Store) SameKey(ctx context.Context, fingerprint string) (same bool, err
 		}})
 	}
 	return noted == fingerprint, err
+}
+
+// HasKey reports whether a key was noted by SameKey.
+func (s *Store) HasKey(ctx context.Context) (bool, error) {
+	noted := ""
+	err := s.engine.read(ctx, func(q querier) error { return lookForKey(q, &noted) })
+	return noted != "", err
+}
+
+func lookForKey(q querier, noted *string) error {
+	return q.query(`SELECT value FROM meta WHERE name = ?1`, []value{str(metaKey)}, func(r record) error {
+		*noted = r.text(0)
+		return nil
+	})
 }
 
 const metaKey = "vault_key"

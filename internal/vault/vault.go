@@ -24,13 +24,18 @@ type Vault struct {
 
 const keyBytes = 32
 
-// Open reads the key file, 64 hexadecimal digits, and makes one, readable by its owner only,
-// where there is none.
+// Open reads the key file, and makes one, readable by its owner only, where there is none.
 func Open(path string) (*Vault, error) {
-	text, err := os.ReadFile(path)
+	v, err := Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return create(path)
 	}
+	return v, err
+}
+
+// Read reads the key file, 64 hexadecimal digits. Where there is none it is fs.ErrNotExist.
+func Read(path string) (*Vault, error) {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("the vault's key cannot be read: %w", err)
 	}
@@ -57,7 +62,7 @@ func create(path string) (*Vault, error) {
 	}
 	switch err := os.Link(temp.Name(), path); {
 	case errors.Is(err, fs.ErrExist):
-		return Open(path)
+		return Read(path)
 	case err != nil:
 		return nil, fmt.Errorf("the vault's key cannot be written: %w", err)
 	}
