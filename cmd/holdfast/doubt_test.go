@@ -300,7 +300,7 @@ func TestBackupAndRestoreOfTheProgram(t *testing.T) {
 	}
 	s.refuses("is not the key that belongs to this backup", "restore", file, "--key", wrong)
 	s.refuses("is not the key of a vault", "restore", file, "--key", file)
-	s.refuses("is no backup", "restore", filepath.Join(lost, store.File), "--key", key)
+	s.refuses("holdfast.db-wal is its log, it is a store's own file: put the two into a directory", "restore", filepath.Join(lost, store.File), "--key", key)
 	if left, err := os.ReadDir(filepath.Dir(s.dir)); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}

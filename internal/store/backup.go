@@ -229,7 +229,7 @@ func markRestored(path, file string, now time.Time) (r Restored, err error) {
 		return r, explain(err, file)
 	}
 	if err := whole(conn); err != nil {
-		return r, fmt.Errorf("%s cannot be restored: %w", file, explain(err, file))
+		return r, fmt.Errorf("%s cannot be restored: %w%s", file, explain(err, file), besideLog(file))
 	}
 	r = Restored{At: now}
 	if r.Taken, err = metaTime(conn, metaTaken); err != nil {
@@ -243,7 +243,7 @@ func markRestored(path, file string, now time.Time) (r Restored, err error) {
 		if err == nil && at > schemaVersion {
 			return r, fmt.Errorf("%s was written by a newer holdfast (schema %d, this program knows %d): use that version", file, at, schemaVersion)
 		}
-		return r, fmt.Errorf("%s is no backup: only what holdfast backup made can be restored", file)
+		return r, fmt.Errorf("%s is no backup: only what holdfast backup made can be restored%s", file, besideLog(file))
 	}
 	newest := r.Taken
 	if err := query(conn, newestChange, nil, laterOf(&newest)); err != nil {
@@ -308,6 +308,16 @@ func (r Restored) marks() map[string]string {
 	return map[string]string{
 		metaRestored: strconv.FormatInt(micros(r.At), 10), metaFrom: strconv.FormatInt(micros(r.Taken), 10), metaReconciled: "",
 	}
+}
+
+// besideLog says what to do with a file that cannot be restored and has a log beside it. A backup has none, and what lies beside
+// it does not matter: then it is most likely a store's own file, of which the log holds what was done last.
+func besideLog(file string) string {
+	if _, err := os.Lstat(file + "-wal"); err != nil {
+		return ""
+	}
+	return fmt.Sprintf("; if %s-wal is its log, it is a store's own file: put the two into a directory, as %s and %s-wal with the key, and run holdfast recovered on that",
+		file, File, File)
 }
 
 // copyFile makes a new file of another one, whole or not at all.

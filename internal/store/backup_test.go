@@ -257,8 +257,14 @@ func TestRestoreIsRefused(t *testing.T) {
 		"cut short":             {write(bytes[:len(bytes)/2]), late, "damaged"},
 		"a page is damaged":     {write(damaged), late, "damaged"},
 		"a store, not a backup": {sql(`DELETE FROM meta WHERE name = 'backup_taken_at'`), late, "no backup"},
-		"of a newer holdfast":   {sql(`UPDATE meta SET value = '999' WHERE name = 'schema'`), late, "newer holdfast (schema 999"},
-		"the clock is behind":   {write(bytes), w.clock().Add(-time.Minute), "set the clock right"},
+		"a store and its log": {func(file string) error {
+			return errors.Join(sql(`DELETE FROM meta WHERE name = 'backup_taken_at'`)(file), os.WriteFile(file+"-wal", nil, 0o600))
+		}, late, "no backup: only what holdfast backup made can be restored; if "},
+		"a damaged one and its log": {func(file string) error {
+			return errors.Join(write(damaged)(file), os.WriteFile(file+"-wal", nil, 0o600))
+		}, late, "-wal is its log, it is a store's own file"},
+		"of a newer holdfast": {sql(`UPDATE meta SET value = '999' WHERE name = 'schema'`), late, "newer holdfast (schema 999"},
+		"the clock is behind": {write(bytes), w.clock().Add(-time.Minute), "set the clock right"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file, dir := filepath.Join(t.TempDir(), "file"), t.TempDir()
