@@ -83,7 +83,7 @@ type service struct {
 func (s *stage) launch(before string, env []string, sockets ...*os.File) service {
 	s.t.Helper()
 	cmd := exec.Command("sh", "-c", before+` LISTEN_PID=$$ WATCHDOG_PID=$$ exec "$0" "$@"`, os.Args[0],
-		"serve", "--data", s.dir, "--listen", "127.0.0.1:0", "--sim", s.sim.URL, "--log-level", "error", "--json")
+		"serve", "--data", s.dir, "--listen", "127.0.0.1:0", "--sim", s.sim.URL, "--log-level", "warn", "--json")
 	cmd.Env = append(append(os.Environ(), asProgram+"=1"), env...)
 	cmd.ExtraFiles = sockets
 	if len(sockets) > 0 {

@@ -5,6 +5,7 @@ import (
 	"container/list"
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -27,7 +28,7 @@ const (
 	AtOnce    = 1024
 	newAtOnce = 768
 
-	// Connections is how many connections may be open.
+	// Connections is how many connections may be open, where the process may open twice as many files.
 	Connections = 4096
 
 	// A prepare_payment that takes longer than this, although it asks nobody outside, shows that the
@@ -345,6 +346,19 @@ type tracked struct {
 }
 
 type connKey struct{}
+
+// mostConnections is how many connections are served by a process that may have so many files open (0: nobody says). Half
+// is left for the store, the centres and the merchants: where all are taken by clients, nobody new is accepted at all, and
+// none of those that are idle makes room.
+func mostConnections(files uint64, log *slog.Logger) int {
+	if files == 0 || files/2 >= Connections {
+		return Connections
+	}
+	most := max(int(files/2), 1)
+	log.Warn("the process may open few files, so fewer connections are served; raise LimitNOFILE in its unit, or ulimit -n",
+		"files", files, "connections", most, "want files", 2*Connections)
+	return most
+}
 
 // limit has a server keep to most connections.
 func (c *conns) limit(s *http.Server) {

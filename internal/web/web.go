@@ -47,7 +47,7 @@ func Server(handler http.Handler, log *slog.Logger) *inward.Server {
 	// No HTTP/2, which ServeTLS would offer: there a connection's 250 streams may each have a body buffered, before any
 	// has a place, and the limits on connections bound nothing.
 	s.Protocols.SetHTTP1(true)
-	(&conns{most: Connections}).limit(s)
+	(&conns{most: mostConnections(openable(), log)}).limit(s)
 	return &inward.Server{HTTP: s}
 }
 
