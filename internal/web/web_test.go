@@ -12,7 +12,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -282,6 +284,23 @@ func TestShippedBalancersSayWhoCalls(t *testing.T) {
 		if !slices.Equal(set, []string{want}) {
 			t.Errorf("%s sets X-Forwarded-For by %q, want %q alone", file, set, want)
 		}
+	}
+}
+
+// The balancers that we ship leave it to the gateway to refuse a body that is too long: a balancer would do it by a page of
+// HTML, which a shop's program cannot read.
+func TestShippedBalancersLeaveLongBodiesToTheGateway(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "deploy", "nginx.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := regexp.MustCompile(`(?m)^\s*client_max_body_size (\d+)m;`).FindSubmatch(text)
+	if said == nil {
+		t.Fatal("nginx.conf has no client_max_body_size in megabytes; nginx's own is 1m")
+	}
+	if most, _ := strconv.Atoi(string(said[1])); most<<20 < 16*web.BodyBytes {
+		t.Errorf("nginx takes bodies of %d MiB, hardly more than the gateway's %d bytes", most, web.BodyBytes)
 	}
 }
 
