@@ -254,14 +254,20 @@ type versionCmd struct {
 	JSON bool `help:"As JSON."`
 }
 
-func (c versionCmd) Run(p program) error {
-	version, goVersion := "development", ""
+// built is which version this is, and what it was built with.
+func built() (version, goVersion string) {
+	version = "development"
 	if info, ok := debug.ReadBuildInfo(); ok {
 		goVersion = info.GoVersion
 		if v := info.Main.Version; v != "" && v != "(devel)" {
 			version = v
 		}
 	}
+	return version, goVersion
+}
+
+func (c versionCmd) Run(p program) error {
+	version, goVersion := built()
 	if c.JSON {
 		return p.print(map[string]string{"version": version, "go": goVersion})
 	}

@@ -87,6 +87,12 @@ func (c *serveCmd) Run(ctx context.Context, p program) error {
 	} else {
 		fmt.Fprintf(p.stdout, "holdfast serves at %s (data in %s). Stop it with Ctrl-C.\n", g.apiURL, c.Data)
 	}
+	version, _ := built()
+	kind := "PostgreSQL"
+	if g.store.Alone() {
+		kind = "SQLite"
+	}
+	log.Info("serving", "address", g.address, "version", version, "store", kind, "centres", g.centres)
 	tell(daemon.SdNotifyReady, log)
 	watched, endWatch := context.WithCancel(ctx)
 	var watchdog sync.WaitGroup
@@ -98,7 +104,11 @@ func (c *serveCmd) Run(ctx context.Context, p program) error {
 	endWatch()
 	watchdog.Wait()
 	tell(daemon.SdNotifyStopping, log)
-	return errors.Join(err, g.stop())
+	log.Info("stopping")
+	began := time.Now()
+	err = errors.Join(err, g.stop())
+	log.Info("stopped", "took", time.Since(began))
+	return err
 }
 
 // debugStore is where --debug-listen tells of the store's work.
@@ -126,6 +136,8 @@ func (g *running) debug() http.Handler {
 // running is a gateway that serves.
 type running struct {
 	apiURL, payURL string
+	address        string // that it serves on
+	centres        int    // that payments can go to; without a real one, the simulator's
 	store          *store.Store
 	vault          *vault.Vault
 	gateway        *gateway.Gateway
@@ -208,6 +220,7 @@ func (g *running) serve(c *serveCmd, proxies []netip.Prefix, log *slog.Logger) (
 	if err := warnOfRoutes(g.store, centres.live, log); err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	g.address, g.centres = listener.Addr().String(), len(centres.live)
 	g.gateway = gateway.New(gateway.Config{Store: g.store, Live: centres.live, Test: centres.test, HoldFor: c.HoldTimeout, WrongCodes: gateway.WrongCodes, Log: log})
 	g.notifier = notify.New(notify.Config{
 		Store: g.store, Decide: g.gateway.Decide, AllowPrivate: centres.simulated, Log: log,
