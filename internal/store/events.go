@@ -271,9 +271,9 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 					// The merchant took the request to decide, and has decided since.
 					closed = append(closed, []value{num(key.seq), num(key.n), str(outcomeDecided), num(before)})
 				case !is.wait.IsZero():
-					later = append(later, []value{num(key.seq), num(key.n), moment(is.wait), num(before)})
+					later = append(later, []value{num(key.seq), num(key.n), moment(is.wait), num(before), moment(d.nextAt)})
 				case !admit(d.Endpoint):
-					later = append(later, []value{num(key.seq), num(key.n), moment(now.Add(time.Second)), num(before)})
+					later = append(later, []value{num(key.seq), num(key.n), moment(now.Add(time.Second)), num(before), moment(d.nextAt)})
 				default:
 					tried = append(tried, d.Delivery)
 					claims.rows = append(claims.rows, []value{num(key.seq), num(key.n), num(d.Attempt), moment(end)})
@@ -313,10 +313,11 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 type dueEvent struct {
 	Delivery
 	accepted bool
+	nextAt   time.Time
 }
 
 func dueEvents(q querier, now time.Time) (due []dueEvent, err error) {
-	err = q.query(`SELECT e.payment, e.n, e.shop, e.status, e.at, e.captured, e.fee, e.refunded, e.endpoint, e.attempts, e.accepted, t.id, t.currency
+	err = q.query(`SELECT e.payment, e.n, e.shop, e.status, e.at, e.captured, e.fee, e.refunded, e.endpoint, e.attempts, e.accepted, t.id, t.currency, e.next_at
 		FROM events e JOIN terms t ON t.payment = e.payment WHERE e.next_at <= ?1 ORDER BY e.next_at LIMIT ?2`,
 		[]value{moment(now), num(candidates)}, func(r record) error {
 			sum := func(column int) money.Amount { return money.New(r.int(column), money.Currency(r.text(12))) }
@@ -327,7 +328,7 @@ func dueEvents(q querier, now time.Time) (due []dueEvent, err error) {
 					Sums: payment.Sums{Captured: sum(5), Fee: sum(6), Refunded: sum(7)},
 				},
 				Endpoint: r.text(8), Attempt: int(r.int(9)) + 1,
-			}, r.int(10) != 0})
+			}, r.int(10) != 0, timeAt(r.int(13))})
 			return nil
 		})
 	return due, err
@@ -391,9 +392,10 @@ var (
 		sql:   `UPDATE events AS t SET next_at = NULL, lease_until = 0, outcome = ?3 WHERE t.payment = ?1 AND t.n = ?2 AND t.attempts = ?4`,
 		kinds: "bigint bigint text bigint", key: "payment, n",
 	}
+	// What another process has just woken (wakeNext) stays awake.
 	putOff = &statement{
-		sql:   `UPDATE events AS t SET next_at = ?3 WHERE t.payment = ?1 AND t.n = ?2 AND t.attempts = ?4 AND t.next_at IS NOT NULL`,
-		kinds: "bigint bigint bigint bigint", key: "payment, n",
+		sql:   `UPDATE events AS t SET next_at = ?3 WHERE t.payment = ?1 AND t.n = ?2 AND t.attempts = ?4 AND t.next_at = ?5`,
+		kinds: "bigint bigint bigint bigint bigint", key: "payment, n",
 	}
 	unclaimEvent = &statement{
 		sql:   `UPDATE events AS t SET next_at = ?3, lease_until = 0, attempts = t.attempts - 1 WHERE t.payment = ?1 AND t.n = ?2 AND t.attempts = ?4`,
@@ -421,9 +423,10 @@ var (
 			WHERE t.payment = ?1 AND t.n < ?2 AND t.next_at IS NOT NULL AND t.lease_until <= ?4`,
 		kinds: "bigint bigint text bigint",
 	}
-	// The event after it has waited for it. (It is found by its key, and not by the index of what is due.)
+	// The event after it has waited for it. (It is found by its key, and not by the index of what is due.) It is written also
+	// where it is due already, so that another process that is about to put it off (putOff) finds it changed.
 	wakeNext = &statement{
-		sql:   `UPDATE events AS t SET next_at = ?3 WHERE t.payment = ?1 AND t.n = ?2 AND coalesce(t.next_at, 0) > ?3 AND t.attempts = 0`,
+		sql:   `UPDATE events AS t SET next_at = ?3 WHERE t.payment = ?1 AND t.n = ?2 AND coalesce(t.next_at, 0) > 0 AND t.attempts = 0`,
 		kinds: "bigint bigint bigint", key: "payment, n",
 	}
 )

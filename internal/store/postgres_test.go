@@ -732,6 +732,38 @@ func TestPostgreSQLDueTooEarly(t *testing.T) {
 }
 
 // Each event goes to one gateway, in the order of its payment, whichever gateway made it.
+// While one gateway is about to put an event off, for the one before it is being told, another records that it was: the
+// event is due at once, and not at the end of the lease that has ended.
+func TestPostgreSQLPutOffBesideAResult(t *testing.T) {
+	dsn := postgrestest.Database(t)
+	w := newWorld(t, postgres(dsn))
+	proxy := postgrestest.NewProxy(t, dsn)
+	w.open = postgres(proxy.DSN())
+	other := w.openAgain(true)
+	p := w.captured(terms("order-1"), total)
+	w.later(time.Second)
+	all, none := func(string) bool { return true }, func(string) {}
+	told, err := w.Claim(t.Context(), 1, time.Hour, all, none)
+	if err != nil || len(told) != 1 || told[0].Event.N != 1 {
+		t.Fatalf("%+v, %v", told, err)
+	}
+	w.later(time.Second)
+	var once sync.Once
+	proxy.Watch(func(m postgrestest.Message) postgrestest.Verdict {
+		if !m.FromServer && strings.Contains(m.Text, "UPDATE events") {
+			once.Do(func() { w.record(delivered(told[0])) })
+		}
+		return postgrestest.Pass
+	})
+	if got, err := other.Claim(t.Context(), 5, time.Hour, all, none); err != nil || len(got) > 0 {
+		t.Errorf("claimed by what it had read before: %+v, %v", got, err)
+	}
+	once.Do(func() { t.Error("it has put nothing off") })
+	if next, err := w.Claim(t.Context(), 1, time.Hour, all, none); err != nil || len(next) != 1 || next[0].Payment != p.ID || next[0].Event.N != 2 {
+		t.Errorf("the event after the one that was told is not due: %+v, %v", next, err)
+	}
+}
+
 func TestPostgreSQLTwoGatewaysTell(t *testing.T) {
 	w := newWorld(t, postgres(postgrestest.Database(t)))
 	gateways := []*store.Store{w.Store, w.openAgain(true)}
