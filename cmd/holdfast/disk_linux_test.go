@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -88,7 +89,8 @@ func refuseSync() error {
 func TestDiskFailsUnderTheProgram(t *testing.T) {
 	for name, failure := range map[string]syscall.Signal{"a sync fails": syscall.SIGUSR1, "the disk is full": syscall.SIGUSR2} {
 		t.Run(name, func(t *testing.T) {
-			s := newStage(t)
+			var log bytes.Buffer
+			s := newStageLogging(t, "error", &log)
 			s.kill()
 			s.env = []string{diskFails + "=1"}
 			s.start()
@@ -108,7 +110,7 @@ func TestDiskFailsUnderTheProgram(t *testing.T) {
 			}
 			group.Wait() // each payer was told no
 			// It stops at once, and says so; it lives, so that somebody can ask it why.
-			for i := range 20 {
+			for i, until := 0, time.Now().Add(2*time.Second); i < 20 || time.Now().Before(until); i++ {
 				if _, err := s.client().Prepare(t.Context(), prepare(fmt.Sprint("after-", i))); err == nil {
 					t.Error("a payment is acknowledged after the disk has failed")
 				}
@@ -130,6 +132,15 @@ func TestDiskFailsUnderTheProgram(t *testing.T) {
 				s.process = nil
 			case <-time.After(2 * stopWithin):
 				t.Fatal("it cannot be stopped")
+			}
+			// The log says it once, and not whenever somebody looks for work.
+			for _, loop := range []string{"cannot be taken from the store", "deadlines cannot be kept"} {
+				if strings.Contains(log.String(), loop) {
+					t.Errorf("the log repeats that the store has failed: %s", log.String())
+				}
+			}
+			if strings.Count(log.String(), "the store failed; nothing more is acknowledged until a restart") != 1 {
+				t.Errorf("the log does not say once that the store has failed: %s", log.String())
 			}
 			// On a disk that works everything that was acknowledged is there.
 			s.env = nil

@@ -600,7 +600,7 @@ const sweepEvery = 250 * time.Millisecond
 func (g *Gateway) Run(ctx context.Context) {
 	defer g.rest()
 	say := func(err error) {
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrBroken) { // which the store has said, once
 			g.cfg.Log.Error("deadlines cannot be kept", "error", err)
 		}
 	}

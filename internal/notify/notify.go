@@ -313,7 +313,7 @@ func (r *round) claim(ctx context.Context) {
 		switch {
 		case err == nil:
 			r.n.stepped.Store(time.Now().UnixNano())
-		case ctx.Err() == nil:
+		case ctx.Err() == nil && !errors.Is(err, store.ErrBroken): // which the store has said, once, and nothing here will mend
 			r.n.cfg.Log.Error("notifications cannot be taken from the store", "error", err)
 		}
 		for _, d := range deliveries {
