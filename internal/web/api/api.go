@@ -40,11 +40,19 @@ type API struct {
 // New makes the API.
 func New(cfg Config) *API { return &API{cfg: cfg} }
 
-// Calls are the first path elements of the API.
-var Calls = []string{"prepare_payment", "pay", "verificationInfo", "check_sms_key", "check_pan", "set_accept", "callback", "refund"}
-
-// paths are what the developer may have meant who has the first element right.
+// paths are the API's, as a developer is told them.
 var paths = []string{"prepare_payment", "pay/{uuid}", "verificationInfo/{uuid}", "check_sms_key", "check_pan", "set_accept", "callback", "refund"}
+
+// Calls are the first path elements of the API.
+var Calls = firstElements(paths)
+
+func firstElements(paths []string) (first []string) {
+	for _, path := range paths {
+		name, _, _ := strings.Cut(path, "/")
+		first = append(first, name)
+	}
+	return first
+}
 
 // call is one call's answer: what to write on success, or the failure.
 type call func(a *API, w http.ResponseWriter, r *http.Request, body []byte) (any, error)
