@@ -31,13 +31,22 @@ const (
 
 var languages = []string{"uz", "oz", "ru", "en"}
 
+// prepareRequest is prepare_payment as clients send it: for the tag, which the interface does not document, some have a
+// number of their own.
+type prepareRequest struct {
+	holdfast.PrepareRequest
+	Tag holdfast.Text `json:"tag"`
+}
+
 // prepare answers prepare_payment in both its forms: with total_sum it creates a payment, or
 // answers the state of the one that the shop already has under the id; without, it only answers.
 func (a *API) prepare(w http.ResponseWriter, r *http.Request, body []byte) (any, error) {
-	request, err := decode[holdfast.PrepareRequest](body)
+	sent, err := decode[prepareRequest](body)
 	if err != nil {
 		return nil, err
 	}
+	request := sent.PrepareRequest
+	request.Tag = string(sent.Tag)
 	ctx := r.Context()
 	shop, err := a.authenticate(ctx, w, request.ShopID, request.Secret)
 	if err != nil {
