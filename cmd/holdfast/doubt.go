@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,7 +82,7 @@ func (c *doubtListCmd) Run(ctx context.Context, p program) error {
 				next = localTime(*d.NextInquiry, toSecond)
 			}
 			t.AppendRow(table.Row{d.Payment, d.Reference, d.Kind, money.New(d.Amount, d.Currency), d.Processor,
-				(time.Duration(d.AgeSeconds) * time.Second).String(), cut(plain(orElse(d.Cause, "not answered yet")), 60), next})
+				(time.Duration(d.AgeSeconds) * time.Second).String(), cut(plain(cmp.Or(d.Cause, "not answered yet")), 60), next})
 		}
 		switch {
 		case c.JSON:
@@ -258,7 +259,7 @@ func (c *doubtResolveCmd) Run(ctx context.Context, p program) error {
 			}
 		}
 		op := pay.Open
-		if pay, err = g.Resolve(ctx, id, orElse(c.Reference, op.Ref), r); err != nil {
+		if pay, err = g.Resolve(ctx, id, cmp.Or(c.Reference, op.Ref), r); err != nil {
 			return explainDoubt(err, id)
 		}
 		switch {

@@ -119,6 +119,14 @@ func TestTerminalIsTheOperators(t *testing.T) {
 	}
 }
 
+// A centre's words are shown as it said them, to their last character.
+func TestCausesAreShownWhole(t *testing.T) {
+	op := payment.Operation{Kind: payment.OpHold, Outcome: payment.Unknown, Asks: 1, Ask: payment.Send, Cause: "see https://bank.example/help/"}
+	if said := known(&op); !strings.HasSuffix(said, ": "+op.Cause) {
+		t.Errorf("of an operation with the cause %q it says: %s", op.Cause, said)
+	}
+}
+
 // A payment is found by what its people have in hand: its UUID, the shop's word for it, our name for it in a centre's statement.
 func TestPaymentIsFoundByItsNames(t *testing.T) {
 	s := newStage(t)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -302,7 +303,7 @@ func known(op *payment.Operation) string {
 	if op.Outcome == "" {
 		return fmt.Sprintf("%s: not answered yet", op.Kind)
 	}
-	return fmt.Sprintf("%s %s after %d questions, the last one %s: %s", op.Kind, op.Outcome, op.Asks, op.Ask, orElse(op.Cause, "no cause given"))
+	return fmt.Sprintf("%s %s after %d questions, the last one %s: %s", op.Kind, op.Outcome, op.Asks, op.Ask, cmp.Or(op.Cause, "no cause given"))
 }
 
 func addResolutions(add func(at time.Time, what, format string, args ...any), op *payment.Operation) {

@@ -212,7 +212,7 @@ func (g *running) serve(c *serveCmd, proxies []netip.Prefix, log *slog.Logger) (
 		scheme = "https"
 	}
 	base := scheme + "://" + listener.Addr().String()
-	g.apiURL, g.payURL = orElse(c.APIURL, base), orElse(c.PayURL, base)
+	g.apiURL, g.payURL = strings.TrimSuffix(cmp.Or(c.APIURL, base), "/"), strings.TrimSuffix(cmp.Or(c.PayURL, base), "/")
 	centres, err := c.connect(connecting{sim: c.Sim, doubt: c.Doubt, apiURL: g.apiURL, payURL: g.payURL, vault: g.vault, http: &http.Client{Transport: new(outward.Transport)}, log: log})
 	if err != nil {
 		return errors.Join(err, listener.Close())
@@ -393,13 +393,6 @@ func rememberKeys(v *vault.Vault) func(merchant.Shop) (string, error) {
 		keys[sealed] = key
 		return key, nil
 	}
-}
-
-func orElse(text, otherwise string) string {
-	if text == "" {
-		return otherwise
-	}
-	return strings.TrimSuffix(text, "/")
 }
 
 // listenAndServe serves a handler on a loopback address until stop is called.

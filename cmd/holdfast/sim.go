@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -44,7 +45,7 @@ func (c *simCmd) Run(ctx context.Context, p program) error {
 	if err == nil {
 		<-ctx.Done()
 	}
-	return stop()
+	return errors.Join(err, stop())
 }
 
 // serveSim serves a simulator on a loopback address until stop is called.

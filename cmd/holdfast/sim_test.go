@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -51,5 +52,20 @@ func TestSimulatorStopsWhileItWithholdsAnAnswer(t *testing.T) {
 	}
 	if err := <-left; err != nil {
 		t.Error(err)
+	}
+}
+
+// A simulator that cannot say where it serves ends as one that did not work.
+func TestSimulatorSaysWhereOrFails(t *testing.T) {
+	t.Setenv("GOMAXPROCS", "2") // what the command sets otherwise would stay for the tests after this one
+	t.Setenv("GOGC", "100")
+	nowhere, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nowhere.Close()
+	var complaints strings.Builder
+	if code := (program{stdout: nowhere, stderr: &complaints}).run(t.Context(), []string{"sim", "--listen", "127.0.0.1:0"}); code != 1 {
+		t.Errorf("it ends %d, want 1: %s", code, complaints.String())
 	}
 }
