@@ -363,6 +363,30 @@ func TestPackageComments(t *testing.T) {
 	}
 }
 
+var goFile = regexp.MustCompile(`\b\w+\.go\b`)
+
+// TestOrderToRead: who reads a package in the order that its comment says finds every file that it names.
+func TestOrderToRead(t *testing.T) {
+	named := 0
+	for _, p := range listPackages(t) {
+		for _, file := range p.GoFiles {
+			parsed, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, file), nil, parser.PackageClauseOnly|parser.ParseComments)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range goFile.FindAllString(parsed.Doc.Text(), -1) {
+				named++
+				if _, err := os.Stat(filepath.Join(p.Dir, name)); err != nil {
+					t.Errorf("the comment of %s, in %s, names %s, which is not there", p.ImportPath, file, name)
+				}
+			}
+		}
+	}
+	if named < 20 {
+		t.Errorf("all package comments together name %d files: nothing was looked at", named)
+	}
+}
+
 func TestArchitectureIsThreePages(t *testing.T) {
 	if lines := strings.Count(read(t, "ARCHITECTURE.md"), "\n"); lines > 160 {
 		t.Errorf("ARCHITECTURE.md has %d lines; three pages are 160", lines)

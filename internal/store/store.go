@@ -6,9 +6,9 @@
 // writes their changes and makes them durable with one commit, and only then answers. Readers
 // never wait for it.
 //
-// Order to read: commit.go (the shared commit), payments.go, events.go (the outbox), shops.go, ranges.go,
-// audit.go (the invariants, checked on the stored rows), backup.go, engine.go (the seam to the database), sqlite.go,
-// postgres.go and what it names.
+// Order to read: commit.go (the shared commit), payments.go, cache.go (what of them is remembered), events.go (the outbox),
+// shops.go, ranges.go, audit.go (the invariants, checked on the stored rows), backup.go, copy.go (into another database),
+// engine.go and value.go (the seam to the database), schema.go, sqlite.go, postgres.go and what it names.
 package store
 
 import (
