@@ -269,8 +269,8 @@ type CallbackResponse = NotificationAnswer
 
 // ---- refund -----------------------------------------------------------------
 
-// RefundRequest gives captured money back: POST /refund. The same RefundID
-// again gets the same answer. Source: contract §5.
+// RefundRequest gives captured money back: POST /refund. The same
+// ShopRefundID again gets the same answer. Source: contract §5.
 type RefundRequest struct {
 	ShopID       Integer `json:"octo_shop_id"`
 	Secret       Secret  `json:"octo_secret"`

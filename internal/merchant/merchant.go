@@ -193,7 +193,7 @@ func (s *Settings) Check(methods []string) error {
 		if !narrow {
 			continue
 		}
-		if c, err := money.ParseCurrency(currency); err != nil || string(c) != currency {
+		if _, err := money.ParseCurrency(currency); err != nil {
 			return fmt.Errorf("the route %q: its currency is unknown: use %v", route, money.Currencies)
 		}
 	}

@@ -8,6 +8,7 @@
 package money
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -233,13 +234,7 @@ func (a Amount) Sub(b Amount) Amount {
 // Cmp is -1, 0 or 1 as a is less than, equal to or greater than b. It panics on different currencies.
 func (a Amount) Cmp(b Amount) int {
 	a.same(b)
-	switch {
-	case a.Minor < b.Minor:
-		return -1
-	case a.Minor > b.Minor:
-		return 1
-	}
-	return 0
+	return cmp.Compare(a.Minor, b.Minor)
 }
 
 func (a Amount) same(b Amount) {

@@ -42,7 +42,7 @@ type reply struct {
 	OrderID       text `json:"orderId"`                 // register
 	ServerTransID text `json:"threeDSServerTransId"`    // 3-D Secure 2 begins
 	MethodURL     text `json:"threeDSMethodURL"`        // of the issuer; absent where he has none
-	MethodData    text `json:"threeDSMethodDataPacked"` //
+	MethodData    text `json:"threeDSMethodDataPacked"` // what the browser takes there
 	ACSURL        text `json:"acsUrl"`                  // the issuer's page
 	CReq          text `json:"packedCReq"`              // what the browser takes there
 }

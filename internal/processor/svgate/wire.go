@@ -91,7 +91,6 @@ type (
 	}
 	holdInfo struct { // hold.get.id, hold.get.cardId
 		ID          text    `json:"hid"`
-		Reference   text    `json:"crefNo"`
 		Amount      integer `json:"reqamt"`
 		CreateTime  text    `json:"createTime"`
 		WaitingTime text    `json:"waitingTime"`

@@ -151,11 +151,10 @@ func (s *site) resend(v *visit) {
 		return
 	}
 	card, _, found := readCard(v.r.PostForm, v.cards.CardTable, []payment.Method{v.p.Attempt.Method}, v.now)
-	typed, known := card.Facts(v.cards.CardTable), v.p.Attempt.Card
 	switch {
 	case len(found) > 0 && found[0] == cvcWrong: // not needed for a further code
 		found = nil
-	case len(found) == 0 && (typed.First6 != known.First6 || typed.Last4 != known.Last4):
+	case len(found) == 0 && !card.Facts(v.cards.CardTable).Same(v.p.Attempt.Card):
 		found = []string{otherCard}
 	}
 	if len(found) > 0 {
