@@ -306,8 +306,6 @@ func (p *Payment) CheckSums() error {
 		return fail("more would be refunded than captured")
 	case left.Minor < 0:
 		return fail("more was captured and released than was held")
-	case p.Refunded.Cmp(p.Captured) > 0:
-		return fail("more was refunded than captured")
 	case p.Fee.Cmp(p.Captured) > 0:
 		return fail("the fee is above what was captured")
 	case p.State == Held && (p.Held != p.Terms.Amount || left != p.Held):

@@ -107,8 +107,8 @@ func (e *encoder) timeUnlessZero(name string, t time.Time) {
 	}
 }
 
-func (e *encoder) amount(name string, a money.Amount) {
-	e.key(name)
+func (e *encoder) amount(a money.Amount) {
+	e.key("amount")
 	e.open()
 	e.int("minor", a.Minor)
 	text(e, "currency", a.Currency)
@@ -120,7 +120,7 @@ func (t *Terms) AppendJSON(b []byte) ([]byte, error) {
 	e := &encoder{b: b}
 	e.open()
 	text(e, "shop_payment_id", t.ShopPaymentID)
-	e.amount("amount", t.Amount)
+	e.amount(t.Amount)
 	e.bool("auto_capture", t.AutoCapture)
 	e.trueOnly("test", t.Test)
 	e.time("init_time", t.InitTime)
@@ -161,7 +161,7 @@ func (p *Progress) AppendJSON(b []byte) ([]byte, error) {
 	e := &encoder{b: b}
 	e.open()
 	if p.Attempt != nil {
-		e.attempt("attempt", p.Attempt)
+		e.attempt(p.Attempt)
 	}
 	if p.Open != nil {
 		e.key("open")
@@ -171,7 +171,7 @@ func (p *Progress) AppendJSON(b []byte) ([]byte, error) {
 		e.key("decision")
 		e.open()
 		text(e, "accept", d.Accept)
-		e.amount("amount", d.Amount)
+		e.amount(d.Amount)
 		text(e, "by", d.By)
 		e.time("at", d.At)
 		e.close()
@@ -187,7 +187,7 @@ func (p *Progress) AppendJSON(b []byte) ([]byte, error) {
 			e.open()
 			text(e, "id", r.ID)
 			text(e, "shop_id", r.ShopID)
-			e.amount("amount", r.Amount)
+			e.amount(r.Amount)
 			e.time("asked_at", r.AskedAt)
 			e.int("operation", int64(r.Operation))
 			text(e, "state", r.State)
@@ -217,7 +217,7 @@ func (e *encoder) operation(op *Operation) {
 	e.int("n", int64(op.N))
 	text(e, "ref", op.Ref)
 	text(e, "kind", op.Kind)
-	e.amount("amount", op.Amount)
+	e.amount(op.Amount)
 	e.time("begun_at", op.BegunAt)
 	text(e, "ask", op.Ask)
 	e.time("sent_at", op.SentAt)
@@ -232,7 +232,7 @@ func (e *encoder) operation(op *Operation) {
 	textUnlessZero(e, "cause", op.Cause)
 	e.timeUnlessZero("answered_at", op.AnsweredAt)
 	if op.Centre != (Centre{}) {
-		e.centre("centre", &op.Centre)
+		e.centre(&op.Centre)
 	}
 	if len(op.Resolutions) > 0 {
 		e.key("resolutions")
@@ -246,7 +246,7 @@ func (e *encoder) resolution(r *Resolution) {
 	text(e, "outcome", r.Outcome)
 	textUnlessZero(e, "reason", r.Reason)
 	if !r.Amount.IsZero() {
-		e.amount("amount", r.Amount)
+		e.amount(r.Amount)
 	}
 	textUnlessZero(e, "hold", r.Hold)
 	textUnlessZero(e, "rrn", r.RRN)
@@ -256,8 +256,8 @@ func (e *encoder) resolution(r *Resolution) {
 	e.close()
 }
 
-func (e *encoder) attempt(name string, a *Attempt) {
-	e.key(name)
+func (e *encoder) attempt(a *Attempt) {
+	e.key("attempt")
 	e.open()
 	text(e, "method", a.Method)
 	text(e, "processor", a.Processor)
@@ -311,12 +311,12 @@ func (e *encoder) attempt(name string, a *Attempt) {
 		e.intUnlessZero("resends", int64(c.Resends))
 		e.close()
 	}
-	e.centre("centre", &a.Centre)
+	e.centre(&a.Centre)
 	e.close()
 }
 
-func (e *encoder) centre(name string, c *Centre) {
-	e.key(name)
+func (e *encoder) centre(c *Centre) {
+	e.key("centre")
 	e.open()
 	textUnlessZero(e, "token", c.Token)
 	textUnlessZero(e, "hold", c.Hold)
