@@ -172,6 +172,46 @@ func TestShareRefusesNonsense(t *testing.T) {
 	mustPanic(t, "a share above the whole", func() { money.New(1, money.UZS).Share(money.MaxRate + 1) })
 }
 
+// Percent is what details.commission says: at least two decimals, and no zeros beyond them.
+func TestPercent(t *testing.T) {
+	for ppm, want := range map[money.Rate]string{
+		0: "0.00", 1: "0.0001", 10: "0.001", 100: "0.01", 1_000: "0.10", 12_300: "1.23", 12_340: "1.234", 12_345: "1.2345",
+		20_000: "2.00", 25_000: "2.50", 100_000: "10.00", 100_100: "10.01", money.MaxRate: "100.00",
+	} {
+		if got := ppm.Percent(); got != want {
+			t.Errorf("%d ppm is %q, want %q", int64(ppm), got, want)
+		}
+	}
+}
+
+// A part is exact and rounded upwards, whatever the sums are: nothing of a part is nothing, and all of it is all.
+func TestPartAgreesWithExactArithmetic(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		minor, whole := anySum(t, "minor"), max(anySum(t, "whole"), 1)
+		part := rapid.OneOf(rapid.Int64Range(0, whole), rapid.Just(int64(0)), rapid.Just(whole)).Draw(t, "part")
+		product := new(big.Int).Mul(big.NewInt(minor), big.NewInt(part))
+		want, rest := product.DivMod(product, big.NewInt(whole), new(big.Int))
+		if rest.Sign() > 0 {
+			want.Add(want, big.NewInt(1))
+		}
+		got := money.New(minor, money.USD).Part(money.New(part, money.UZS), money.New(whole, money.UZS))
+		if want.Cmp(big.NewInt(got.Minor)) != 0 || got.Currency != money.USD {
+			t.Fatalf("%d of %d of %d = %v, want %s", part, whole, minor, got, want)
+		}
+	})
+}
+
+func TestPartRefusesNonsense(t *testing.T) {
+	of := func(minor, part, whole int64) func() {
+		return func() { money.New(minor, money.UZS).Part(money.New(part, money.UZS), money.New(whole, money.UZS)) }
+	}
+	mustPanic(t, "a part of a negative sum", of(-1, 1, 2))
+	mustPanic(t, "a negative part", of(1, -1, 2))
+	mustPanic(t, "a part above the whole", of(1, 3, 2))
+	mustPanic(t, "a part of nothing", of(1, 0, 0))
+	mustPanic(t, "a part in another currency", func() { money.New(1, money.UZS).Part(money.New(1, money.UZS), money.New(1, money.USD)) })
+}
+
 // share is Share by other means: exact, then half up.
 func share(minor int64, r money.Rate) *big.Int {
 	n := new(big.Int).Mul(big.NewInt(minor), big.NewInt(int64(r)))
