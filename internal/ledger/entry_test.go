@@ -53,6 +53,8 @@ func TestCheck(t *testing.T) {
 		{"a line of nothing", ledger.Entry{Kind: ledger.Hold, Operation: "1_5", Lines: []ledger.Line{line("a", 5), line("b", -5), line("c", 0)}}, "empty line"},
 		{"only lines of nothing", ledger.Entry{Kind: ledger.Hold, Operation: "1_5", Lines: []ledger.Line{line("a", 0), line("b", 0)}}, "empty line"},
 		{"no account", ledger.Entry{Kind: ledger.Hold, Operation: "1_5", Lines: []ledger.Line{line("", 5), line("b", -5)}}, "empty line"},
+		{"an account with a space", ledger.Entry{Kind: ledger.Hold, Operation: "1_5", Lines: []ledger.Line{line("a 5", 5), line("b", -5)}}, "empty line"},
+		{"an account with a semicolon", ledger.Entry{Kind: ledger.Hold, Operation: "1_5", Lines: []ledger.Line{line("a;b", 5), line("b", -5)}}, "empty line"},
 		{"two currencies", ledger.Entry{Kind: ledger.Hold, Operation: "1_5", Lines: []ledger.Line{line("a", 5), usd("b", -5)}}, "mixes"},
 		{"two currencies, each balanced", ledger.Entry{Kind: ledger.Hold, Operation: "1_5", Lines: []ledger.Line{
 			line("a", 5), line("b", -5), usd("a", 7), usd("b", -7)}}, "mixes"},

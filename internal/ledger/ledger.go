@@ -131,12 +131,9 @@ var errLines = errors.New("ledger lines are not of the form \"account sum;accoun
 func ParseLines(text string, c money.Currency) ([]Line, error) {
 	var lines []Line
 	for part := range strings.SplitSeq(text, ";") {
-		account, sum, ok := strings.Cut(part, " ")
-		if !ok || account == "" {
-			return nil, fmt.Errorf("%w: %q", errLines, text)
-		}
+		account, sum, _ := strings.Cut(part, " ")
 		minor, err := strconv.ParseInt(sum, 10, 64)
-		if err != nil {
+		if err != nil || account == "" {
 			return nil, fmt.Errorf("%w: %q", errLines, text)
 		}
 		lines = append(lines, Line{Account: Account(account), Amount: money.New(minor, c)})
