@@ -57,10 +57,10 @@ func TestSecretPrintsAsDots(t *testing.T) {
 	}
 	for _, said := range []string{
 		fmt.Sprint(s), fmt.Sprintf("%s %v %+v %#v %q %x %d", s, s, s, s, s, s, s), fmt.Sprintf("%v %+v %#v", holder{s, nil}, holder{s, nil}, holder{s, nil}),
-		fmt.Sprint([]merchant.Secret{s}), log.String(), string(marshalled), fmt.Errorf("%w %s", fmt.Errorf("x"), s).Error(),
+		fmt.Sprint([]merchant.Secret{s}), log.String(), string(marshalled), fmt.Errorf("%w %s", fmt.Errorf("x"), s).Error(), s.String(),
 	} {
-		if strings.Contains(said, "show") || strings.Contains(said, fmt.Sprintf("%x", "show")) {
-			t.Errorf("it shows: %s", said)
+		if strings.Contains(said, "show") || strings.Contains(said, fmt.Sprintf("%x", "show")) || !strings.Contains(said, "••••") {
+			t.Errorf("it shows, or is no dots: %s", said)
 		}
 	}
 }
@@ -86,6 +86,7 @@ func TestHoldFor(t *testing.T) {
 		want      time.Duration
 	}{
 		{"the gateway's", nil, "uzcard", 30 * time.Minute, 30 * time.Minute},
+		{"the shop's, of a second", map[string]int64{"uzcard": 1}, "uzcard", 30 * time.Minute, time.Second},
 		{"the shop's", map[string]int64{"uzcard": 90}, "uzcard", 30 * time.Minute, 90 * time.Second},
 		{"another method's", map[string]int64{"humo": 90}, "uzcard", 30 * time.Minute, 30 * time.Minute},
 		{"nothing set", map[string]int64{"uzcard": 0}, "uzcard", time.Minute, time.Minute},
@@ -104,6 +105,22 @@ func TestTariffByMethod(t *testing.T) {
 	for method, want := range map[string]merchant.Fee{"uzcard": {Rate: 20_000}, "humo": {Rate: 10_000, Minimum: 5}, "bank_card": {}} {
 		if got := tariff.For(method); got != want {
 			t.Errorf("%s: %+v, want %+v", method, got, want)
+		}
+	}
+}
+
+func TestRoute(t *testing.T) {
+	s := merchant.Settings{Routes: map[string]string{"bank_card": "visa-uzs", "bank_card/USD": "visa-usd", "humo/EUR": "humo-eur"}}
+	for _, c := range []struct {
+		method   string
+		currency money.Currency
+		want     string // "": where all go
+	}{
+		{"bank_card", money.USD, "visa-usd"}, {"bank_card", money.UZS, "visa-uzs"}, {"bank_card", money.EUR, "visa-uzs"},
+		{"humo", money.EUR, "humo-eur"}, {"humo", money.UZS, ""}, {"uzcard", money.USD, ""},
+	} {
+		if got, ok := s.Route(c.method, c.currency); got != c.want || ok != (c.want != "") {
+			t.Errorf("%s in %s goes to %q, %t, want %q", c.method, c.currency, got, ok, c.want)
 		}
 	}
 }
@@ -154,7 +171,24 @@ func TestCheckNamesWhatCannotBe(t *testing.T) {
 		{merchant.Settings{NotifyURL: "https://shop.example/notify "}, "%20"},
 		{merchant.Settings{NotifyURL: "https://shop.example/notify?a=\x7f"}, "control"},
 		{merchant.Settings{NotifyURL: "https://shop.example/notify?a=\n"}, "control"},
+		{merchant.Settings{NotifyURL: "http://shop.example:8080/notify"}, ""},
+		{merchant.Settings{NotifyURL: "https://shop~.example/notify"}, ""},
+		{merchant.Settings{Tariff: merchant.Tariff{ByMethod: map[string]merchant.Fee{"humo": {Rate: 1}}}}, ""},
+		{merchant.Settings{Routes: map[string]string{"humo": "h", "bank_card": "visa-2_b", "bank_card/USD": strings.Repeat("c", 32)}}, ""},
+		{merchant.Settings{Routes: map[string]string{"paypal": "visa"}}, "paypal"},
+		{merchant.Settings{Routes: map[string]string{"paypal/USD": "visa"}}, "paypal"},
+		{merchant.Settings{Routes: map[string]string{"humo/GBP": "visa"}}, "humo/GBP"},
+		{merchant.Settings{Routes: map[string]string{"humo/usd": "visa"}}, "humo/usd"},
+		{merchant.Settings{Routes: map[string]string{"humo/": "visa"}}, "humo/"},
+		{merchant.Settings{Routes: map[string]string{"humo": ""}}, "contract"},
+		{merchant.Settings{Routes: map[string]string{"humo": strings.Repeat("c", 33)}}, "contract"},
+		{merchant.Settings{Routes: map[string]string{"humo": "Visa"}}, "contract"},
+		{merchant.Settings{Routes: map[string]string{"humo": "my visa"}}, "contract"},
+		{merchant.Settings{RefundLeast: 1}, ""},
+		{merchant.Settings{RefundMost: 1}, ""},
+		{merchant.Settings{RefundLeast: 1, RefundMost: 1}, ""},
 		{merchant.Settings{RefundLeast: -1}, "refunds"},
+		{merchant.Settings{RefundMost: -1}, "refunds"},
 		{merchant.Settings{RefundLeast: 2, RefundMost: 1}, "refunds"},
 	} {
 		err := c.settings.Check(methods)
