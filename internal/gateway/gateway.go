@@ -447,14 +447,14 @@ func (g *Gateway) await(ctx context.Context, id payment.ID) (payment.Payment, er
 
 // How much is looked for at a time, and how much of it is taken up at once where Config does not say.
 const (
-	stepPayments = 256
+	stepPayments = 1000
 	stepAtOnce   = 32
 )
 
 // Step does what time demands: it inquires about questions in doubt, ends payments nobody paid,
 // and lets go of holds nobody confirmed. It returns how many payments it took up.
 func (g *Gateway) Step(ctx context.Context) (int, error) {
-	due, _, err := g.due(ctx, stepPayments)
+	due, _, _, err := g.due(ctx, store.Place{}, nil)
 	var group errgroup.Group
 	group.SetLimit(g.cfg.AtOnce)
 	for _, d := range due {
@@ -469,19 +469,22 @@ type due struct {
 	centre string
 }
 
-// due looks what wants attention now, the longest due first and at most so many; left is how many of them cannot have it yet.
-func (g *Gateway) due(ctx context.Context, limit int) (list []due, left int, err error) {
+// due looks what wants attention now, the longest due first, from behind a place on; next is where it has come to, and more
+// says that there may be more. Those that are taken already it leaves out.
+func (g *Gateway) due(ctx context.Context, after store.Place, taken *turns) (list []due, next store.Place, more bool, err error) {
 	now := g.cfg.Store.Now()
-	ids, err := g.cfg.Store.Due(ctx, now, limit)
+	ids, next, err := g.cfg.Store.Due(ctx, now, after, stepPayments)
 	if err != nil {
-		return nil, 0, err
+		return nil, after, false, err
 	}
 	g.stepped.Store(time.Now().UnixNano())
 	for _, id := range ids {
+		if taken.has(id) {
+			continue
+		}
 		p, unread := g.cfg.Store.Recall(ctx, id, 0)
 		if unread != nil || now.Before(g.quiet) && p.Behind(g.restored) { // whatever its centre said now, it could be overtaken
 			err = errors.Join(err, unread)
-			left++
 			continue
 		}
 		d := due{id: id}
@@ -490,7 +493,7 @@ func (g *Gateway) due(ctx context.Context, limit int) (list []due, left int, err
 		}
 		list = append(list, d)
 	}
-	return list, left, err
+	return list, next, len(ids) == stepPayments, err
 }
 
 // Stepped is when Step or Recover last got something done: it looked what is due, or attended to a payment. While Run
@@ -611,28 +614,36 @@ func (g *Gateway) Run(ctx context.Context) {
 			say(g.catchUpRest(ctx))
 		}
 	})
-	turns := newTurns(g.cfg.AtOnce)
+	turns := newTurns(g.cfg.AtOnce, func(d due) {
+		if ctx.Err() == nil {
+			say(g.attend(ctx, d.id, false))
+		}
+	})
 	defer turns.all.Wait()
+	// look takes up what comes after a place in the list of what is due.
+	look := func(after store.Place) (next store.Place, more bool, err error) {
+		due, next, more, err := g.due(ctx, after, turns)
+		say(err)
+		for _, d := range due {
+			turns.take(d)
+		}
+		return next, more, err
+	}
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
-	left := 0
+	// What waits for its turn stays due, however much it is, and must not hide what has come after it: what is new in the list
+	// is looked for behind all that was seen before. The others are looked through again a part at a time, for those that
+	// could not be taken up, and those that are due since a time before.
+	var seen, again store.Place
 	for {
-		// What waits for its turn stays due, as does what is left, and must not hide what has come after it.
-		due, rest, err := g.due(ctx, stepPayments+turns.count()+left)
-		say(err)
-		left = rest
-		taken := 0
-		for _, d := range due {
-			if turns.take(d, func() {
-				if ctx.Err() == nil {
-					say(g.attend(ctx, d.id, false))
-				}
-			}) {
-				taken++
-			}
+		next, more, err := look(seen)
+		if seen = next; more && ctx.Err() == nil {
+			continue
 		}
-		if taken >= stepPayments {
-			continue // there is more
+		if err == nil {
+			if again, more, _ = look(again); !more {
+				again = store.Place{}
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -7,57 +7,64 @@ import (
 )
 
 // turns are the payments that Run attends to. Each centre has a queue of its own, from which some are attended to at a time:
-// a centre that hangs keeps waiting what is to be asked of it, and nothing else.
+// a centre that hangs keeps waiting what is to be asked of it, and nothing else. What waits is little for each, for it may be
+// many.
 type turns struct {
 	most    int // at a time, for each centre
+	attend  func(due)
 	mu      sync.Mutex
 	taken   map[payment.ID]struct{} // begun, or waiting
 	begun   map[string]int          // by centre
-	waiting map[string][]func()     // likewise
+	waiting map[string][]due        // likewise
 	all     sync.WaitGroup
 }
 
-func newTurns(most int) *turns {
-	return &turns{most: most, taken: make(map[payment.ID]struct{}), begun: make(map[string]int), waiting: make(map[string][]func())}
+// newTurns: attend is called when it is a payment's turn at its centre.
+func newTurns(most int, attend func(due)) *turns {
+	return &turns{most: most, attend: attend, taken: make(map[payment.ID]struct{}), begun: make(map[string]int), waiting: make(map[string][]due)}
 }
 
-// count is how many payments are taken.
-func (t *turns) count() int {
+// has says that a payment is taken. Of no turns, none is.
+func (t *turns) has(id payment.ID) bool {
+	if t == nil {
+		return false
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.taken)
+	_, ok := t.taken[id]
+	return ok
 }
 
-// take has attend called when it is the payment's turn at its centre, on a goroutine of its own. false: it is taken already.
-func (t *turns) take(d due, attend func()) bool {
+// take has a payment attended to when it is its turn, on a goroutine of its own, unless it is taken already.
+func (t *turns) take(d due) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, ok := t.taken[d.id]; ok {
-		return false
+		return
 	}
 	t.taken[d.id] = struct{}{}
 	t.all.Add(1)
-	turn := func() {
-		defer t.end(d)
-		attend()
-	}
 	if t.begun[d.centre] == t.most {
-		t.waiting[d.centre] = append(t.waiting[d.centre], turn)
-		return true
+		t.waiting[d.centre] = append(t.waiting[d.centre], d)
+		return
 	}
 	t.begun[d.centre]++
-	go turn()
-	return true
+	go t.turn(d)
 }
 
-// end gives a payment's place at its centre to the next one.
+// turn attends to a payment, and then gives its place at its centre to the next one.
+func (t *turns) turn(d due) {
+	defer t.end(d)
+	t.attend(d)
+}
+
 func (t *turns) end(d due) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.taken, d.id)
-	if next := t.waiting[d.centre]; len(next) > 0 {
-		t.waiting[d.centre] = next[1:]
-		go next[0]()
+	if queue := t.waiting[d.centre]; len(queue) > 0 {
+		t.waiting[d.centre] = queue[1:]
+		go t.turn(queue[0])
 	} else {
 		t.begun[d.centre]--
 	}

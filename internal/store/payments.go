@@ -166,27 +166,36 @@ func (s *Store) shown(err error) error {
 	return c.await(c.latest.Load())
 }
 
-// Due lists payments that want attention at now, the longest due first.
-func (s *Store) Due(ctx context.Context, now time.Time, limit int) ([]payment.ID, error) {
-	if s.Alone() {
-		return s.ids(ctx, `SELECT t.id FROM payments p JOIN terms t ON t.payment = p.seq WHERE p.due_at <= ?1 ORDER BY p.due_at LIMIT ?2`, moment(now), num(limit))
-	}
-	for {
-		var ids []payment.ID
+// Place is where somebody is in the list of what is due. The zero Place is before its first payment.
+type Place struct{ due, seq int64 }
+
+// Due lists payments that want attention at now and come after a place, the longest due first. next is the place of the
+// last one that it looked at.
+func (s *Store) Due(ctx context.Context, now time.Time, after Place, limit int) (ids []payment.ID, next Place, err error) {
+	for next = after; ; {
 		var early [][]value
-		err := s.engine.read(ctx, func(q querier) error {
-			return q.query(selectPayment+` WHERE p.due_at <= ?1 ORDER BY p.due_at LIMIT ?2`, []value{moment(now), num(limit)}, func(rec record) error {
+		from := next
+		err = s.engine.read(ctx, func(q querier) error {
+			ids, early, next = nil, nil, from
+			if s.Alone() {
+				return q.query(`SELECT t.id, p.due_at, p.seq FROM payments p JOIN terms t ON t.payment = p.seq`+dueAfter, from.upTo(now, limit), func(rec record) error {
+					ids, next = append(ids, payment.ID(rec.blob(0))), Place{rec.int(1), rec.int(2)}
+					return nil
+				})
+			}
+			return q.query(selectPayment+dueAfter, from.upTo(now, limit), func(rec record) error {
 				r, err := s.scan(rec)
 				if due := dueAt(&r.payment, time.Time{}); err == nil && due.After(now) {
 					early = append(early, []value{num(r.seq), num(r.payment.Version), moment(due)})
 				} else { // one that cannot be read says so to who takes it up, and keeps up no other
 					ids = append(ids, r.payment.ID)
 				}
+				next = Place{rec.int(15), rec.int(0)}
 				return nil
 			})
 		})
 		if err != nil || len(early) == 0 {
-			return ids, err
+			return ids, next, err
 		}
 		// It was left as it was when the payment's next time came to be later.
 		err = s.do(ctx, &job{exec: func(w writing, _ time.Time) error { return w.put(moveDue, early) }})
@@ -195,11 +204,18 @@ func (s *Store) Due(ctx context.Context, now time.Time, limit int) ([]payment.ID
 			if err != nil { // the next look finds them again
 				s.cfg.Log.Warn("payments that are due later could not be put off", "error", err)
 			}
-			return ids, nil
+			return ids, next, nil
 		case err != nil:
-			return nil, err
+			return nil, after, err
 		}
 	}
+}
+
+const dueAfter = ` WHERE p.due_at <= ?1 AND (p.due_at, p.seq) > (?2, ?3) ORDER BY p.due_at, p.seq LIMIT ?4`
+
+// upTo is what dueAfter wants.
+func (p Place) upTo(now time.Time, limit int) []value {
+	return []value{moment(now), num(p.due), num(p.seq), num(limit)}
 }
 
 // Open lists payments with a question whose answer is missing, oldest first, after the payment

@@ -409,9 +409,21 @@ func paymentCases() []storeCase {
 				{-time.Minute + holdFor, 10, []payment.ID{old.ID, young.ID, held.ID}},
 				{holdFor, 2, []payment.ID{old.ID, young.ID}},
 			} {
-				got, err := w.Due(t.Context(), t0.Add(c.at), c.limit)
+				got, _, err := w.Due(t.Context(), t0.Add(c.at), store.Place{}, c.limit)
 				if err != nil || !slices.Equal(got, c.want) {
 					t.Errorf("at %s, at most %d: %v, %v, want %v", c.at, c.limit, got, err, c.want)
+				}
+				// One after another it is the same.
+				got = nil
+				for place := (store.Place{}); len(got) < c.limit; {
+					var one []payment.ID
+					if one, place, err = w.Due(t.Context(), t0.Add(c.at), place, 1); err != nil || len(one) == 0 {
+						break
+					}
+					got = append(got, one...)
+				}
+				if err != nil || !slices.Equal(got, c.want) {
+					t.Errorf("at %s, at most %d, one after another: %v, %v, want %v", c.at, c.limit, got, err, c.want)
 				}
 			}
 		}},

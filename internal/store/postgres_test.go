@@ -671,7 +671,7 @@ func TestPostgreSQLDueUnreadable(t *testing.T) {
 	w := newWorld(t, postgres(dsn))
 	bad, good := w.create(terms("bad")), w.create(terms("good"))
 	tell(t, dsn, `UPDATE payments SET state = 'from the future' WHERE seq = (SELECT payment FROM terms WHERE shop_payment_id = 'bad')`)
-	ids, err := w.Due(t.Context(), bad.Terms.ExpiresAt.Add(time.Hour), 10)
+	ids, _, err := w.Due(t.Context(), bad.Terms.ExpiresAt.Add(time.Hour), store.Place{}, 10)
 	if err != nil || len(ids) != 2 || !slices.Contains(ids, good.ID) || !slices.Contains(ids, bad.ID) {
 		t.Errorf("due are %v, want %v and %v, %v", ids, bad.ID, good.ID, err)
 	}
@@ -704,7 +704,7 @@ func TestPostgreSQLDueTooEarly(t *testing.T) {
 	w.clean() // the audit takes it
 	due := func(at time.Time) (ids []payment.ID) {
 		t.Helper()
-		ids, err := w.Due(t.Context(), at, 10)
+		ids, _, err := w.Due(t.Context(), at, store.Place{}, 10)
 		if err != nil {
 			t.Fatal(err)
 		}
