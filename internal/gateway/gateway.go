@@ -179,9 +179,11 @@ func (g *Gateway) SubmitCode(ctx context.Context, id payment.ID, verifyID int64,
 		return before, err
 	}
 	if asksFor(&before) && !before.Terms.Test && before.State == payment.Challenged {
-		if err := g.wrongCodes.check(before.Attempt.Card, g.cfg.Store.Now()); err != nil {
+		end, err := g.wrongCodes.begin(before.Attempt.Card, id, g.cfg.Store.Now())
+		if err != nil {
 			return before, err
 		}
+		defer end()
 	}
 	return g.do(ctx, id, payment.SubmitCode{VerifyID: verifyID}, secrets{code: code})
 }

@@ -98,3 +98,63 @@ func TestWrongCodeHandedInTwiceAtOnce(t *testing.T) {
 	}
 	w.clean()
 }
+
+// Codes of many payments that are handed in at once are no more guesses than one behind the other.
+func TestWrongCodesOfOneCardAtOnce(t *testing.T) {
+	w := newWorld(t)
+	const most, payments = 3, 12
+	w.gateway = gateway.New(gateway.Config{
+		Store: w.store, HoldFor: holdFor, WrongCodes: most, At: w.reached, Live: gateway.Centres{{Processor: w.centre, Method: payment.Uzcard}},
+	})
+	card := w.goodCard(1)
+	var all []payment.Payment
+	for range payments {
+		p, err := w.door(1).Pay(t.Context(), w.shop, w.prepare().ID, handedIn(card))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	wrong := "000000"
+	if w.code(card) == wrong {
+		wrong = "111111"
+	}
+	// None is checked before all are on their way to the centre, or are refused.
+	var let, guessers sync.WaitGroup
+	let.Add(payments)
+	w.watch(func(at gateway.Point, _ payment.ID) {
+		if at == gateway.QuestionCommitted {
+			let.Done()
+			let.Wait()
+		}
+	}, nil)
+	for _, p := range all {
+		guessers.Go(func() {
+			_, err := w.submit(p, wrong)
+			switch {
+			case err == nil:
+				return
+			case reason(err) != payment.Busy:
+				t.Error(err)
+			}
+			let.Done()
+		})
+	}
+	guessers.Wait()
+	w.watch(nil, nil)
+	guesses := 0
+	for _, p := range all {
+		p, err := w.store.Payment(t.Context(), p.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		guesses += p.WrongCodes
+	}
+	if guesses != most {
+		t.Errorf("%d wrong codes were taken at once, want %d", guesses, most)
+	}
+	if _, err := w.submit(all[0], wrong); reason(err) != payment.TooManyWrongCodes {
+		t.Errorf("after them another is taken: %v", err)
+	}
+	w.clean()
+}
