@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"time"
 
 	"holdfast/internal/payment"
 )
@@ -10,24 +9,17 @@ import (
 // Hasten makes the operation in doubt of a payment due at once: whoever serves from the store asks what became of it.
 // The errors that payment.Hasten names say why there is nothing to ask.
 func (g *Gateway) Hasten(ctx context.Context, id payment.ID) (payment.Payment, error) {
-	return g.commit(ctx, id, payment.Hasten{})
+	change, err := g.begin(ctx, id, payment.Hasten{})
+	return change.Payment, err
 }
 
 // Resolve takes a person's word on the operation in doubt of a payment that bears the reference ref, where the centre
 // cannot say. It asks the centre nothing, and may run beside the process that serves: if that process, or the
 // centre, is faster, the word is refused and nothing is changed. The errors are those that payment.Resolve names.
 func (g *Gateway) Resolve(ctx context.Context, id payment.ID, ref string, r payment.Resolution) (payment.Payment, error) {
-	p, err := g.commit(ctx, id, payment.Resolve{Ref: ref, Resolution: r})
+	change, err := g.begin(ctx, id, payment.Resolve{Ref: ref, Resolution: r})
 	if err == nil {
 		g.cfg.Log.Warn("a person's word ends a doubt", "payment", id, "operation", ref, "outcome", r.Outcome, "by", r.By, "why", r.Why)
 	}
-	return p, err
-}
-
-// commit puts a command that asks the centre nothing.
-func (g *Gateway) commit(ctx context.Context, id payment.ID, c payment.Command) (payment.Payment, error) {
-	change, err := g.cfg.Store.Update(ctx, id, func(p payment.Payment, now time.Time) (payment.Change, error) {
-		return payment.Begin(p, c, now)
-	})
 	return change.Payment, err
 }

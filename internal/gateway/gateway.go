@@ -274,9 +274,7 @@ func (g *Gateway) do(ctx context.Context, id payment.ID, c payment.Command, s se
 	if p, err := g.caughtUp(ctx, id); err != nil {
 		return p, err
 	}
-	change, err := g.cfg.Store.Update(ctx, id, func(p payment.Payment, now time.Time) (payment.Change, error) {
-		return payment.Begin(p, c, now)
-	})
+	change, err := g.begin(ctx, id, c)
 	var refused *payment.Error
 	if errors.As(err, &refused) && refused.Reason == payment.UnderWay {
 		return g.await(ctx, id)
@@ -326,7 +324,7 @@ func (g *Gateway) ask(ctx context.Context, p payment.Payment, s secrets) (paymen
 		}
 		if p.Open.Ref == asked {
 			// No answer, or one that allows to ask again at once.
-			again, err := g.resume(ctx, p.ID, false)
+			again, err := g.begin(ctx, p.ID, payment.Resume{Restored: g.restored})
 			if err != nil || again.Empty() {
 				return p, err
 			}
@@ -376,15 +374,17 @@ func unsent(op *payment.Operation, late time.Duration) payment.Answer {
 	return a
 }
 
-func (g *Gateway) settle(ctx context.Context, id payment.ID, a payment.Answer) (payment.Change, error) {
+// begin puts a command to a payment, and commits what it changes. A question that it opens is the caller's to ask.
+func (g *Gateway) begin(ctx context.Context, id payment.ID, c payment.Command) (payment.Change, error) {
 	return g.cfg.Store.Update(ctx, id, func(p payment.Payment, now time.Time) (payment.Change, error) {
-		return payment.Settle(p, a, now), nil
+		return payment.Begin(p, c, now)
 	})
 }
 
-func (g *Gateway) resume(ctx context.Context, id payment.ID, orphan bool) (payment.Change, error) {
+// settle commits what an answer changes.
+func (g *Gateway) settle(ctx context.Context, id payment.ID, a payment.Answer) (payment.Change, error) {
 	return g.cfg.Store.Update(ctx, id, func(p payment.Payment, now time.Time) (payment.Change, error) {
-		return payment.Begin(p, payment.Resume{Orphan: orphan, Restored: g.restored}, now)
+		return payment.Settle(p, a, now), nil
 	})
 }
 

@@ -57,9 +57,7 @@ func (g *Gateway) catchUp(ctx context.Context, id payment.ID, orphan bool) (p pa
 				return p, err
 			}
 		}
-		change, err := g.cfg.Store.Update(ctx, id, func(p payment.Payment, now time.Time) (payment.Change, error) {
-			return payment.Begin(p, c, now)
-		})
+		change, err := g.begin(ctx, id, c)
 		if err != nil {
 			return p, err
 		}

@@ -23,9 +23,7 @@ var rules = []rule{
 `, `type secrets struct {
 	early *payment.Answer
 `},
-		{"internal/gateway/gateway.go", `	change, err := g.cfg.Store.Update(ctx, id, func(p payment.Payment, now time.Time) (payment.Change, error) {
-		return payment.Begin(p, c, now)
-	})
+		{"internal/gateway/gateway.go", `	change, err := g.begin(ctx, id, c)
 	var refused *payment.Error
 `, `	if broken("question") {
 		if p, err := g.cfg.Store.Payment(ctx, id); err == nil {
@@ -35,9 +33,7 @@ var rules = []rule{
 			}
 		}
 	}
-	change, err := g.cfg.Store.Update(ctx, id, func(p payment.Payment, now time.Time) (payment.Change, error) {
-		return payment.Begin(p, c, now)
-	})
+	change, err := g.begin(ctx, id, c)
 	var refused *payment.Error
 `},
 		{"internal/gateway/gateway.go", `		answer := g.put(ctx, p, s)
