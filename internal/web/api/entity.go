@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"holdfast"
+	"holdfast/internal/merchant"
 	"holdfast/internal/money"
 	"holdfast/internal/payment"
 )
@@ -42,7 +43,7 @@ func stateResponse(s *holdfast.PaymentState, developer string) holdfast.StateRes
 }
 
 // core is what pay and check_sms_key say of a payment alike.
-func (a *API) core(p *payment.Payment, refundLocked bool) holdfast.EntityCore {
+func (a *API) core(p *payment.Payment, settings *merchant.Settings) holdfast.EntityCore {
 	t := &p.Terms
 	total := t.Amount
 	if p.State == payment.Captured {
@@ -55,7 +56,7 @@ func (a *API) core(p *payment.Payment, refundLocked bool) holdfast.EntityCore {
 		CreateTime: p.CreatedAt.UnixMilli(), ExpireTime: t.ExpiresAt.UnixMilli(), PeyedTime: millis(p.PaidAt), ExpiredHoldTime: millis(p.HoldDeadline),
 		// The seed's sample drops the date: 09:17:00 in Tashkent is 15420000.
 		MerCreateTime: int64(init.Hour()*3600+init.Minute()*60+init.Second()) * 1000,
-		Description:   t.Description, AutoCapture: t.AutoCapture, IsTest: t.Test, RefundLocked: refundLocked,
+		Description:   t.Description, AutoCapture: t.AutoCapture, IsTest: t.Test, RefundLocked: settings.RefundLocked,
 		ReturnURL: t.ReturnURL, RedirectURL: a.redirectURL(p), Status: string(p.Status()),
 		PayMethods: make([]holdfast.PayMethod, 0, len(t.Methods)),
 	}
@@ -103,10 +104,10 @@ func transType(m payment.Method) string {
 
 // entity is a payment as pay answers it. While the payer still has to act its status is created,
 // as in the seed's sample.
-func (a *API) entity(p *payment.Payment, settings entitySettings) *holdfast.PaymentEntity {
+func (a *API) entity(p *payment.Payment, settings *merchant.Settings) *holdfast.PaymentEntity {
 	e := &holdfast.PaymentEntity{
-		EntityCore: a.core(p, settings.refundLocked), Language: p.Terms.Language, RefundedSum: sum(p.Refunded),
-		BankCode: settings.bankCode, Tag: orNull(p.Terms.Tag), Test: p.Terms.Test,
+		EntityCore: a.core(p, settings), Language: p.Terms.Language, RefundedSum: sum(p.Refunded),
+		BankCode: settings.BankCode, Tag: orNull(p.Terms.Tag), Test: p.Terms.Test,
 	}
 	if p.Status() == payment.StatusWaitUserAction {
 		e.Status = string(payment.StatusCreated)
@@ -125,17 +126,11 @@ func (a *API) entity(p *payment.Payment, settings entitySettings) *holdfast.Paym
 	return e
 }
 
-// entitySettings is what the entity says of the shop.
-type entitySettings struct {
-	refundLocked bool
-	bankCode     string
-}
-
 // extended is a payment as check_sms_key answers it.
-func (a *API) extended(p *payment.Payment, settings entitySettings) *holdfast.ExtendedEntity {
+func (a *API) extended(p *payment.Payment, settings *merchant.Settings) *holdfast.ExtendedEntity {
 	e := &holdfast.ExtendedEntity{
-		EntityCore: a.core(p, settings.refundLocked), Language: p.Terms.Language, RefundedSum: sum(p.Refunded),
-		BankCode: settings.bankCode, ProcessingReference: p.Reference(), Tag: orNull(p.Terms.Tag), Test: p.Terms.Test,
+		EntityCore: a.core(p, settings), Language: p.Terms.Language, RefundedSum: sum(p.Refunded),
+		BankCode: settings.BankCode, ProcessingReference: p.Reference(), Tag: orNull(p.Terms.Tag), Test: p.Terms.Test,
 	}
 	if p.Terms.TspID != 0 {
 		tsp := holdfast.Integer(p.Terms.TspID)

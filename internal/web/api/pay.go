@@ -46,7 +46,7 @@ func (a *API) pay(w http.ResponseWriter, r *http.Request, body []byte) (_ any, e
 			return nil, err
 		}
 	}
-	return holdfast.PayResponse{Data: a.entity(&p, entitySettings{shop.Settings.RefundLocked, shop.Settings.BankCode})}, nil
+	return holdfast.PayResponse{Data: a.entity(&p, &shop.Settings)}, nil
 }
 
 // card checks what pay sends of a card.
@@ -183,7 +183,7 @@ func (a *API) checkSMSKey(w http.ResponseWriter, r *http.Request, body []byte) (
 	if err != nil {
 		return nil, err
 	}
-	return holdfast.CheckSMSKeyResponse{Data: a.extended(&p, entitySettings{shop.Settings.RefundLocked, shop.Settings.BankCode})}, nil
+	return holdfast.CheckSMSKeyResponse{Data: a.extended(&p, &shop.Settings)}, nil
 }
 
 // byNumber recalls the payment that the entity called id. One that is not there is no other than a wrong code.

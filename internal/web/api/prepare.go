@@ -16,20 +16,18 @@ import (
 	"holdfast/internal/payment"
 	"holdfast/internal/store"
 	"holdfast/internal/web"
+	"holdfast/internal/web/text"
 )
 
 // The limits and defaults of prepare_payment (contract §2).
 const (
-	defaultTTL      = 15
-	maxTTL          = 43200
-	maxShopIDBytes  = 255
-	maxTextBytes    = 4000
-	maxURLBytes     = 2048
-	maxBasketItems  = 500
-	defaultLanguage = "uz"
+	defaultTTL     = 15
+	maxTTL         = 43200
+	maxShopIDBytes = 255
+	maxTextBytes   = 4000
+	maxURLBytes    = 2048
+	maxBasketItems = 500
 )
-
-var languages = []string{"uz", "oz", "ru", "en"}
 
 // prepareRequest is prepare_payment as clients send it: for the tag, which the interface does not document, some have a
 // number of their own.
@@ -148,9 +146,9 @@ func (a *API) terms(q *holdfast.PrepareRequest, shop merchant.Shop) (terms payme
 		return fail(badf("ttl", "expected minutes from 1 to %d", maxTTL))
 	}
 	language := strings.ToLower(q.Language)
-	if !slices.Contains(languages, language) {
-		remarks = append(remarks, fmt.Sprintf("language: %.10q is not one of %s; %s is used.", q.Language, strings.Join(languages, ", "), defaultLanguage))
-		language = defaultLanguage
+	if !text.Known(language) {
+		remarks = append(remarks, fmt.Sprintf("language: %.10q is not one of %s; %s is used.", q.Language, strings.Join(text.Languages, ", "), text.Default))
+		language = text.Default
 	}
 	user, err := userData(q.UserData)
 	if err != nil {
