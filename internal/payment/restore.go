@@ -106,6 +106,7 @@ func (c Adopt) begin(p Payment, now time.Time) (Change, error) {
 	if p.State == Created || p.State == Challenged {
 		attempt := c.Look.Attempt
 		d.Payment.Attempt = &attempt
+		d.move(Created) // a code that he waits for is the other attempt's
 	}
 	op := d.ask(c.Look.Operation.Kind, c.Look.Operation.Amount)
 	op.Look, op.Ask, op.SentAt = true, Query, c.Restored

@@ -107,6 +107,9 @@ func TestAdoptWhatTheCentreDid(t *testing.T) {
 		if op.Ref != look.Operation.Ref || op.Ask != payment.Query || op.N != before.LastOperation+1 {
 			t.Errorf("%s: adopted as %+v", tt.name, op)
 		}
+		if w.p.State == payment.Challenged && w.p.Attempt.Challenge == nil {
+			t.Errorf("%s: it waits for a code, and nobody knows which", tt.name)
+		}
 		before = w.p
 		if got := outcome(before, w.settle(tt.then).lastSeen); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
