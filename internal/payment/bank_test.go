@@ -114,3 +114,52 @@ func TestDoubtAfterTheBank(t *testing.T) {
 		t.Errorf("it is %s, open %+v", w.p.State, w.p.Open)
 	}
 }
+
+// While the payer is at his bank his payment is the bank's: the same card leads back to its page, another one waits, no code
+// is taken, and of what his browser brings only the step that is under way counts.
+func TestCommandsAtTheBank(t *testing.T) {
+	w := atBank(t, ttl, holdFor).later(time.Second)
+	same, other := attempt(uzcard), attempt(another)
+	same.ThreeDS, other.ThreeDS = true, true
+	for name, c := range map[string]payment.Command{
+		"the same card": payment.Pay{Attempt: same, VerifyID: 77}, "the step before": payment.Proceed{Step: payment.StepMethod},
+	} {
+		if change, err := payment.Begin(w.p, c, w.now); err != nil || !change.Empty() {
+			t.Errorf("%s: %v, it changes something: %t", name, err, !change.Empty())
+		}
+	}
+	if refusal := w.refused(payment.Pay{Attempt: other, VerifyID: 77}, payment.Busy); refusal.Detail == "" {
+		t.Error("why another card must wait is not said")
+	}
+	w.refused(payment.SubmitCode{VerifyID: verifyID}, payment.WrongCode)
+	if op := w.begin(payment.Proceed{Step: payment.StepChallenge}).p.Open; op.Ask != payment.Continue || op.SentAt != w.now || op.AskedAt != w.now || op.Outcome != "" {
+		t.Errorf("back from his bank, it is asked %+v", op)
+	}
+	if w.p.HoldDeadline != w.now.Add(holdFor) {
+		t.Errorf("the hold that is asked for ends at %v", w.p.HoldDeadline)
+	}
+	w.refused(payment.Proceed{Step: payment.StepChallenge}, payment.UnderWay)
+	w.refused(payment.Pay{Attempt: same, VerifyID: 77}, payment.UnderWay)
+	w.refused(payment.Pay{Attempt: other, VerifyID: 77}, payment.Busy)
+	if w.approved().begin(payment.Proceed{Step: payment.StepChallenge}); !w.lastSeen.Empty() {
+		t.Error("a step that is over changes something")
+	}
+	w.begin(payment.Decide{Accept: payment.Cancel, By: payment.ByMerchant})
+	w.refused(payment.Proceed{Step: payment.StepChallenge}, payment.UnderWay)
+}
+
+// What the payer's browser needs at his bank is what the centre gave, for as long as he may pay.
+func TestChallengeAtTheBank(t *testing.T) {
+	w := atBank(t, ttl, holdFor)
+	want := payment.Challenge{
+		VerifyID: verifyID, CentreID: "x", Step: payment.StepChallenge, URL: "https://acs.example", Data: "d", SentAt: w.now, ExpiresAt: t0.Add(ttl),
+	}
+	if c := w.p.Attempt.Challenge; c == nil || *c != want || w.p.Status() != payment.StatusWaitUserAction {
+		t.Errorf("%+v, want %+v; status %s", c, want, w.p.Status())
+	}
+	// Nobody but a hold or a charge leads to a bank.
+	w.approved().begin(payment.Decide{Accept: payment.Capture, By: payment.ByMerchant}).settle(payment.Answer{Outcome: payment.ChallengeGiven, Step: payment.StepChallenge})
+	if w.p.State != payment.Held || w.p.Open.Outcome != payment.Unknown {
+		t.Errorf("a capture leads to the bank: %s, %+v", w.p.State, w.p.Open)
+	}
+}

@@ -210,9 +210,7 @@ func (c Decide) begin(p Payment, now time.Time) (Change, error) {
 	case c.Accept == Cancel:
 		amount = p.Terms.Amount.Zero()
 	case amount == money.Amount{}:
-		if amount = p.Held; !amount.Positive() {
-			amount = p.Terms.Amount
-		}
+		amount = p.Held
 	}
 	if stands := p.Decision; stands != nil {
 		switch {

@@ -54,9 +54,8 @@ func (c Card) Facts(table CardTable) CardFacts {
 	if len(c.Number) >= 13 {
 		f.First6, f.Last4 = c.Number[:6], c.Number[len(c.Number)-4:]
 	}
-	if r, ok := table.Find(c.Number); ok {
-		f.Scheme, f.Country = r.Scheme, r.Country
-	}
+	r, _ := table.Find(c.Number)
+	f.Scheme, f.Country = r.Scheme, r.Country
 	return f
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"pgregory.net/rapid"
@@ -173,6 +174,59 @@ func FuzzCleanNumber(f *testing.F) {
 		builtIn.Find(got)
 		payment.Card{Number: got}.Facts(builtIn)
 	})
+}
+
+// What is wrong with a typed card is said of the first field that is wrong, and how to mend it.
+func TestCardCheck(t *testing.T) {
+	good := payment.Card{Number: "8600313260861293", Expiry: "2603"}
+	visa := payment.Card{Number: "4111111111111111", Expiry: "2712", CVC: "739"}
+	for name, tt := range map[string]struct {
+		card   payment.Card
+		edit   func(c *payment.Card)
+		method payment.Method
+		field  string // empty: nothing is wrong
+		reason payment.Reason
+		detail string // part of it
+	}{
+		"Uzcard, in its last month":      {good, func(c *payment.Card) {}, payment.Uzcard, "", "", ""},
+		"Uzcard, with a CVC it need not": {good, func(c *payment.Card) { c.CVC = "x" }, payment.Uzcard, "", "", ""},
+		"Visa":                           {visa, func(c *payment.Card) {}, payment.BankCard, "", "", ""},
+		"January":                        {good, func(c *payment.Card) { c.Expiry = "2701" }, payment.Uzcard, "", "", ""},
+		"December":                       {good, func(c *payment.Card) { c.Expiry = "2712" }, payment.Uzcard, "", "", ""},
+
+		"no number":         {good, func(c *payment.Card) { c.Number = "" }, payment.Uzcard, "pan", payment.CardUnknown, "missing"},
+		"letters":           {good, func(c *payment.Card) { c.Number = "860031326086129x" }, payment.Uzcard, "pan", payment.CardUnknown, "digits only"},
+		"nobody's number":   {good, func(c *payment.Card) { c.Number = "0000000000000000" }, payment.Uzcard, "pan", payment.CardUnknown, "no card scheme"},
+		"too short":         {good, func(c *payment.Card) { c.Number = "860031326086129" }, payment.Uzcard, "pan", payment.CardUnknown, "length"},
+		"mistyped":          {good, func(c *payment.Card) { c.Number = "8600313260861294" }, payment.Uzcard, "pan", payment.CardUnknown, "check digit"},
+		"another method's":  {good, func(c *payment.Card) {}, payment.Humo, "method", payment.MethodNotAllowed, "uzcard"},
+		"no expiry":         {good, func(c *payment.Card) { c.Expiry = "" }, payment.Uzcard, "exp", payment.WrongExpiry, "YYMM"},
+		"expiry of 3":       {good, func(c *payment.Card) { c.Expiry = "271" }, payment.Uzcard, "exp", payment.WrongExpiry, "YYMM"},
+		"expiry of 6":       {good, func(c *payment.Card) { c.Expiry = "202712" }, payment.Uzcard, "exp", payment.WrongExpiry, "YYMM"},
+		"expiry of letters": {good, func(c *payment.Card) { c.Expiry = "x712" }, payment.Uzcard, "exp", payment.WrongExpiry, "YYMM"},
+		"month 0":           {good, func(c *payment.Card) { c.Expiry = "2700" }, payment.Uzcard, "exp", payment.WrongExpiry, "YYMM"},
+		"month 13":          {good, func(c *payment.Card) { c.Expiry = "2713" }, payment.Uzcard, "exp", payment.WrongExpiry, "YYMM"},
+		"a month ago":       {good, func(c *payment.Card) { c.Expiry = "2602" }, payment.Uzcard, "exp", payment.CardExpired, "expired"},
+		"last December":     {good, func(c *payment.Card) { c.Expiry = "2512" }, payment.Uzcard, "exp", payment.CardExpired, "expired"},
+		"Visa without CVC":  {visa, func(c *payment.Card) { c.CVC = "" }, payment.BankCard, "cvc2", payment.WrongCVC, "3 digits"},
+		"a CVC of 2":        {visa, func(c *payment.Card) { c.CVC = "73" }, payment.BankCard, "cvc2", payment.WrongCVC, "3 digits"},
+		"a CVC of 4":        {visa, func(c *payment.Card) { c.CVC = "7391" }, payment.BankCard, "cvc2", payment.WrongCVC, "3 digits"},
+		"a CVC of letters":  {visa, func(c *payment.Card) { c.CVC = "73x" }, payment.BankCard, "cvc2", payment.WrongCVC, "3 digits"},
+	} {
+		card := tt.card
+		tt.edit(&card)
+		// The last moment of March in Tashkent: elsewhere it is March for five hours more.
+		problem := card.Check(builtIn, tt.method, time.Date(2026, 3, 31, 18, 59, 59, 0, time.UTC))
+		switch {
+		case (problem == nil) != (tt.field == ""):
+			t.Errorf("%s: %+v", name, problem)
+		case problem != nil && (problem.Field != tt.field || problem.Reason != tt.reason || !strings.Contains(problem.Detail, tt.detail)):
+			t.Errorf("%s: %+v, want %s %s with %q", name, problem, tt.field, tt.reason, tt.detail)
+		}
+	}
+	if problem := good.Check(builtIn, payment.Uzcard, time.Date(2026, 3, 31, 19, 0, 0, 0, time.UTC)); problem == nil || problem.Reason != payment.CardExpired {
+		t.Errorf("in April in Tashkent a card of March: %+v", problem)
+	}
 }
 
 func TestLuhn(t *testing.T) {

@@ -1,11 +1,15 @@
 package payment_test
 
 import (
+	"fmt"
 	"math/big"
+	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
+	"holdfast/internal/ledger"
 	"holdfast/internal/money"
 	"holdfast/internal/payment"
 )
@@ -82,4 +86,46 @@ func TestFeeIsOnWhatIsCaptured(t *testing.T) {
 	if w = start(t, terms()).paid().cancel().done(); !w.p.Fee.IsZero() || !w.p.Transfer().IsZero() {
 		t.Errorf("a void costs %v, transferred %v", w.p.Fee, w.p.Transfer())
 	}
+}
+
+// Where the tariff says so, a refund takes the fee's share along: in the books and in what the shop gets, whether the money
+// goes back at once or in parts, and all of the fee with all of the money. Elsewhere the gateway keeps it.
+func TestFeeGoesBack(t *testing.T) {
+	for _, tt := range []struct {
+		back     bool
+		refunds  []int64 // of 600.00 captured of 1000.00, fee 12.00
+		want     []int64 // the fee after each
+		transfer int64   // of the captured sum, at the end
+	}{
+		{true, []int64{60_000}, []int64{0}, 60_000},
+		{true, []int64{20_000, 1, 39_999}, []int64{800, 800, 0}, 60_000}, // 7.9998 is rounded upwards
+		{true, []int64{59_999}, []int64{1}, 59_999},
+		{false, []int64{20_000, 40_000}, []int64{1_200, 1_200}, 58_800},
+	} {
+		w := start(t, terms())
+		a := attempt(uzcard)
+		a.Fee.Back = tt.back
+		w.begin(payment.Pay{Attempt: a, VerifyID: verifyID}).codeSent().code().approved().approved().capture(60_000).done()
+		for i, minor := range tt.refunds {
+			w.later(time.Minute).refund(fmt.Sprint("r", i), minor).done()
+			if w.p.Fee != uzs(tt.want[i]) {
+				t.Errorf("back %t, %v: after refund %d the fee is %s, want %d", tt.back, tt.refunds, i+1, w.p.Fee, tt.want[i])
+			}
+			if err := books(refunded(w)); err != nil {
+				t.Errorf("back %t, %v: %v", tt.back, tt.refunds, err)
+			}
+		}
+		if w.p.Transfer() != uzs(tt.transfer) {
+			t.Errorf("back %t, %v: the shop gets %s, want %d", tt.back, tt.refunds, w.p.Transfer(), tt.transfer)
+		}
+	}
+}
+
+// refunded is a payment and its entries as they would be had what was given back never been taken.
+func refunded(w *walk) (payment.Payment, []ledger.Entry) {
+	entries := w.entries
+	if back := w.p.Refunded; back.Positive() {
+		entries = append(slices.Clone(entries), ledger.Transfer(ledger.Refund, "none", ledger.Processor("uzcard"), ledger.Shop(w.p.Shop), back))
+	}
+	return w.p, entries
 }

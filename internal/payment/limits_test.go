@@ -67,6 +67,21 @@ func TestTriesAreCountedBeforeTheCentreSeesThem(t *testing.T) {
 	}
 }
 
+// A payer whose tries are used up is not sent back to a code that is taken no more: the same card begins anew, also within
+// the minute in which it would otherwise be the same attempt.
+func TestSameCardAfterTheLastTry(t *testing.T) {
+	for tries := 1; tries <= payment.MaxWrongCodes; tries++ {
+		w := start(t, terms()).challenged()
+		for range tries {
+			w.later(time.Second).code().unknown()
+		}
+		w.later(time.Second).begin(payment.Pay{Attempt: attempt(uzcard), VerifyID: 77})
+		if again := tries == payment.MaxWrongCodes; w.lastSeen.Empty() == again {
+			t.Errorf("after %d lost tries the same card changes something: %t", tries, !w.lastSeen.Empty())
+		}
+	}
+}
+
 // A wrong verification is refused as a wrong code is, in every situation, and asks the centre nothing.
 func TestWrongVerificationIsAWrongCode(t *testing.T) {
 	for _, s := range situations {

@@ -23,7 +23,7 @@ func says(w *walk, r payment.Resolution) payment.Resolve {
 // A person's word does what the centre's would have done, and stays on record with the operation.
 func TestResolve(t *testing.T) {
 	approved, refused := payment.Resolution{Outcome: payment.Approved}, payment.Resolution{Outcome: payment.Refused}
-	hold := payment.Resolution{Outcome: payment.Approved, Hold: "778"}
+	hold := payment.Resolution{Outcome: payment.Approved, Hold: "778", RRN: "000123456789"}
 	gone := payment.Resolution{Outcome: payment.Refused, Reason: payment.HoldGone}
 	for _, tt := range []struct {
 		open string
@@ -65,6 +65,10 @@ func TestResolve(t *testing.T) {
 		}
 		if err := books(w.p, w.entries); err != nil {
 			t.Errorf("%s: %v", tt.open, err)
+		}
+		// The hold that he names is this payment's, and no other may have it.
+		if c := w.p.Attempt.Centre; w.lastSeen.Claim != tt.says.Hold || c.Hold != tt.says.Hold || c.RRN != tt.says.RRN {
+			t.Errorf("%s: claimed is %q, kept %+v", tt.open, w.lastSeen.Claim, c)
 		}
 		if tt.want != "kept" {
 			if change, err := payment.Begin(w.p, says(&walk{p: before}, tt.says), w.now); !errors.Is(err, payment.ErrNoDoubt) || !change.Empty() {
@@ -120,6 +124,7 @@ func TestResolveIsRefused(t *testing.T) {
 	overtaken.approved().capture(1_000).unknown().later(30 * time.Second).begin(payment.Resume{}).unknown()
 	sent := open["capture"](t)
 	asking := inquired(t, "capture").later(time.Minute).begin(payment.Resume{Orphan: true})
+	bank := atBank(t, ttl, holdFor).later(time.Minute)
 	for name, tt := range map[string]struct {
 		w    *walk
 		c    payment.Command
@@ -130,6 +135,7 @@ func TestResolveIsRefused(t *testing.T) {
 		"sent a moment ago":             {sent, says(sent, approved), payment.ErrBeingAsked},
 		"asked about a moment ago":      {asking, says(asking, approved), payment.ErrBeingAsked},
 		"hastened while it is asked":    {asking, payment.Hasten{}, payment.ErrBeingAsked},
+		"the payer is at his bank":      {bank, says(bank, approved), payment.ErrAtBank},
 		"a code":                        {open["verify"](t).later(time.Hour), payment.Resolve{}, payment.ErrNoDoubt},
 		"nothing open":                  {start(t, terms()), payment.Hasten{}, payment.ErrNoDoubt},
 		"never asked what became of it": {open["capture"](t).unknown().later(time.Hour), says(open["capture"](t), approved), payment.ErrNotAsked},
@@ -165,12 +171,25 @@ func TestResolutionMustMakeSense(t *testing.T) {
 		"approved and gone":               {"capture", payment.Resolution{Outcome: approved, Reason: payment.HoldGone, By: "x", Why: "x"}},
 		"a reason of a bank":              {"hold", payment.Resolution{Outcome: refused, Reason: payment.Fraud, By: "x", Why: "x"}},
 		"refused with a hold":             {"hold", payment.Resolution{Outcome: refused, Hold: "7", By: "x", Why: "x"}},
+		"refused with a sum":              {"hold", payment.Resolution{Outcome: refused, Amount: asked, By: "x", Why: "x"}},
+		"refused with a reference number": {"hold", payment.Resolution{Outcome: refused, RRN: "7", By: "x", Why: "x"}},
+		"a name of 101":                   {"capture", payment.Resolution{Outcome: approved, By: strings.Repeat("ы", 101), Why: "x"}},
 	} {
 		w := inquired(t, tt.open)
 		change, err := payment.Begin(w.p, payment.Resolve{Ref: w.p.Open.Ref, Resolution: tt.r}, w.now)
 		if !errors.Is(err, payment.ErrResolution) || !change.Empty() {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// The longest texts that are kept are kept whole; they are counted in characters.
+func TestLongestResolution(t *testing.T) {
+	w := inquired(t, "capture")
+	by, why := strings.Repeat("ы", 100), strings.Repeat("ы", 1000)
+	w.begin(payment.Resolve{Ref: w.p.Open.Ref, Resolution: payment.Resolution{Outcome: payment.Approved, By: by, Why: why}})
+	if r := w.closed[len(w.closed)-1].Resolutions; len(r) != 1 || r[0].By != by || r[0].Why != why {
+		t.Errorf("%+v", r)
 	}
 }
 

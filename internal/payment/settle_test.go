@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -340,5 +341,52 @@ func TestOvertakenAnswers(t *testing.T) {
 				t.Errorf("%s, %s: the answer to the question before changes something: %v, and should: %v", name, head, !change.Empty(), forEver)
 			}
 		}
+	}
+}
+
+// Where the centre wants the card once more after the code, it is kept sealed with the attempt until the money has been asked
+// for, or nobody can ask for it any more, and never with the operation, whose record stays for ever.
+func TestSealedCardIsKeptUntilTheMoneyIsAskedFor(t *testing.T) {
+	const sealed = "sealed"
+	challenged := func() *walk {
+		return start(t, terms()).pay(uzcard).settle(payment.Answer{Outcome: payment.ChallengeGiven, CodeLives: codeFor, Centre: payment.Centre{Sealed: sealed}})
+	}
+	asked := func() *walk { return challenged().code().approved() }
+	for name, tt := range map[string]struct {
+		w    *walk
+		kept bool
+	}{
+		"challenged":           {challenged(), true},
+		"a wrong code":         {challenged().code().refusedFor(payment.WrongCode), true},
+		"a further code":       {challenged().resend().codeSent(), true},
+		"the money is asked":   {asked(), true},
+		"it is held":           {asked().approved(), false},
+		"in doubt":             {asked().unknown(), false},
+		"refused":              {asked().refusedFor(payment.InsufficientFunds), false},
+		"cancelled":            {challenged().cancel(), false},
+		"expired":              {challenged().at(t0.Add(ttl)).begin(payment.Lapse{}), false},
+		"a code used too late": {challenged().code().at(t0.Add(ttl)).approved(), false},
+		"another card":         {challenged().later(time.Second).pay(another), false},
+	} {
+		want := ""
+		if tt.kept {
+			want = sealed
+		}
+		if got := tt.w.p.Attempt.Centre.Sealed; got != want {
+			t.Errorf("%s: the card is kept as %q, want %q", name, got, want)
+		}
+		for _, op := range tt.w.closed {
+			if op.Centre.Sealed != "" {
+				t.Errorf("%s: the record of the %s keeps the card", name, op.Kind)
+			}
+		}
+	}
+}
+
+// A centre's texts are kept as far as they can be, and at most 8 KiB of each.
+func TestLongTextsAreCut(t *testing.T) {
+	w := open["capture"](t).settle(payment.Answer{Outcome: payment.Unknown, Cause: strings.Repeat("ы", 5<<10)})
+	if cause := w.p.Open.Cause; len(cause) != 8<<10 || !utf8.ValidString(cause) {
+		t.Errorf("%d bytes are kept, UTF-8 %t", len(cause), utf8.ValidString(cause))
 	}
 }

@@ -1,6 +1,7 @@
 package payment_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -105,6 +106,63 @@ func TestCheckRefusesTampering(t *testing.T) {
 		{"refunded", "still reserved", func(_ *payment.Payment, c *payment.Change) { c.Payment.Refunds[0].State = payment.RefundPending }},
 		{"refunded", "the shop is told that it was refused", func(_ *payment.Payment, c *payment.Change) { c.Payment.Refunds[0].State = payment.RefundRefused }},
 		{"refunded", "the shop is told another sum", func(_ *payment.Payment, c *payment.Change) { c.Payment.Refunds[0].Amount = uzs(10_001) }},
+		{"verified", "the terms changed: test", func(_ *payment.Payment, c *payment.Change) { c.Payment.Terms.Test = true }},
+		{"verified", "the terms changed: the shop's name of it", func(_ *payment.Payment, c *payment.Change) { c.Payment.Terms.ShopPaymentID = "order-2" }},
+		{"verified", "the terms changed: ttl", func(_ *payment.Payment, c *payment.Change) { c.Payment.Terms.ExpiresAt = t0.Add(2 * ttl) }},
+		{"captured", "the terms changed: sum", func(_ *payment.Payment, c *payment.Change) { c.Payment.Terms.Amount = uzs(1) }},
+		{"verified", "that the payer was challenged is forgotten", func(_ *payment.Payment, c *payment.Change) { c.Payment.Tried = false }},
+		{"refunded", "skipped references are given again", func(b *payment.Payment, _ *payment.Change) { b.Skipped = 1 }},
+		{"refunded", "a restore is forgotten", func(b *payment.Payment, _ *payment.Change) { b.Restored = t0 }},
+		{"second refund", "the first is forgotten", func(_ *payment.Payment, c *payment.Change) { c.Payment.Refunds = c.Payment.Refunds[1:] }},
+		{"second refund", "the first has another id", func(_ *payment.Payment, c *payment.Change) { c.Payment.Refunds[0].ID = "r3" }},
+		{"second refund", "the first was another operation", func(_ *payment.Payment, c *payment.Change) { c.Payment.Refunds[0].Operation++ }},
+		{"second refund", "another operation is reserved than is asked for", func(_ *payment.Payment, c *payment.Change) { c.Payment.Refunds[1].Operation++ }},
+		{"refund asked", "another card has paid", func(_ *payment.Payment, c *payment.Change) { c.Payment.Attempt.Card = another }},
+		{"refund asked", "another centre has the money", func(_ *payment.Payment, c *payment.Change) { c.Payment.Attempt.Processor = "humo" }},
+		{"refund asked", "it was paid by another method", func(_ *payment.Payment, c *payment.Change) { c.Payment.Attempt.Method = payment.Humo }},
+		{"refund asked", "it was paid at the bank", func(_ *payment.Payment, c *payment.Change) { c.Payment.Attempt.ThreeDS = true }},
+		{"verified", "another card than was challenged", func(_ *payment.Payment, c *payment.Change) { c.Payment.Attempt.Card = another }},
+		{"refund asked", "the hold's end would be moved", func(_ *payment.Payment, c *payment.Change) { c.Payment.HoldDeadline = c.Payment.HoldDeadline.Add(1) }},
+		{"still unsure", "the open question has another number", func(_ *payment.Payment, c *payment.Change) { c.Payment.Open.N++ }},
+		{"still unsure", "the open question is only looked for", func(_ *payment.Payment, c *payment.Change) { c.Payment.Open.Look = true }},
+		{"captured", "another kind was answered", func(_ *payment.Payment, c *payment.Change) { c.Closed.Kind = payment.OpCharge }},
+		{"captured", "another sum was answered", func(_ *payment.Payment, c *payment.Change) { c.Closed.Amount = uzs(1) }},
+		{"decided", "a question is answered that was not asked", func(_ *payment.Payment, c *payment.Change) { op := *c.Payment.Open; c.Closed = &op }},
+		{"decided", "under a reference that is not its own", func(_ *payment.Payment, c *payment.Change) { c.Payment.Open.Ref += "1" }},
+		{"decided", "it is never asked again", func(_ *payment.Payment, c *payment.Change) { c.Payment.Open.NextAt = time.Time{} }},
+		{"decided", "captured although nobody decided", func(_ *payment.Payment, c *payment.Change) { c.Payment.Decision = nil }},
+		{"decided", "let go although nobody decided", func(_ *payment.Payment, c *payment.Change) {
+			c.Payment.Decision, c.Payment.Open.Kind = nil, payment.OpVoid
+		}},
+		{"decided", "let go although a capture was decided", func(_ *payment.Payment, c *payment.Change) { c.Payment.Open.Kind = payment.OpVoid }},
+		{"decided", "nothing is to be captured", func(_ *payment.Payment, c *payment.Change) {
+			c.Payment.Open.Amount, c.Payment.Decision.Amount = uzs(0), uzs(0)
+		}},
+		{"decided", "more is to be captured than is held", func(_ *payment.Payment, c *payment.Change) {
+			c.Payment.Open.Amount, c.Payment.Decision.Amount = uzs(100_001), uzs(100_001)
+		}},
+		{"refund asked", "a refund of nothing", func(_ *payment.Payment, c *payment.Change) {
+			c.Payment.Open.Amount, c.Payment.Refunds[0].Amount = uzs(0), uzs(0)
+		}},
+		{"refund asked", "a refund in dollars", func(_ *payment.Payment, c *payment.Change) {
+			c.Payment.Open.Amount.Currency, c.Payment.Refunds[0].Amount.Currency = money.USD, money.USD
+		}},
+		{"captured", "the fee's lines turned round", func(_ *payment.Payment, c *payment.Change) { slices.Reverse(c.Entries[1].Lines) }},
+		{"captured", "the lines of the capture turned round", func(_ *payment.Payment, c *payment.Change) { slices.Reverse(c.Entries[0].Lines) }},
+		{"captured", "a line twice and none of the shop's", func(_ *payment.Payment, c *payment.Change) {
+			copy(c.Entries[0].Lines[2:], c.Entries[0].Lines[:2])
+		}},
+		{"captured", "a fee goes back that was never taken", func(_ *payment.Payment, c *payment.Change) {
+			c.Entries[1] = ledger.Transfer(ledger.Fee, c.Closed.Ref, ledger.Fees, ledger.Shop(12), c.Payment.Fee)
+		}},
+		{"refunded", "the fee goes back in the entries alone", func(_ *payment.Payment, c *payment.Change) {
+			c.Entries = append(c.Entries, ledger.Transfer(ledger.Fee, c.Closed.Ref, ledger.Fees, ledger.Shop(12), uzs(1)))
+			c.Payment.LastEntry++
+		}},
+		{"refunded", "the fee goes back in the sums alone", func(_ *payment.Payment, c *payment.Change) {
+			c.Payment.Fee = c.Payment.Fee.Sub(uzs(1))
+			c.Events[0].Sums = c.Payment.Sums
+		}},
 		{"captured", "a fee in dollars", func(_ *payment.Payment, c *payment.Change) { c.Payment.Fee.Currency = money.USD }},
 		{"captured", "all entries in dollars", func(_ *payment.Payment, c *payment.Change) {
 			for i := range c.Entries {

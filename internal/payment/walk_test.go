@@ -86,6 +86,14 @@ func (w *walk) store(before *payment.Payment, c payment.Change) {
 	if err := c.Check(before); err != nil {
 		w.t.Fatalf("the store would refuse the change: %v", err)
 	}
+	if !c.Empty() && c.Payment.UpdatedAt != w.now {
+		w.t.Fatalf("changed at %s, it says %s", w.now, c.Payment.UpdatedAt)
+	}
+	for _, e := range c.Events {
+		if e.At != w.now {
+			w.t.Fatalf("what happens at %s is told as of %s", w.now, e.At)
+		}
+	}
 	w.lastSeen = c
 	w.p = c.Payment
 	w.p.Version++
@@ -102,11 +110,11 @@ func (w *walk) at(now time.Time) *walk      { w.now = now; return w }
 // begin puts a command that must be taken.
 func (w *walk) begin(c payment.Command) *walk {
 	w.t.Helper()
+	before := clone(w.p)
 	change, err := payment.Begin(w.p, c, w.now)
 	if err != nil {
 		w.t.Fatalf("%T at %s, state %s: %v", c, w.now.Format(time.TimeOnly), w.p.State, err)
 	}
-	before := w.p
 	w.store(&before, change)
 	return w
 }
@@ -132,8 +140,12 @@ func (w *walk) settle(a payment.Answer) *walk {
 		w.t.Fatalf("nothing is asked in state %s", w.p.State)
 	}
 	a.Ref = w.p.Open.Ref
-	before := w.p
-	w.store(&before, payment.Settle(w.p, a, w.now))
+	before := clone(w.p)
+	change := payment.Settle(w.p, a, w.now)
+	if !slices.Equal(before.Refunds, w.p.Refunds) {
+		w.t.Fatalf("the refunds of the payment handed in were changed: %+v", w.p.Refunds)
+	}
+	w.store(&before, change)
 	return w
 }
 
@@ -310,6 +322,7 @@ func clone(p payment.Payment) payment.Payment {
 		d := *p.Decision
 		p.Decision = &d
 	}
+	p.Refunds = slices.Clone(p.Refunds)
 	p.Terms.Methods = slices.Clone(p.Terms.Methods)
 	p.Terms.Basket = slices.Clone(p.Terms.Basket)
 	return p
