@@ -300,6 +300,11 @@ func (p *Payment) FindRefund(shopID string) *Refund {
 	return nil
 }
 
+// CardUnknown reports that the card tried last does not exist, says its centre.
+func (p *Payment) CardUnknown() bool {
+	return p.Open == nil && p.State != Challenged && p.LastRefusal == CardUnknown
+}
+
 // Transfer is what the shop gets of the captured sum (seed: transfer_sum).
 func (p *Payment) Transfer() money.Amount { return p.Captured.Sub(p.Fee) }
 

@@ -186,6 +186,45 @@ func TestGuesserOnAShopsPage(t *testing.T) {
 	}
 }
 
+// Whoever tries which card numbers exist, at one payment after another, is turned away as other guessers are.
+func TestGuessedCards(t *testing.T) {
+	const guesser, payer = "198.51.100.30", "198.51.100.31"
+	w := newWorld(t)
+	try := func(from, uuid, pan, exp string) (int, string) {
+		t.Helper()
+		status, answer, err := w.from(from, "/pay/"+uuid, fmt.Sprintf(`{"pan":%q,"exp":%q,"method":"uzcard","cvc2":"","cardHolderName":"A","email":"a@b.uz"}`, pan, exp))
+		check(t, err)
+		return status, answer
+	}
+	uuid := ""
+	for i := range web.Guesses {
+		if i%payment.MaxAttempts == 0 {
+			uuid = w.prepare(fmt.Sprint("guessed-", i), twoStage)
+		}
+		// The centre knows none of them.
+		if status, answer := try(guesser, uuid, checked(fmt.Sprintf("86001477%07d", i)), "3012"); status != http.StatusOK || !strings.Contains(answer, `"data":null`) {
+			t.Fatalf("guess %d: HTTP %d %s", i, status, answer)
+		}
+	}
+	card := w.cards("ok")[1]
+	for from, want := range map[string]int{guesser: http.StatusTooManyRequests, payer: http.StatusOK} {
+		if status, answer := try(from, w.prepare("by-"+from, twoStage), card.PAN, card.Exp); status != want {
+			t.Errorf("after %d card numbers that do not exist %s is answered HTTP %d %s, want %d", web.Guesses, from, status, answer, want)
+		}
+	}
+	w.audit()
+}
+
+// checked is a card number with its check digit.
+func checked(number string) string {
+	for digit := range 10 {
+		if whole := number + strconv.Itoa(digit); payment.Luhn(whole) {
+			return whole
+		}
+	}
+	panic("no digit fits")
+}
+
 // neighbour is a UUID like another one, made at the same time.
 func neighbour(uuid string, random *rand.Rand) string {
 	return uuid[:24] + fmt.Sprintf("%012x", random.Uint64()>>16)

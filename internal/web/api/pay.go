@@ -40,6 +40,9 @@ func (a *API) pay(w http.ResponseWriter, r *http.Request, body []byte) (_ any, e
 	if err != nil {
 		return nil, err
 	}
+	if p.CardUnknown() {
+		web.Miss(w)
+	}
 	// A code that is on its way stays good after a wrong one was typed: the same card again gets the same answer.
 	if p.State != payment.Challenged || p.Open != nil {
 		if err := unpaid(&p); err != nil {

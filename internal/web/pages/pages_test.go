@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"holdfast/internal/payment"
+	"holdfast/internal/sim"
 	"holdfast/internal/web"
 	"holdfast/internal/web/text"
 )
@@ -305,6 +306,31 @@ func TestHTTPSInsists(t *testing.T) {
 	recorder := record(New(Config{Gateway: w.gateway, Store: w.store, BaseURL: "https://pay.example.uz"}), "GET", "/pay/x")
 	if got := recorder.Header().Get("Strict-Transport-Security"); !strings.HasPrefix(got, "max-age=") {
 		t.Errorf("HSTS is %q", got)
+	}
+}
+
+// Whoever tries on our page which card numbers exist is turned away as other guessers are.
+func TestGuessedCards(t *testing.T) {
+	w := newWorld(t)
+	v := w.visitor()
+	var p payment.Payment
+	for i := range web.Guesses {
+		if i%payment.MaxAttempts == 0 {
+			p = w.prepare("en")
+		}
+		number := fmt.Sprintf("86001477%07d", i)
+		for digit := '0'; digit <= '9'; digit++ { // the check digit
+			if payment.Luhn(number + string(digit)) {
+				number += string(digit)
+				break
+			}
+		}
+		if v.pay(p, sim.Card{PAN: number, Exp: "3012"}); i+1 < web.Guesses && v.last.status != http.StatusOK {
+			t.Fatalf("guess %d: HTTP %d", i, v.last.status)
+		}
+	}
+	if v.pay(w.prepare("en"), w.card("ok")); v.last.status != http.StatusTooManyRequests {
+		t.Errorf("after %d card numbers that do not exist the next is answered %d", web.Guesses, v.last.status)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/gateway"
 	"holdfast/internal/payment"
 	"holdfast/internal/store"
+	"holdfast/internal/web"
 	"holdfast/internal/web/text"
 )
 
@@ -289,6 +290,9 @@ func (s *site) takeCard(v *visit) {
 		return
 	}
 	p, err := s.cfg.Gateway.Pay(v.r.Context(), v.shop, v.p.ID, gateway.Card{Card: card, Method: method, Email: email, Input: holdfast.CardInputOctoPage})
+	if err == nil && p.CardUnknown() {
+		web.Miss(v.w)
+	}
 	s.after(v, p, err)
 }
 
