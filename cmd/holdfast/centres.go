@@ -230,9 +230,23 @@ type connecting struct {
 
 // centres is what the gateway is connected to.
 type centres struct {
-	live, test   gateway.Centres
-	simulated    bool // every payment goes to a simulator
-	callbackKeys []rbs.Secret
+	live, test gateway.Centres
+	simulated  bool // every payment goes to a simulator
+	signers    []signer
+}
+
+// signer is who may send us news: an acquirer of real payments, the simulator of those that go to it. Its key is known to
+// everybody.
+type signer struct {
+	key        rbs.Secret
+	live, test bool // of which payments
+}
+
+func (s signer) knows(p *payment.Payment) bool {
+	if p.Terms.Test {
+		return s.test
+	}
+	return s.live
 }
 
 // What the simulator is told; it takes any merchant and terminal.
@@ -253,7 +267,7 @@ func (f *centreFlags) connect(with connecting) (c centres, err error) {
 		}
 		c.live = append(c.live, gateway.Centre{Processor: connector, Method: contract.Method, Named: contract.Named})
 		if key := contract.bank.CallbackKey; key != "" {
-			c.callbackKeys = append(c.callbackKeys, key)
+			c.signers = append(c.signers, signer{key: key, live: true})
 		}
 	}
 	if with.sim != "" {
@@ -265,10 +279,12 @@ func (f *centreFlags) connect(with connecting) (c centres, err error) {
 			}
 			c.test = append(c.test, gateway.Centre{Processor: connector, Method: contract.Method})
 		}
-		c.callbackKeys = append(c.callbackKeys, simLogin)
 	}
 	if len(c.live) == 0 {
 		c.live, c.simulated = c.test, true
+	}
+	if with.sim != "" {
+		c.signers = append(c.signers, signer{key: simLogin, live: c.simulated, test: true})
 	}
 	return c, nil
 }
@@ -332,7 +348,7 @@ const newsWaits = time.Second
 
 // acquirerCallback takes an acquirer's news of an order (GET or POST). It is only a reason to ask: what it
 // says is not looked at beyond the order's name, and an unsigned one is refused.
-func acquirerCallback(g *gateway.Gateway, s *store.Store, keys []rbs.Secret, log *slog.Logger) http.Handler {
+func acquirerCallback(g *gateway.Gateway, s *store.Store, signers []signer, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodPost {
 			w.Header().Set("Allow", "GET, POST")
@@ -343,13 +359,14 @@ func acquirerCallback(g *gateway.Gateway, s *store.Store, keys []rbs.Secret, log
 			http.Error(w, "the form cannot be read", http.StatusBadRequest)
 			return
 		}
-		order, signed := "", false
-		for _, key := range keys {
-			if name, _, err := rbs.VerifyCallback(key, r.Form); err == nil {
-				order, signed = name, true
+		order := ""
+		var signed []signer
+		for _, by := range signers {
+			if name, _, err := rbs.VerifyCallback(by.key, r.Form); err == nil {
+				order, signed = name, append(signed, by)
 			}
 		}
-		if !signed {
+		if len(signed) == 0 {
 			http.Error(w, "the checksum is wrong", http.StatusForbidden)
 			return
 		}
@@ -360,7 +377,7 @@ func acquirerCallback(g *gateway.Gateway, s *store.Store, keys []rbs.Secret, log
 		}
 		p, err := s.PaymentByNumber(r.Context(), number)
 		switch {
-		case errors.Is(err, store.ErrNotFound):
+		case errors.Is(err, store.ErrNotFound), err == nil && !slices.ContainsFunc(signed, func(by signer) bool { return by.knows(&p) }):
 			http.Error(w, "there is no such order", http.StatusNotFound)
 			return
 		case err == nil && p.Open != nil && p.Open.Ref == order:

@@ -57,7 +57,7 @@ func newNewsroom(t *testing.T) *newsroom {
 	}
 	t.Cleanup(func() { r.store.Close() })
 	r.gateway = gateway.New(gateway.Config{Store: r.store, Log: quiet, Live: gateway.Centres{{Processor: acquirer, Method: payment.BankCard}}})
-	r.door = acquirerCallback(r.gateway, r.store, []rbs.Secret{newsKey, otherKey}, quiet)
+	r.door = acquirerCallback(r.gateway, r.store, []signer{{key: newsKey, live: true}, {key: otherKey, live: true}}, quiet)
 	return r
 }
 
@@ -240,7 +240,7 @@ func TestNewsBeforeTheAnswer(t *testing.T) {
 			<-release // its answer comes only when its news was taken
 		}
 	}})
-	door := acquirerCallback(slow, r.store, []rbs.Secret{newsKey}, slog.New(slog.DiscardHandler))
+	door := acquirerCallback(slow, r.store, []signer{{key: newsKey, live: true}, {key: otherKey, live: true}}, slog.New(slog.DiscardHandler))
 	done := make(chan error)
 	go func() { _, err := slow.Proceed(t.Context(), p.ID, payment.StepMethod); done <- err }()
 	<-asked

@@ -18,6 +18,8 @@ import (
 	"holdfast"
 	"holdfast/internal/payment"
 	"holdfast/internal/sim"
+	"holdfast/internal/store"
+	"holdfast/internal/vault"
 )
 
 // signCallback is the checksum of a callback's parameters, by the acquirer's rule.
@@ -123,6 +125,61 @@ func TestForgedCallbacks(t *testing.T) {
 		t.Errorf("money has moved at the centre:\n%s", diff)
 	}
 	t.Logf("figures: callbacks: %d forged callbacks, by POST and GET: 0 had an effect", len(forged))
+}
+
+// TestForgedCallbacksByTheSimulatorsKey: beside a real acquirer a simulator is connected for test payments. Everybody knows how
+// that one signs, and of a real payment nobody hears anything by it, nor has the acquirer asked.
+func TestForgedCallbacksByTheSimulatorsKey(t *testing.T) {
+	const acquirersKey = "key of the acquirer"
+	s := newStage(t)
+	s.kill()
+	err := s.data().onServingStore(func(st *store.Store, v *vault.Vault) (err error) {
+		s.shop, err = createShop(t.Context(), st, v, "Real", &settingFlags{Live: new(true)})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.env = []string{
+		"HOLDFAST_BANK_URL=" + s.sim.URL + "/rbs", "HOLDFAST_BANK_LOGIN=" + simLogin, "HOLDFAST_BANK_PASSWORD=" + simLogin, "HOLDFAST_BANK_CALLBACK_KEY=" + acquirersKey,
+	}
+	s.start()
+	var cards []sim.Card
+	s.get("/sim/cards", &cards)
+	visa := cards[slices.IndexFunc(cards, func(c sim.Card) bool { return c.Scheme == "visa" && c.Behaviour == "ok" })]
+	for _, c := range []struct {
+		test        bool
+		key         string
+		want        int
+		isAReasonTo bool
+	}{
+		{false, simLogin, http.StatusNotFound, false}, {false, acquirersKey, http.StatusOK, true},
+		{true, acquirersKey, http.StatusNotFound, false}, {true, simLogin, http.StatusOK, true},
+	} {
+		terms := prepare("by " + c.key + map[bool]string{true: ", a test"}[c.test])
+		terms.Test = holdfast.Flag(c.test)
+		state, err := s.client().Prepare(t.Context(), terms)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.client().Pay(t.Context(), state.PaymentUUID, holdfast.PayRequest{
+			PAN: holdfast.Secret(visa.PAN), Exp: visa.Exp, CVC2: holdfast.Secret(visa.CVC), Method: "bank_card", CardHolderName: "A PAYER",
+		}); err != nil {
+			t.Fatal(err)
+		}
+		before := s.stored(state.PaymentUUID)
+		form := url.Values{"orderNumber": {before.Open.Ref}, "mdOrder": {before.Attempt.Challenge.CentreID}, "operation": {"deposited"}, "status": {"1"}}
+		form.Set("checksum", signCallback(c.key, form))
+		res, err := http.PostForm(s.client().BaseURL+"/"+callbackElement+"/bank_card", form)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		after := s.stored(state.PaymentUUID)
+		if asked := after.Version != before.Version; res.StatusCode != c.want || asked != c.isAReasonTo {
+			t.Errorf("news of a payment (test %t) signed by %q: HTTP %d, the centre was asked: %t", c.test, c.key, res.StatusCode, asked)
+		}
+	}
 }
 
 // books is what has moved at the centre.

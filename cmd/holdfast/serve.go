@@ -253,7 +253,7 @@ func (g *running) serve(c *serveCmd, proxies []netip.Prefix, log *slog.Logger) (
 		Pages: pages.New(pages.Config{Gateway: g.gateway, Store: g.store, BaseURL: g.payURL, Log: log}),
 		Paths: pages.Paths,
 		Others: map[string]http.Handler{
-			callbackElement: acquirerCallback(g.gateway, g.store, centres.callbackKeys, log),
+			callbackElement: acquirerCallback(g.gateway, g.store, centres.signers, log),
 		},
 		Proxies: proxies,
 		Ready:   func() error { return cmp.Or(g.store.Err(), g.store.Away(), g.gateway.Ready()) },
