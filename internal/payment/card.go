@@ -42,6 +42,12 @@ func (Card) MarshalText() ([]byte, error) { return []byte(dots), nil }
 // OTP is a one-time code on its way from the payer to the centre. It prints as dots.
 type OTP string
 
+// The length of a one-time code, in digits: no centre's are shorter or longer.
+const (
+	ShortestOTP = 4
+	LongestOTP  = 8
+)
+
 // String, Format, LogValue and MarshalText keep a code out of every log and dump.
 func (OTP) String() string               { return dots }
 func (OTP) Format(f fmt.State, _ rune)   { io.WriteString(f, dots) }
@@ -132,7 +138,7 @@ func (c Card) Check(table CardTable, m Method, now time.Time) *CardProblem {
 		return &CardProblem{"exp", WrongExpiry, "expected YYMM, such as 2912 for December 2029"}
 	}
 	// YYMM compares like a number; the card is good until the end of its month, in Tashkent.
-	if c.Expiry < now.In(tashkent).Format("0601") {
+	if c.Expiry < now.In(Tashkent).Format("0601") {
 		return &CardProblem{"exp", CardExpired, "the card has expired"}
 	}
 	if m == BankCard && (len(c.CVC) != 3 || !digitsOnly(c.CVC)) {
@@ -141,7 +147,9 @@ func (c Card) Check(table CardTable, m Method, now time.Time) *CardProblem {
 	return nil
 }
 
-var tashkent = time.FixedZone("Asia/Tashkent", 5*60*60)
+// Tashkent is the time of the country's cards, centres and payers. It is fixed: Uzbekistan has kept UTC+5 without summer time
+// since 1992.
+var Tashkent = time.FixedZone("Asia/Tashkent", 5*60*60)
 
 func digitsOnly(s string) bool {
 	for i := range len(s) {

@@ -86,7 +86,7 @@ func (k *call) usable() (phone string, a payment.Answer) {
 		return "", k.unknown("an answer without the card's expiry or its wrong PINs")
 	case expiry != card.Expiry:
 		return "", k.refuse(payment.WrongExpiry, k.words("the card has another expiry"))
-	case expiry < k.c.now().In(tashkent).Format("0601"):
+	case expiry < k.c.now().In(payment.Tashkent).Format("0601"):
 		return "", k.refuse(payment.CardExpired, k.words("the card has expired"))
 	case tries >= pinTries:
 		return "", k.refuse(payment.CardBlocked, k.words(fmt.Sprintf("%d wrong PINs", tries)))
@@ -100,9 +100,6 @@ func (k *call) usable() (phone string, a payment.Answer) {
 	k.secrets = append(k.secrets, phone)
 	return phone, payment.Answer{}
 }
-
-// tashkent is fixed: Uzbekistan has kept UTC+5 without summer time since 1992.
-var tashkent = time.FixedZone("Asia/Tashkent", 5*60*60)
 
 // centreSends has the middleware send a code (otp/send).
 func (k *call) centreSends(phone string) payment.Answer {

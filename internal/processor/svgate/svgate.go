@@ -346,7 +346,7 @@ func (k *call) verify() payment.Answer {
 	switch {
 	case challenge == nil || challenge.CentreID == "":
 		return k.refuse(payment.CodeExpired, "no code was asked for")
-	case len(code) < 4 || len(code) > 8 || !wire.AllDigits(code):
+	case len(code) < payment.ShortestOTP || len(code) > payment.LongestOTP || !wire.AllDigits(code):
 		return k.refuse(payment.WrongCode, "a code has six digits")
 	}
 	b := k.open("cards.new.verify")
@@ -576,7 +576,7 @@ func (k *call) capture() payment.Answer {
 	b = append(b, '"')
 	b = memberInt(b, "amount", op.Amount.Minor)
 	b = append(b, `,"date12":"`...)
-	b = k.c.now().In(tashkent).AppendFormat(b, "060102150405")
+	b = k.c.now().In(payment.Tashkent).AppendFormat(b, "060102150405")
 	b = append(b, `"}}}`...)
 	return k.moved(b)
 }

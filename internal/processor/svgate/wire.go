@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"holdfast/internal/payment"
 	"holdfast/internal/processor"
 	"holdfast/internal/processor/wire"
 )
@@ -174,7 +175,7 @@ func parseTime(s string) (time.Time, bool) {
 		"2006-01-02 15:04:05", "2006-01-02T15:04:05", "02.01.2006 15:04:05", time.RFC3339,
 		"2006-01-02T15:04:05Z0700",
 	} {
-		if t, err := time.ParseInLocation(layout, s, tashkent); err == nil {
+		if t, err := time.ParseInLocation(layout, s, payment.Tashkent); err == nil {
 			return t, true
 		}
 	}
@@ -183,6 +184,3 @@ func parseTime(s string) (time.Time, bool) {
 	}
 	return time.Time{}, false
 }
-
-// tashkent is fixed: Uzbekistan has kept UTC+5 without summer time since 1992.
-var tashkent = time.FixedZone("Asia/Tashkent", 5*60*60)

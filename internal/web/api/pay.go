@@ -142,12 +142,6 @@ func (a *API) verification(p *payment.Payment) holdfast.VerificationInfoResponse
 	return holdfast.VerificationInfoResponse{Data: info}
 }
 
-// The length of one-time codes, in digits.
-const (
-	shortestCode = 4
-	longestCode  = 8
-)
-
 // checkSMSKey hands in the payer's code (seed: check_sms_key). Wrong ids are answered as a wrong code is.
 func (a *API) checkSMSKey(w http.ResponseWriter, r *http.Request, body []byte) (_ any, err error) {
 	request, err := decode[holdfast.CheckSMSKeyRequest](body)
@@ -158,8 +152,8 @@ func (a *API) checkSMSKey(w http.ResponseWriter, r *http.Request, body []byte) (
 	switch {
 	case code == "":
 		return nil, bad("smsKey", "required: the code from the SMS")
-	case len(code) < shortestCode || len(code) > longestCode || strings.Trim(code, "0123456789") != "":
-		return nil, badf("smsKey", "expected %d to %d digits", shortestCode, longestCode)
+	case len(code) < payment.ShortestOTP || len(code) > payment.LongestOTP || strings.Trim(code, "0123456789") != "":
+		return nil, badf("smsKey", "expected %d to %d digits", payment.ShortestOTP, payment.LongestOTP)
 	case request.PaymentID <= 0:
 		return nil, bad("paymentId", "required: the id that pay answered")
 	case request.VerifyID <= 0:

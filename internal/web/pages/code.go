@@ -100,7 +100,7 @@ func (s *site) codeView(v *visit) *codeForm {
 			view.AfterThat = v.t.Reason(payment.PaymentExpired)
 		}
 		view.Code = &field{
-			ID: "code", Type: "text", Mode: "numeric", Autocomplete: "one-time-code", Capitals: "off", Longest: 4 * longestCode, Required: true,
+			ID: "code", Type: "text", Mode: "numeric", Autocomplete: "one-time-code", Capitals: "off", Longest: 4 * payment.LongestOTP, Required: true,
 			Label: v.t.Get("code.label"), Hint: v.t.Count("code.tries", tries), Problem: found[codeWrong], Words: map[string]string{"wrong": v.t.Get("field.code")},
 		}
 	}

@@ -17,8 +17,6 @@ const (
 	longestCVC    = 8
 	longestName   = 64
 	longestEmail  = 254 // RFC 5321
-	longestCode   = 8
-	shortestCode  = 4
 )
 
 // plain turns what people type or paste into what the rest of the house expects: full-width and
@@ -150,5 +148,5 @@ func readEmail(typed string) (string, bool) {
 // readCode reads a one-time code.
 func readCode(typed string) (payment.OTP, bool) {
 	code, ok := payment.CleanNumber(plain(typed))
-	return payment.OTP(code), ok && len(code) >= shortestCode && len(code) <= longestCode
+	return payment.OTP(code), ok && len(code) >= payment.ShortestOTP && len(code) <= payment.LongestOTP
 }

@@ -224,13 +224,11 @@ func (t Texts) Number(a money.Amount) string {
 // Unit is what people call a currency.
 func (t Texts) Unit(c money.Currency) string { return t.Get("unit." + string(c)) }
 
-var tashkent = time.FixedZone("Asia/Tashkent", 5*60*60)
-
 // Time writes a moment in the time of Tashkent.
-func (t Texts) Time(at time.Time) string { return at.In(tashkent).Format(t.l.layout) }
+func (t Texts) Time(at time.Time) string { return at.In(payment.Tashkent).Format(t.l.layout) }
 
 // Hour writes the time of day of a moment in Tashkent.
-func (t Texts) Hour(at time.Time) string { return at.In(tashkent).Format("15:04") }
+func (t Texts) Hour(at time.Time) string { return at.In(payment.Tashkent).Format("15:04") }
 
 // Clock writes seconds as minutes and seconds: "4:05".
 func (t Texts) Clock(seconds int) string { return fmt.Sprintf("%d:%02d", seconds/60, seconds%60) }
