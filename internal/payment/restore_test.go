@@ -1,9 +1,14 @@
 package payment_test
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"holdfast/internal/money"
 	"holdfast/internal/payment"
 )
 
@@ -24,7 +29,9 @@ func TestWhatARestoreLeavesBehind(t *testing.T) {
 	}{
 		"created": {start(t, terms()), true}, "challenged": {start(t, terms()).challenged(), true}, "held": {open["hold"](t).approved(), true},
 		"captured": {captured(t), true}, "in doubt": {inquired(t, "capture"), true},
-		"voided": {open["void"](t).approved(), false}, "declined": {start(t, terms()).declined(), false},
+		"being refunded": {captured(t).refund("r", 100_000), true}, "refunded in part": {captured(t).refund("r", 99_999).done(), true},
+		"refunded": {captured(t).refund("r", 100_000).done(), false},
+		"voided":   {open["void"](t).approved(), false}, "declined": {start(t, terms()).declined(), false},
 	} {
 		w, restored := lost(tt.w)
 		if w.p.Behind(time.Time{}) {
@@ -134,6 +141,125 @@ func TestAdoptWhatTheCentreDid(t *testing.T) {
 	}
 }
 
+// What each answer to a look calls for: only what was done, or is not known, is adopted.
+func TestMeans(t *testing.T) {
+	refused := func(r payment.Reason) payment.Answer { return payment.Answer{Outcome: payment.Refused, Reason: r} }
+	for _, tt := range []struct {
+		kind  payment.Kind
+		a     payment.Answer
+		adopt bool
+	}{
+		{payment.OpHold, payment.Answer{Outcome: payment.Approved}, true},
+		{payment.OpHold, payment.Answer{Outcome: payment.Unknown}, false}, // the charge of the same reference is asked about next
+		{payment.OpHold, refused(payment.CardRefused), false},
+		{payment.OpHold, refused(payment.HoldGone), false},
+		{payment.OpCharge, payment.Answer{Outcome: payment.Approved}, true},
+		{payment.OpCharge, payment.Answer{Outcome: payment.Unknown}, true},
+		{payment.OpCharge, payment.Answer{Outcome: payment.ChallengeGiven}, true},
+		{payment.OpCharge, refused(payment.HoldGone), false},
+		{payment.OpCapture, payment.Answer{Outcome: payment.Approved}, true},
+		{payment.OpCapture, payment.Answer{Outcome: payment.Unknown}, true},
+		{payment.OpCapture, refused(payment.HoldGone), true},
+		{payment.OpCapture, refused(payment.Unavailable), false},
+		{payment.OpRefund, payment.Answer{Outcome: payment.Approved}, true},
+		{payment.OpRefund, payment.Answer{Outcome: payment.Unknown}, true},
+		{payment.OpRefund, refused(payment.HoldGone), false},
+	} {
+		look := payment.Look{Operation: payment.Operation{Kind: tt.kind, SentAt: t0, Look: true}, Attempt: attempt(uzcard)}
+		if adopt, ok := look.Means(tt.a, t0); adopt != tt.adopt || !ok {
+			t.Errorf("%s, %s %s: adopt %t, %t", tt.kind, tt.a.Outcome, tt.a.Reason, adopt, ok)
+		}
+	}
+}
+
+// A look is a question of its own about what the payment would have been asked next, and is put as one that was sent
+// before the restore; what is adopted of it is that question.
+func TestLooksAndWhatIsAdopted(t *testing.T) {
+	w, restored := lost(captured(t))
+	looks := w.p.Looks(nil, restored)
+	for i, look := range looks {
+		want := payment.Operation{
+			N: w.p.LastOperation + 1, Ref: fmt.Sprintf("1772425020000_5520_%d", w.p.LastOperation+1+i), Kind: payment.OpRefund, Amount: asked,
+			BegunAt: restored, SentAt: restored, Ask: payment.Query, Look: true,
+		}
+		if diff := cmp.Diff(want, look.Operation); diff != "" || look.N != w.p.LastOperation+1+i {
+			t.Errorf("look %d (%d): %s", i, look.N, diff)
+		}
+	}
+	// Who is not behind adopts nothing, and is not reconciled.
+	for name, c := range map[string]payment.Command{
+		"adopt, no restore": payment.Adopt{Look: looks[0], RefundID: "r"}, "reconcile, no restore": payment.Reconcile{},
+		"adopt, made after it":     payment.Adopt{Look: looks[0], RefundID: "r", Restored: w.p.CreatedAt},
+		"reconcile, made after it": payment.Reconcile{Restored: w.p.CreatedAt},
+	} {
+		if w.begin(c); !w.lastSeen.Empty() {
+			t.Errorf("%s: it changes something", name)
+		}
+	}
+	w.begin(payment.Adopt{Look: looks[1], RefundID: "r", Restored: restored})
+	r := payment.Refund{ID: "r", Amount: asked, AskedAt: w.now, Operation: w.p.Open.N, State: payment.RefundPending}
+	if len(w.p.Refunds) != 1 || w.p.Refunds[0] != r || w.p.Skipped != 1 || w.p.Open.Ref != looks[1].Operation.Ref {
+		t.Errorf("adopted is %+v, asked %s, skipped %d", w.p.Refunds, w.p.Open.Ref, w.p.Skipped)
+	}
+	// While that is asked about nothing else is adopted, and the payment is not reconciled.
+	for name, c := range map[string]payment.Command{
+		"another": payment.Adopt{Look: looks[2], RefundID: "r2", Restored: restored}, "reconcile": payment.Reconcile{Restored: restored},
+	} {
+		if w.begin(c); !w.lastSeen.Empty() {
+			t.Errorf("%s: it changes something", name)
+		}
+	}
+	// What was used up is not given again.
+	if w.settle(payment.Answer{Outcome: payment.Refused}).begin(payment.Adopt{Look: looks[0], RefundID: "r3", Restored: restored}); !w.lastSeen.Empty() {
+		t.Error("a reference before the one that was found is adopted")
+	}
+	if w.p.Refunds[0].State != payment.RefundRefused || w.p.Refundable() != asked {
+		t.Errorf("refused, it is %+v, and %s can be given back", w.p.Refunds[0], w.p.Refundable())
+	}
+}
+
+// Of what was found, only the sum that was looked for proves that it was done, and "not found" only what the centre must
+// have shown by then.
+func TestFoundAfterARestore(t *testing.T) {
+	approved := func(minor int64) payment.Answer { return payment.Answer{Outcome: payment.Approved, Amount: uzs(minor)} }
+	for _, tt := range []struct {
+		name string
+		w    *walk
+		look int
+		a    payment.Answer
+		soon bool // asked before the centre must show
+		want string
+	}{
+		{"captured all", open["hold"](t).approved(), 0, approved(100_000), false, ">captured closed +capture +fee event succeeded"},
+		{"captured another sum", open["hold"](t).approved(), 0, approved(60_000), false, "kept"},
+		{"refunded another sum", captured(t), 0, approved(1), false, "kept"},
+		{"charged another sum", start(t, oneStage()).challenged(), 0, approved(1), false, "kept"},
+		{"challenged", start(t, oneStage()).challenged(), 0, payment.Answer{Outcome: payment.ChallengeGiven}, false, "kept"},
+		{"not found", open["hold"](t).approved(), 0, payment.Answer{Outcome: payment.NeverSeen}, false, "closed"},
+		{"not found, too early", open["hold"](t).approved(), 0, payment.Answer{Outcome: payment.NeverSeen}, true, "kept"},
+		{"a refund refused with a word for holds", captured(t), 0, payment.Answer{Outcome: payment.Refused, Reason: payment.HoldGone}, false, "closed"},
+		{"the capture refused", open["hold"](t).approved(), 0, payment.Answer{Outcome: payment.Refused, Reason: payment.Unavailable}, false, "closed"},
+	} {
+		w, restored := lost(tt.w)
+		if tt.soon {
+			w.at(restored.Add(shows - time.Second))
+		}
+		look := w.p.Looks([]payment.Attempt{attempt(payment.CardFacts{})}, restored)[tt.look]
+		w.begin(payment.Adopt{Look: look, RefundID: "r", Restored: restored})
+		before := w.p
+		if got := outcome(before, w.settle(tt.a).lastSeen); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+		if op := w.p.Open; op != nil && (op.Amount != look.Operation.Amount || op.NextAt.IsZero() || op.Outcome == payment.Approved || op.Outcome == payment.ChallengeGiven) {
+			t.Errorf("%s: asked is %+v", tt.name, op)
+		}
+		if d := w.p.Decision; w.p.State == payment.Captured && look.Operation.Kind == payment.OpCapture &&
+			(d == nil || *d != payment.Decision{Accept: payment.Capture, Amount: asked, By: payment.ByRestore, At: w.now}) {
+			t.Errorf("%s: decided is %+v", tt.name, d)
+		}
+	}
+}
+
 // What was only looked for is never sent, whatever is on record of it.
 func TestLookIsNeverSent(t *testing.T) {
 	limits := attempt(uzcard).Limits
@@ -221,6 +347,42 @@ func TestResolveAnotherSumAfterARestore(t *testing.T) {
 	}
 	if err := books(w.p, w.entries); err != nil {
 		t.Error(err)
+	}
+}
+
+// The sum that a person names of what was found is one that can have been moved.
+func TestResolutionOfALook(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		w    *walk
+		look int
+		sum  money.Amount
+		ok   bool
+	}{
+		{"a capture of all", open["hold"](t).approved(), 0, asked, true},
+		{"a capture of a part", open["hold"](t).approved(), 0, uzs(1), true},
+		{"a capture of more", open["hold"](t).approved(), 0, uzs(100_001), false},
+		{"a capture of nothing", open["hold"](t).approved(), 0, uzs(0), false},
+		{"a capture of less", open["hold"](t).approved(), 0, uzs(-1), false},
+		{"a capture in dollars", open["hold"](t).approved(), 0, money.New(1, money.USD), false},
+		{"a refund of a part", captured(t), 0, uzs(1), true},
+		{"a refund of more", captured(t), 0, uzs(100_001), false},
+		{"a hold of all", start(t, terms()).challenged(), 0, asked, true},
+		{"a hold of a part", start(t, terms()).challenged(), 0, uzs(1), false},
+		{"a capture of a part, of a hold that is not known", start(t, terms()).challenged(), 1, uzs(1), true},
+		{"a part in one stage", start(t, oneStage()).challenged(), 0, uzs(1), false},
+		{"all in one stage", start(t, oneStage()).challenged(), 0, asked, true},
+	} {
+		w, restored := lost(tt.w)
+		look := w.p.Looks([]payment.Attempt{attempt(payment.CardFacts{})}, restored)[tt.look]
+		w.begin(payment.Adopt{Look: look, RefundID: "r", Restored: restored}).later(time.Second).unknown().later(time.Minute)
+		change, err := payment.Begin(w.p, says(w, payment.Resolution{Outcome: payment.Approved, Amount: tt.sum, Hold: "h"}), w.now)
+		switch {
+		case tt.ok != (err == nil) || !tt.ok && (!errors.Is(err, payment.ErrResolution) || !change.Empty()):
+			t.Errorf("%s: %v", tt.name, err)
+		case tt.ok && (change.Closed == nil || change.Closed.Amount != tt.sum || change.Check(&w.p) != nil):
+			t.Errorf("%s: closed is %+v, %v", tt.name, change.Closed, change.Check(&w.p))
+		}
 	}
 }
 
