@@ -283,7 +283,10 @@ func (s *Store) MarkRestored(ctx context.Context) (r Restored, err error) {
 	return r, err
 }
 
-const newestChange = `SELECT max(updated_at) FROM payments HAVING count(*) > 0`
+// newestChange is the latest time that a payment was made or changed at. Where the clock was set back between the two, that is
+// when it was made.
+const newestChange = `SELECT max(CASE WHEN t.created_at > p.updated_at THEN t.created_at ELSE p.updated_at END)
+	FROM payments p JOIN terms t ON t.payment = p.seq HAVING count(*) > 0`
 
 func laterOf(newest *time.Time) func(record) error {
 	return func(row record) error {

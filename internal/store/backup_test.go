@@ -117,8 +117,12 @@ func TestMarkedAsRestored(t *testing.T) {
 				t.Errorf("an empty store: %v", err)
 			}
 			w.everything()
+			w.later(time.Hour)
+			made := w.create(terms("while the clock was ahead"))
 			newest := w.clock()
 			w.now = w.now.Add(-time.Hour)
+			w.begin(made.ID, payment.Decide{Accept: payment.Cancel, By: payment.ByMerchant})
+			w.later(time.Minute)
 			if _, err := w.MarkRestored(t.Context()); err == nil || !strings.Contains(err.Error(), "set the clock right") {
 				t.Errorf("before its newest change: %v", err)
 			}
