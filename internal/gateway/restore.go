@@ -74,26 +74,42 @@ func (g *Gateway) catchUp(ctx context.Context, id payment.ID, orphan bool) (p pa
 }
 
 // look asks the centre what it has done for a payment that this store does not know. It only reads, so nothing is
-// committed before; what it finds is adopted, which is. nil: it is too early to tell.
+// committed before; what it finds is adopted, which is. So is what a centre does not say, for then it is asked again and a person
+// sees it, but not before all others were asked about the same reference: it may be one of them that did something under it. nil:
+// it is too early to tell, or two of them do not say.
 func (g *Gateway) look(ctx context.Context, p payment.Payment) (payment.Command, error) {
 	attempts, err := g.choices(ctx, p)
 	if err != nil {
 		return nil, err
 	}
+	var unsaid *payment.Look
+	var cause string
+	adopt := func(l *payment.Look, outcome payment.Outcome, cause string) (payment.Command, error) {
+		g.cfg.Log.Warn("after the restore the centre is ahead, or does not say", "payment", p.ID, "state", p.State.String(),
+			"operation", l.Operation.Ref, "kind", l.Operation.Kind, "outcome", outcome, "cause", cause)
+		return payment.Adopt{Look: *l, RefundID: newUUID(), Restored: g.restored}, nil
+	}
 	for _, l := range p.Looks(attempts, g.restored) {
+		if unsaid != nil && l.N != unsaid.N {
+			break
+		}
 		asking := p
 		asking.Open, asking.Attempt = &l.Operation, &l.Attempt
 		asked := g.cfg.Store.Now()
 		a := g.put(ctx, asking, secrets{})
-		adopt, proven := l.Means(a, asked)
-		switch {
+		switch found, proven := l.Means(a, asked); {
 		case !proven:
 			return nil, nil
-		case adopt:
-			g.cfg.Log.Warn("after the restore the centre is ahead, or does not say", "payment", p.ID, "state", p.State.String(),
-				"operation", l.Operation.Ref, "kind", l.Operation.Kind, "outcome", a.Outcome, "cause", a.Cause)
-			return payment.Adopt{Look: l, RefundID: newUUID(), Restored: g.restored}, nil
+		case found && a.Outcome != payment.Unknown:
+			return adopt(&l, a.Outcome, a.Cause)
+		case found && unsaid != nil:
+			return nil, nil
+		case found:
+			unsaid, cause = &l, a.Cause
 		}
+	}
+	if unsaid != nil {
+		return adopt(unsaid, payment.Unknown, cause)
 	}
 	return payment.Reconcile{Restored: g.restored}, nil
 }

@@ -3,6 +3,8 @@ package gateway_test
 import (
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,6 +14,7 @@ import (
 
 	"holdfast/internal/gateway"
 	"holdfast/internal/payment"
+	"holdfast/internal/processor/svgate"
 	"holdfast/internal/sim"
 	"holdfast/internal/store"
 )
@@ -48,6 +51,26 @@ func (w *world) withShop() {
 		w.t.Fatal(err)
 	}
 	w.shop = created
+}
+
+// connectToys gives the gateway a second contract for Uzcard, with a centre of its own, to which only the payments of shops go
+// that name it.
+func (w *world) connectToys(centre *sim.Sim) {
+	w.t.Helper()
+	server := httptest.NewServer(centre.Handler())
+	transport := new(http.Transport)
+	w.t.Cleanup(func() { transport.CloseIdleConnections(); server.Close() })
+	toys, err := svgate.New(svgate.Config{
+		Name: "toys", Endpoint: server.URL + "/svgate", Login: "holdfast", Password: "holdfast",
+		MerchantID: "90050017182", TerminalID: "TOYS", Port: 16050, HTTP: &http.Client{Transport: transport}, Now: w.clock,
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.gateway = gateway.New(gateway.Config{
+		Store: w.store, HoldFor: holdFor, Log: slog.New(slog.DiscardHandler),
+		Live: gateway.Centres{{Processor: w.centre, Method: payment.Uzcard}, {Processor: toys, Method: payment.Uzcard, Named: true}},
+	})
 }
 
 func (w *world) reconcile() {
@@ -279,6 +302,55 @@ func ofTheUnknown(difference string, sum int64) bool {
 	var held, taken, entered, theirHeld, theirTaken int64
 	_, err := fmt.Sscanf(difference, "we hold %d and have taken %d (%d by the entries); the centre holds %d and has taken %d", &held, &taken, &entered, &theirHeld, &theirTaken)
 	return err == nil && held == theirHeld && entered == taken && theirTaken-taken == sum
+}
+
+// A payer who could have paid at several centres has paid at one of them, and another does not say whether he has: what the first did
+// is found all the same. Where none of them says, nothing is taken for granted.
+func TestOneCentreDoesNotSayWhatAnotherDid(t *testing.T) {
+	for _, silent := range []int{1, 2} {
+		t.Run(fmt.Sprint(silent, " do not say"), func(t *testing.T) {
+			w := newWorld(t)
+			w.withShop()
+			toys := sim.New(sim.Config{Now: w.clock, Seed: 8})
+			t.Cleanup(toys.Close)
+			w.connectToys(toys)
+			w.shop.Settings.Routes = map[string]string{"uzcard": "toys"}
+			p := w.prepare(oneStage)
+			w.later(time.Second)
+			file := w.backup()
+			p = w.must(w.pay(p.ID, w.goodCard(0)))(payment.Challenged)
+			w.must(w.submit(p, toys.SMS(w.goodCard(0).Phone)[0].Code))(payment.Captured) // the third of its operations
+			w.later(time.Second)
+			w.restore(file)
+			w.connectToys(toys)
+			w.later(3 * time.Minute)
+			calls := 0
+			w.watch(nil, func(string) { // at the contract that is asked first
+				if calls++; calls != 3 {
+					return
+				}
+				for _, centre := range []*sim.Sim{w.sim, toys}[:silent] {
+					if err := centre.AddFault(sim.Fault{Method: "trans.ext", Name: "garbage", Times: 1}); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			_, err := w.decide(p.ID, payment.Cancel, 0)
+			w.watch(nil, nil)
+			if silent == 2 {
+				if got := w.read(p.ID); reason(err) != payment.InDoubt || got.State != payment.Created || got.Open != nil {
+					t.Errorf("it is %s, open %+v, %v", got.State, got.Open, err)
+				}
+				_, err = w.decide(p.ID, payment.Cancel, 0)
+			}
+			if got := w.read(p.ID); got.State != payment.Captured || reason(err) != payment.AlreadyCaptured {
+				t.Errorf("its money was taken, and it is %s, open %+v, %v", got.State, got.Open, err)
+			}
+			if done := toys.Books().Operations; len(done) != 1 || len(w.sim.Books().Operations) != 0 {
+				t.Errorf("the centres did %+v", done)
+			}
+		})
+	}
 }
 
 // Whoever comes before the reconciling is through: his payment is asked about first.

@@ -40,15 +40,19 @@ const (
 //	captured             whether what is left of it was given back
 //	waiting for a payer  whether the money is held or was taken, under the references it would have been
 //	                     given next, at each centre that the payer could have chosen: attempts, without a card
+//
+// All that is asked about one reference comes before the next: what is adopted uses up all references before its own.
 func (p *Payment) Looks(attempts []Attempt, restored time.Time) (looks []Look) {
-	add := func(attempt *Attempt, count int, amount money.Amount, kinds ...Kind) {
+	add := func(attempts []Attempt, count int, amount money.Amount, kinds ...Kind) {
 		for i := range count {
 			n := p.LastOperation + p.Skipped + 1 + i
-			for _, kind := range kinds {
-				looks = append(looks, Look{N: n, Attempt: *attempt, Operation: Operation{
-					N: p.LastOperation + 1, Ref: p.reference(n), Kind: kind, Amount: amount,
-					BegunAt: restored, SentAt: restored, Ask: Query, Look: true,
-				}})
+			for _, attempt := range attempts {
+				for _, kind := range kinds {
+					looks = append(looks, Look{N: n, Attempt: attempt, Operation: Operation{
+						N: p.LastOperation + 1, Ref: p.reference(n), Kind: kind, Amount: amount,
+						BegunAt: restored, SentAt: restored, Ask: Query, Look: true,
+					}})
+				}
 			}
 		}
 	}
@@ -58,15 +62,13 @@ func (p *Payment) Looks(attempts []Attempt, restored time.Time) (looks []Look) {
 	}
 	switch p.State {
 	case Held:
-		add(p.Attempt, 1, p.Held, OpCapture) // a hold is captured or let go next, under one reference
+		add([]Attempt{*p.Attempt}, 1, p.Held, OpCapture) // a hold is captured or let go next, under one reference
 	case Captured:
 		if left := p.Refundable(); left.Positive() {
-			add(p.Attempt, looksForRefund, left, OpRefund)
+			add([]Attempt{*p.Attempt}, looksForRefund, left, OpRefund)
 		}
 	case Created, Challenged:
-		for i := range attempts {
-			add(&attempts[i], looksForMoney, p.Terms.Amount, kinds...)
-		}
+		add(attempts, looksForMoney, p.Terms.Amount, kinds...)
 	}
 	return looks
 }
