@@ -104,26 +104,19 @@ func cut(text string, most int) string {
 
 // inDoubt is every operation whose outcome is not known, the longest in doubt first.
 func inDoubt(ctx context.Context, s *store.Store) (list []shownDoubt, err error) {
-	const chunk = 500
 	now := s.Now()
-	for after := (payment.ID{}); ; {
-		ids, err := s.Open(ctx, after, chunk)
+	ids, err := s.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		p, err := s.Payment(ctx, id)
 		if err != nil {
 			return nil, err
 		}
-		for _, id := range ids {
-			p, err := s.Payment(ctx, id)
-			if err != nil {
-				return nil, err
-			}
-			// A code moves no money, and a payer at his bank is no doubt.
-			if op := p.Open; op != nil && op.Kind.MovesMoney() && op.Outcome != payment.ChallengeGiven {
-				list = append(list, showDoubt(&p, op, now))
-			}
-			after = id
-		}
-		if len(ids) < chunk {
-			break
+		// A code moves no money, and a payer at his bank is no doubt.
+		if op := p.Open; op != nil && op.Kind.MovesMoney() && op.Outcome != payment.ChallengeGiven {
+			list = append(list, showDoubt(&p, op, now))
 		}
 	}
 	slices.SortStableFunc(list, func(a, b shownDoubt) int { return a.BegunAt.Compare(b.BegunAt) })

@@ -232,14 +232,12 @@ func (g *running) serve(c *serveCmd, proxies []netip.Prefix, log *slog.Logger) (
 	if err := g.store.ReleaseLeases(ctx); err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	g.loops.Go(func() {
-		if n, err := g.gateway.Recover(ctx); err != nil {
-			log.Error("questions that were left open cannot all be taken up now; they are when they are due", "taken up", n, "error", err)
-		} else if n > 0 {
-			log.Info("took up questions that were left open", "count", n)
-		}
-		g.gateway.Run(ctx)
-	})
+	if n, err := g.gateway.Inherit(ctx); err != nil {
+		return errors.Join(err, listener.Close())
+	} else if n > 0 {
+		log.Info("questions were left open, and are taken up", "count", n)
+	}
+	g.loops.Go(func() { g.gateway.Run(ctx) })
 	g.loops.Go(func() {
 		if err := g.gateway.Reconcile(ctx); err != nil && ctx.Err() == nil {
 			log.Error("the restored backup cannot be reconciled with the processing centres; start again to try again", "error", err)

@@ -67,6 +67,7 @@ type Gateway struct {
 	mu     sync.Mutex
 	asking map[payment.ID]chan struct{} // closed when the question of this process is answered
 	behind []payment.ID                 // of a restored backup: in doubt when the others were reconciled
+	left   []payment.ID                 // see Inherit
 	asked  int                          // questions under way
 	idle   *sync.Cond                   // no question is under way
 
@@ -469,6 +470,14 @@ func (g *Gateway) Step(ctx context.Context) (int, error) {
 type due struct {
 	id     payment.ID
 	centre string
+	orphan bool // nobody asks its open question any more
+}
+
+func centreOf(p *payment.Payment) string {
+	if p.Attempt == nil {
+		return ""
+	}
+	return p.Attempt.Processor
 }
 
 // due looks what wants attention now, the longest due first, from behind a place on; next is where it has come to, and more
@@ -489,38 +498,46 @@ func (g *Gateway) due(ctx context.Context, after store.Place, taken *turns) (lis
 			err = errors.Join(err, unread)
 			continue
 		}
-		d := due{id: id}
-		if p.Attempt != nil {
-			d.centre = p.Attempt.Processor
-		}
-		list = append(list, d)
+		list = append(list, due{id: id, centre: centreOf(&p)})
 	}
 	return list, next, len(ids) == stepPayments, err
 }
 
-// Stepped is when Step or Recover last got something done: it looked what is due, or attended to a payment. While Run
+// Stepped is when Run or Step last got something done: it looked what is due, or attended to a payment. While Run
 // runs and the store answers, that is not longer ago than a few of the slowest centre's answers take.
 func (g *Gateway) Stepped() time.Time { return time.Unix(0, g.stepped.Load()) }
 
-// Recover takes up every question that a process before this one left open. It is called once,
-// before the first request, by the process that alone serves from the store. Where several serve it does nothing:
-// another may be asking right now, and what a gateway that died was asking is due when its answer was.
-func (g *Gateway) Recover(ctx context.Context) (int, error) {
+// Inherit finds every question that a process before this one left open, for Run to take up first, and returns how many
+// there are. It is called once, before the first request, by the process that alone serves from the store. Where several
+// serve it does nothing: another may be asking right now, and what a gateway that died was asking is due when its answer was.
+func (g *Gateway) Inherit(ctx context.Context) (int, error) {
 	if !g.cfg.Store.Alone() {
 		return 0, nil
 	}
-	taken := 0
-	for after := (payment.ID{}); ; {
-		ids, err := g.cfg.Store.Open(ctx, after, stepPayments)
-		if err != nil || len(ids) == 0 {
-			return taken, err
-		}
-		if err := g.each(ids, func(id payment.ID) error { return g.attend(ctx, id, true) }); err != nil {
-			return taken, err
-		}
-		taken += len(ids)
-		after = ids[len(ids)-1]
+	open, err := g.cfg.Store.Open(ctx)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.left = open
+	return len(open), err
+}
+
+// inherited are the questions that Inherit found; from now on they are the caller's.
+func (g *Gateway) inherited() []payment.ID {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	left := g.left
+	g.left = nil
+	return left
+}
+
+// Recover takes up every question that a process before this one left open, and waits for the answers: it is to Run what
+// Step is.
+func (g *Gateway) Recover(ctx context.Context) (int, error) {
+	count, err := g.Inherit(ctx)
+	if err != nil {
+		return 0, err
 	}
+	return count, g.each(g.inherited(), func(id payment.ID) error { return g.attend(ctx, id, true) })
 }
 
 func (g *Gateway) each(ids []payment.ID, do func(payment.ID) error) error {
@@ -599,7 +616,7 @@ func (g *Gateway) rest() {
 // sweepEvery is how often deadlines are looked at: a lookup in an index when nothing is due.
 const sweepEvery = 250 * time.Millisecond
 
-// Run does what time demands, as Step does, until ctx ends, and then waits for the questions under way. Unlike Step it does
+// Run takes up what Inherit found and does what time demands, as Step does, until ctx ends, and then waits for the questions under way. Unlike Step it does
 // not wait for an answer before it looks again, and what it asks of one centre takes nothing from another: one that hangs
 // holds up no deadline but its own.
 func (g *Gateway) Run(ctx context.Context) {
@@ -618,10 +635,22 @@ func (g *Gateway) Run(ctx context.Context) {
 	})
 	turns := newTurns(g.cfg.AtOnce, func(d due) {
 		if ctx.Err() == nil {
-			say(g.attend(ctx, d.id, false))
+			say(g.attend(ctx, d.id, d.orphan))
 		}
 	})
 	defer turns.all.Wait()
+	var starting sync.WaitGroup
+	defer starting.Wait()
+	starting.Go(func() {
+		for _, id := range g.inherited() {
+			if ctx.Err() != nil {
+				return
+			}
+			p, err := g.cfg.Store.Recall(ctx, id, 0)
+			say(err)
+			turns.take(due{id: id, centre: centreOf(&p), orphan: true})
+		}
+	})
 	// look takes up what comes after a place in the list of what is due.
 	look := func(after store.Place) (next store.Place, more bool, err error) {
 		due, next, more, err := g.due(ctx, after, turns)
@@ -633,19 +662,21 @@ func (g *Gateway) Run(ctx context.Context) {
 	}
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
-	// What waits for its turn stays due, however much it is, and must not hide what has come after it: what is new in the list
-	// is looked for behind all that was seen before. The others are looked through again a part at a time, for those that
-	// could not be taken up, and those that are due since a time before.
-	var seen, again store.Place
+	// What waits for its turn stays due, however much it is, and must not hide what has come after it: what comes to be due is
+	// looked for behind all that was due before. The others are looked through a part at a time, again and again, for those
+	// that could not be taken up, and those that are due since a time before; the first time without a pause.
+	seen, again, first := store.DueAt(g.cfg.Store.Now()), store.Place{}, true
 	for {
 		next, more, err := look(seen)
-		if seen = next; more && ctx.Err() == nil {
-			continue
-		}
-		if err == nil {
-			if again, more, _ = look(again); !more {
-				again = store.Place{}
+		seen = next
+		if !more && err == nil {
+			var rest bool
+			if again, rest, err = look(again); !rest {
+				again, first = store.Place{}, false
 			}
+		}
+		if (more || first) && err == nil && ctx.Err() == nil {
+			continue
 		}
 		select {
 		case <-ctx.Done():

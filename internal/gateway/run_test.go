@@ -184,6 +184,12 @@ func (c *counter) next() string { return fmt.Sprint("bench-", c.n.Add(1)) }
 // A centre that hangs keeps waiting what is to be asked of it, and no deadline at another one, however many questions are
 // due to it and have been for longer.
 func TestOneCentreHangs(t *testing.T) {
+	t.Run("while it runs", func(t *testing.T) { oneCentreHangs(t, false) })
+	t.Run("since before it started", func(t *testing.T) { oneCentreHangs(t, true) })
+}
+
+// oneCentreHangs: the questions are due or, with inherited, they are not and were left open by a process before.
+func oneCentreHangs(t *testing.T, inherited bool) {
 	const atOnce = 4
 	doubts := 15_000
 	if underRace {
@@ -192,12 +198,14 @@ func TestOneCentreHangs(t *testing.T) {
 	w := newWorld(t)
 	let, dismissed := make(chan struct{}), make(chan struct{}, 1)
 	var hangs atomic.Bool
+	var asked atomic.Int64
 	front := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		switch {
 		case err != nil:
 			return
 		case r.URL.RawQuery == "sick" && hangs.Load():
+			asked.Add(1)
 			<-let
 			return
 		case r.URL.RawQuery == "well" && strings.Contains(string(body), `"hold.dismiss"`):
@@ -237,6 +245,12 @@ func TestOneCentreHangs(t *testing.T) {
 	hangs.Store(true)
 	began := time.Now()
 	ids, _, err := w.store.Due(t.Context(), w.clock(), store.Place{}, 2*doubts)
+	if inherited {
+		w.sql(`UPDATE payments SET due_at = due_at + 86400000000 WHERE seq > 1000`)
+		if _, err := w.gateway.Inherit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, id := range ids {
 		w.read(id)
 	}
@@ -251,6 +265,9 @@ func TestOneCentreHangs(t *testing.T) {
 		t.Logf("let go after %s; to look at all that is due takes %s", time.Since(began), once)
 	case <-time.After(5*time.Second + 8*once):
 		t.Errorf("in %s the hold was not let go; to look at all that is due takes %s", time.Since(began), once)
+	}
+	if inherited {
+		eventually(t, "what was left open is asked about", func() bool { return asked.Load() >= atOnce })
 	}
 	close(let)
 	stop()

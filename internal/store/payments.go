@@ -169,6 +169,9 @@ func (s *Store) shown(err error) error {
 // Place is where somebody is in the list of what is due. The zero Place is before its first payment.
 type Place struct{ due, seq int64 }
 
+// DueAt is the place before all that is due at a time or later.
+func DueAt(t time.Time) Place { return Place{due: micros(t)} }
+
 // Due lists payments that want attention at now and come after a place, the longest due first. next is the place of the
 // last one that it looked at.
 func (s *Store) Due(ctx context.Context, now time.Time, after Place, limit int) (ids []payment.ID, next Place, err error) {
@@ -218,17 +221,12 @@ func (p Place) upTo(now time.Time, limit int) []value {
 	return []value{moment(now), num(p.due), num(p.seq), num(limit)}
 }
 
-// Open lists payments with a question whose answer is missing, oldest first, after the payment
-// that after names (the zero ID: from the start). Such a payment is always due one day, so only the index of
-// what is due is read.
-func (s *Store) Open(ctx context.Context, after payment.ID, limit int) ([]payment.ID, error) {
-	return s.ids(ctx, `SELECT t.id FROM payments p JOIN terms t ON t.payment = p.seq
-		WHERE p.due_at > 0 AND p.open <> '' AND p.seq + 0 > coalesce((SELECT payment FROM terms WHERE id = ?1), 0) ORDER BY p.seq + 0 LIMIT ?2`, bin(after[:]), num(limit))
-}
-
-func (s *Store) ids(ctx context.Context, sql string, args ...value) (ids []payment.ID, err error) {
+// Open lists all payments with a question whose answer is missing, oldest first. Such a payment is always due one day, so only
+// the index of what is due is read.
+func (s *Store) Open(ctx context.Context) (ids []payment.ID, err error) {
 	err = s.engine.read(ctx, func(q querier) error {
-		return q.query(sql, args, func(r record) error {
+		ids = nil
+		return q.query(`SELECT t.id FROM payments p JOIN terms t ON t.payment = p.seq WHERE p.due_at > 0 AND p.open <> '' ORDER BY p.seq + 0`, nil, func(r record) error {
 			ids = append(ids, payment.ID(r.blob(0)))
 			return nil
 		})
