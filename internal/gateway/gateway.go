@@ -466,18 +466,24 @@ func (g *Gateway) Step(ctx context.Context) (int, error) {
 	return len(due), errors.Join(err, group.Wait(), g.catchUpRest(ctx))
 }
 
-// due is a payment that wants attention, and the centre that is asked for it; "": none.
+// due is a payment that wants attention, and the centre that is asked for it.
 type due struct {
 	id     payment.ID
-	centre string
+	centre named
 	orphan bool // nobody asks its open question any more
 }
 
-func centreOf(p *payment.Payment) string {
+// named is a contract, for a simulator may have the name of a real one; without a name: none.
+type named struct {
+	name string
+	test bool
+}
+
+func centreOf(p *payment.Payment) named {
 	if p.Attempt == nil {
-		return ""
+		return named{}
 	}
-	return p.Attempt.Processor
+	return named{p.Attempt.Processor, p.Terms.Test}
 }
 
 // due looks what wants attention now, the longest due first, from behind a place on; next is where it has come to, and more

@@ -184,12 +184,14 @@ func (c *counter) next() string { return fmt.Sprint("bench-", c.n.Add(1)) }
 // A centre that hangs keeps waiting what is to be asked of it, and no deadline at another one, however many questions are
 // due to it and have been for longer.
 func TestOneCentreHangs(t *testing.T) {
-	t.Run("while it runs", func(t *testing.T) { oneCentreHangs(t, false) })
-	t.Run("since before it started", func(t *testing.T) { oneCentreHangs(t, true) })
+	t.Run("while it runs", func(t *testing.T) { oneCentreHangs(t, false, false) })
+	t.Run("since before it started", func(t *testing.T) { oneCentreHangs(t, true, false) })
+	t.Run("the simulator, and real payments", func(t *testing.T) { oneCentreHangs(t, false, true) })
 }
 
-// oneCentreHangs: the questions are due or, with inherited, they are not and were left open by a process before.
-func oneCentreHangs(t *testing.T, inherited bool) {
+// oneCentreHangs: the questions are due or, with inherited, they are not and were left open by a process before. With
+// simulator the one that hangs is for test payments, and has the name of the other.
+func oneCentreHangs(t *testing.T, inherited, simulator bool) {
 	const atOnce = 4
 	doubts := 15_000
 	if underRace {
@@ -216,9 +218,9 @@ func oneCentreHangs(t *testing.T, inherited bool) {
 	}))
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	t.Cleanup(func() { transport.CloseIdleConnections(); front.Close() })
-	contract := func(name string) *svgate.Connector {
+	contract := func(name, health string) *svgate.Connector {
 		c, err := svgate.New(svgate.Config{
-			Name: name, Endpoint: front.URL + "/svgate?" + name, Login: "holdfast", Password: "holdfast", MerchantID: "90050017182",
+			Name: name, Endpoint: front.URL + "/svgate?" + health, Login: "holdfast", Password: "holdfast", MerchantID: "90050017182",
 			TerminalID: "91419475", Port: 16050, HTTP: &http.Client{Transport: transport}, Now: w.clock,
 		})
 		if err != nil {
@@ -226,13 +228,18 @@ func oneCentreHangs(t *testing.T, inherited bool) {
 		}
 		return c
 	}
-	w.gateway = gateway.New(gateway.Config{
+	well := gateway.Centre{Processor: contract("well", "well"), Method: payment.Uzcard, Named: true}
+	cfg := gateway.Config{
 		Store: w.store, HoldFor: holdFor, AtOnce: atOnce, Log: slog.New(slog.DiscardHandler),
-		Live: gateway.Centres{{Processor: contract("sick"), Method: payment.Uzcard}, {Processor: contract("well"), Method: payment.Uzcard, Named: true}},
-	})
+		Live: gateway.Centres{{Processor: contract("sick", "sick"), Method: payment.Uzcard}, well},
+	}
+	if simulator {
+		cfg.Live, cfg.Test = gateway.Centres{well}, gateway.Centres{{Processor: contract("well", "sick"), Method: payment.Uzcard}}
+	}
+	w.gateway = gateway.New(cfg)
 	card := w.goodCard(0)
 	w.fault(sim.Fault{Method: "trans.pay.purpose", Name: "reset"})
-	doubt := w.must(w.pay(w.prepare(oneStage).ID, card))(payment.Challenged)
+	doubt := w.must(w.pay(w.prepare(oneStage, func(terms *payment.Terms) { terms.Test = simulator }).ID, card))(payment.Challenged)
 	if p, err := w.submit(doubt, card.FixedOTP); err != nil || p.Open == nil {
 		t.Fatalf("%s, %v: it should be in doubt", p.State, err)
 	}
@@ -241,7 +248,7 @@ func oneCentreHangs(t *testing.T, inherited bool) {
 	w.sql(fmt.Sprintf(`CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 1001 UNION ALL SELECT i + 1 FROM n WHERE i < 1000 + %d) SELECT i FROM n;
 		INSERT INTO payments SELECT i, version, state, updated_at, due_at, open, held, captured, released, refunded, fee, progress FROM n, payments WHERE seq = 1;
 		INSERT INTO terms SELECT i, randomblob(16), shop, 'many-' || i, created_at, currency, amount, terms FROM n, terms WHERE payment = 1;`, doubts))
-	w.set(held.HoldDeadline)
+	w.set(held.HoldDeadline.Add(-time.Second))
 	hangs.Store(true)
 	began := time.Now()
 	ids, _, err := w.store.Due(t.Context(), w.clock(), store.Place{}, 2*doubts)
@@ -258,16 +265,15 @@ func oneCentreHangs(t *testing.T, inherited bool) {
 	if err != nil || len(ids) < doubts {
 		t.Fatalf("%d are due, %v", len(ids), err)
 	}
-	began = time.Now()
 	stop := w.running()
+	eventually(t, "the one that hangs is asked", func() bool { return asked.Load() >= atOnce })
+	w.set(held.HoldDeadline)
+	began = time.Now()
 	select {
 	case <-dismissed:
 		t.Logf("let go after %s; to look at all that is due takes %s", time.Since(began), once)
 	case <-time.After(5*time.Second + 8*once):
 		t.Errorf("in %s the hold was not let go; to look at all that is due takes %s", time.Since(began), once)
-	}
-	if inherited {
-		eventually(t, "what was left open is asked about", func() bool { return asked.Load() >= atOnce })
 	}
 	close(let)
 	stop()

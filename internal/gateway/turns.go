@@ -14,14 +14,14 @@ type turns struct {
 	attend  func(due)
 	mu      sync.Mutex
 	taken   map[payment.ID]struct{} // begun, or waiting
-	begun   map[string]int          // by centre
-	waiting map[string][]due        // likewise
+	begun   map[named]int           // by centre
+	waiting map[named][]due         // likewise
 	all     sync.WaitGroup
 }
 
 // newTurns: attend is called when it is a payment's turn at its centre.
 func newTurns(most int, attend func(due)) *turns {
-	return &turns{most: most, attend: attend, taken: make(map[payment.ID]struct{}), begun: make(map[string]int), waiting: make(map[string][]due)}
+	return &turns{most: most, attend: attend, taken: make(map[payment.ID]struct{}), begun: make(map[named]int), waiting: make(map[named][]due)}
 }
 
 // has says that a payment is taken. Of no turns, none is.
