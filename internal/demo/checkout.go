@@ -111,7 +111,7 @@ func (s *Shop) catalogue(w http.ResponseWriter, status int, c choice, problem st
 		counts[l.Thing.Key] = l.Count
 	}
 	s.show(w, status, "catalogue", page{Tab: "shop", Title: "What would you like?", Problem: problem, Content: catalogue{
-		Things: things, Counts: counts, Choice: c, HoldTime: spoken(s.cfg.HoldTime), Languages: languages,
+		Things: things, Counts: counts, Choice: c, HoldTime: spoken(holdTime), Languages: languages,
 	}})
 }
 

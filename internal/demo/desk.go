@@ -46,7 +46,7 @@ func (s *Shop) deskPage(w http.ResponseWriter, r *http.Request, p *payment, stat
 }
 
 func (s *Shop) drawDesk(w http.ResponseWriter, r *http.Request, p *payment, status int, notice, problem string) {
-	view := desk{P: p, HoldTime: spoken(s.cfg.HoldTime), RefundID: p.ID + "-" + rand.Text()[:8], Amount: r.PostForm.Get("amount")}
+	view := desk{P: p, HoldTime: spoken(holdTime), RefundID: p.ID + "-" + rand.Text()[:8], Amount: r.PostForm.Get("amount")}
 	p.mu.Lock()
 	view.State, view.Doubt, view.Received, view.Version = p.state, p.doubt, p.received, p.version
 	p.mu.Unlock()

@@ -32,9 +32,11 @@ type Config struct {
 	Sim       string // base URL of the simulator, for its test cards and links to its SMS inbox; "" hides both
 	PublicURL string // where payers and the gateway reach the shop, such as http://127.0.0.1:8081
 	Credentials
-	HoldTime time.Duration // how long the gateway keeps a hold that nobody decides about, for the text; default 30 minutes
-	Logger   *slog.Logger  // told of pages that cannot be drawn and of notifications that are refused; default nobody
+	Logger *slog.Logger // told of pages that cannot be drawn and of notifications that are refused; default nobody
 }
+
+// holdTime is how long the gateway keeps a hold that nobody decides about, where a shop's settings say nothing; the pages say so.
+const holdTime = 30 * time.Minute
 
 // What the shop remembers. It has no store: what it forgets, the gateway still knows.
 const (
@@ -70,9 +72,6 @@ type Shop struct {
 func NewShop(cfg Config) *Shop {
 	cfg.PublicURL = strings.TrimRight(cfg.PublicURL, "/")
 	cfg.Sim = strings.TrimRight(cfg.Sim, "/")
-	if cfg.HoldTime <= 0 {
-		cfg.HoldTime = 30 * time.Minute
-	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}

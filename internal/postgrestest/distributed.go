@@ -121,9 +121,9 @@ func (s statement) at(i int) string {
 }
 
 // list is what stands between the parenthesis at open and the one that closes it, split at its commas.
-func (s statement) list(open int) (parts []statement, after int) {
+func (s statement) list(open int) (parts []statement) {
 	if s.at(open) != "(" {
-		return nil, open
+		return nil
 	}
 	depth, from := 0, open+1
 	for i := open; i < len(s); i++ {
@@ -132,7 +132,7 @@ func (s statement) list(open int) (parts []statement, after int) {
 			depth++
 		case ")":
 			if depth--; depth == 0 {
-				return append(parts, s[from:i]), i + 1
+				return append(parts, s[from:i])
 			}
 		case ",":
 			if depth == 1 {
@@ -141,7 +141,7 @@ func (s statement) list(open int) (parts []statement, after int) {
 			}
 		}
 	}
-	return append(parts, s[from:]), len(s)
+	return append(parts, s[from:])
 }
 
 // names are the first words of a list's parts: the columns of a key.
@@ -163,7 +163,7 @@ func (s statement) table(layout Layout) (all []Objection) {
 	if !known {
 		return []Objection{{What: "table " + name, Why: "nobody has said how it is spread"}}
 	}
-	parts, _ := s.list(at + 1)
+	parts := s.list(at + 1)
 	primary := false
 	has := by == ""
 	for _, part := range parts {
@@ -175,7 +175,7 @@ func (s statement) table(layout Layout) (all []Objection) {
 			}
 			primary = primary || len(kind) == 2
 			columns := []string{part.at(0)} // of a column
-			if listed, _ := part.list(i + len(kind)); listed != nil {
+			if listed := part.list(i + len(kind)); listed != nil {
 				columns = names(listed)
 			}
 			if by != "" && !slices.Contains(columns, by) {
@@ -198,7 +198,7 @@ func (s statement) uniqueIndex(layout Layout) []Objection {
 	name := s.at(on + 1)
 	open := slices.Index(s, "(")
 	by, known := layout[name]
-	columns, _ := s.list(open)
+	columns := s.list(open)
 	switch {
 	case !known:
 		return []Objection{{What: "table " + name, Why: "nobody has said how it is spread"}}
@@ -222,7 +222,7 @@ func (s statement) spread(layout Layout) (all []Objection) {
 			continue
 		}
 		if s.at(i-1) == "into" {
-			columns, _ := s.list(i + 1)
+			columns := s.list(i + 1)
 			if by != "" && !slices.Contains(names(columns), by) {
 				all = append(all, Objection{What: "INSERT into " + word + " without " + by, Why: "nobody knows where the row belongs"})
 			}

@@ -368,8 +368,8 @@ func (s *Sim) answer(w http.ResponseWriter, status int, v any) {
 }
 
 // refuse answers a script's mistake: {"error": "field: what is wrong; what is allowed"}.
-func (s *Sim) refuse(w http.ResponseWriter, status int, err error) {
-	s.answer(w, status, struct {
+func (s *Sim) refuse(w http.ResponseWriter, err error) {
+	s.answer(w, http.StatusBadRequest, struct {
 		Error string `json:"error"`
 	}{err.Error()})
 }
@@ -399,7 +399,7 @@ func (s *Sim) serveAddFault(w http.ResponseWriter, r *http.Request) {
 		err = s.AddFault(f)
 	}
 	if err != nil {
-		s.refuse(w, http.StatusBadRequest, err)
+		s.refuse(w, err)
 		return
 	}
 	s.answer(w, http.StatusOK, s.Faults())
@@ -414,7 +414,7 @@ func (s *Sim) serveClock(w http.ResponseWriter, r *http.Request) {
 		err = fmt.Errorf("advance_seconds: %d is out of range; allowed are 1 to %d", move.AdvanceSeconds, maxAdvance)
 	}
 	if err != nil {
-		s.refuse(w, http.StatusBadRequest, err)
+		s.refuse(w, err)
 		return
 	}
 	now := s.advance(time.Duration(move.AdvanceSeconds) * time.Second)
@@ -429,14 +429,14 @@ func (s *Sim) serveSMS(w http.ResponseWriter, r *http.Request) {
 	if text := r.FormValue("limit"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 || n > maxMessages {
-			s.refuse(w, http.StatusBadRequest, fmt.Errorf("limit: %q is no number from 1 to %d", text, maxMessages))
+			s.refuse(w, fmt.Errorf("limit: %q is no number from 1 to %d", text, maxMessages))
 			return
 		}
 		limit = n
 	}
 	phone, err := bareNumber(r.FormValue("phone"))
 	if err != nil {
-		s.refuse(w, http.StatusBadRequest, err)
+		s.refuse(w, err)
 		return
 	}
 	s.mu.Lock()

@@ -167,7 +167,7 @@ func (s *Sim) serveSendSMS(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	s.logFault("sms.send", fault)
 	if err != nil && kind == nil {
-		s.refuse(w, http.StatusBadRequest, err)
+		s.refuse(w, err)
 		return
 	}
 	s.deliver(w, r, fault, reply{status, jsonType, []byte(answer)})

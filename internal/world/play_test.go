@@ -2,7 +2,6 @@ package world_test
 
 import (
 	"context"
-	"fmt"
 	"runtime/debug"
 	"time"
 )
@@ -162,9 +161,4 @@ func (w *world) knows() {
 			w.wrong("%s is %s, event %d; its shop last took event %d, %s", mine.name, p.Status(), p.LastEvent, last.n, last.status)
 		}
 	}
-}
-
-// String is what a failed seed shows.
-func (r result) String() string {
-	return fmt.Sprintf("seed %d: %s", r.seed, r.broken[0])
 }
