@@ -277,17 +277,9 @@ func (k *call) ask() payment.Answer {
 	return k.unknown(fmt.Sprintf("the gateway has no answer to %s %s", op.Ask, op.Kind))
 }
 
-// refuse says that it certainly was not done. Of an operation that was sent before only its record at the
-// gateway can say that: the earlier request may be under way still.
+// refuse says that the request did nothing.
 func (k *call) refuse(reason payment.Reason, cause string) payment.Answer {
-	op := &k.q.Operation
-	switch {
-	case op.Ask != payment.Send:
-		return payment.Answer{Outcome: payment.Unknown, Cause: cause}
-	case op.Asks > 1:
-		return payment.Answer{Outcome: payment.Unknown, Cause: cause + " (it was sent before, and may be under way)"}
-	}
-	return payment.Answer{Outcome: payment.Refused, Reason: reason, Cause: cause}
+	return wire.Undone(&k.q.Operation, reason, cause)
 }
 
 func (k *call) unknown(cause string) payment.Answer {

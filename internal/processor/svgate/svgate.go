@@ -267,17 +267,9 @@ func (k *call) ask() payment.Answer {
 	return k.unknown("SVGate has nothing to go on with: " + string(op.Ask))
 }
 
-// refuse says that it certainly was not done. Of an operation that was sent before only a Query can
-// say that: the earlier request may be under way still.
+// refuse says that the request did nothing.
 func (k *call) refuse(reason payment.Reason, cause string) payment.Answer {
-	op := &k.q.Operation
-	switch {
-	case op.Ask == payment.Query:
-		return payment.Answer{Outcome: payment.Unknown, Cause: cause}
-	case op.Asks > 1 && op.Kind.MovesMoney():
-		return payment.Answer{Outcome: payment.Unknown, Cause: cause + " (it was sent before, and may be under way)"}
-	}
-	return payment.Answer{Outcome: payment.Refused, Reason: reason, Cause: cause}
+	return wire.Undone(&k.q.Operation, reason, cause)
 }
 
 func (k *call) unknown(cause string) payment.Answer {

@@ -127,6 +127,19 @@ func unanswered(ctx context.Context, err error) *Lost {
 	return &Lost{Cause: "no answer: " + err.Error()}
 }
 
+// Undone is what it proves of an operation that a request about it certainly did nothing: that the operation is refused, if the
+// request was the first to ask for it. Of one that was sent before only the centre's own record can say that: the earlier request
+// may be under way still.
+func Undone(op *payment.Operation, reason payment.Reason, cause string) payment.Answer {
+	switch {
+	case op.Ask != payment.Send:
+		return payment.Answer{Outcome: payment.Unknown, Cause: cause}
+	case op.Asks > 1 && op.Kind.MovesMoney():
+		return payment.Answer{Outcome: payment.Unknown, Cause: cause + " (it was sent before, and may be under way)"}
+	}
+	return payment.Answer{Outcome: payment.Refused, Reason: reason, Cause: cause}
+}
+
 var buffers = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, 4096)) }}
 
 // Buffer is an empty buffer for an answer; Release gives it back, without the card number that was in it.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"holdfast/internal/payment"
 	"holdfast/internal/processor/wire"
 )
 
@@ -33,6 +34,28 @@ func TestWords(t *testing.T) {
 	}
 	if got := wire.Words("m", strings.Repeat("x", 10_000), false); len(got) > 310 {
 		t.Errorf("%d bytes", len(got))
+	}
+}
+
+// TestUndone: a request that did nothing refuses the operation that it was the first to ask for, and proves nothing of any other.
+func TestUndone(t *testing.T) {
+	for _, c := range []struct {
+		ask  payment.Ask
+		kind payment.Kind
+		asks int
+		want payment.Outcome
+	}{
+		{payment.Send, payment.OpHold, 1, payment.Refused},
+		{payment.Send, payment.OpCapture, 2, payment.Unknown},
+		{payment.Send, payment.OpVerify, 2, payment.Refused}, // no money is at stake
+		{payment.Query, payment.OpHold, 2, payment.Unknown},
+		{payment.Continue, payment.OpHold, 2, payment.Unknown},
+	} {
+		op := payment.Operation{Kind: c.kind, Ask: c.ask, Asks: c.asks}
+		a := wire.Undone(&op, payment.Unavailable, "no connection")
+		if a.Outcome != c.want || (a.Reason == payment.Unavailable) != (c.want == payment.Refused) || !strings.HasPrefix(a.Cause, "no connection") {
+			t.Errorf("%s of a %s, question %d: %s %s (%s), want %s", c.ask, c.kind, c.asks, a.Outcome, a.Reason, a.Cause, c.want)
+		}
 	}
 }
 
