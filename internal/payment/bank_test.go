@@ -68,6 +68,30 @@ func TestForEverAtTheBank(t *testing.T) {
 	}
 }
 
+// A centre that says for ever that the payer is at it leaves it to a person as well.
+func TestForEverChallenged(t *testing.T) {
+	w := atBank(t, ttl, holdFor)
+	for !w.p.Due().IsZero() {
+		if w.now.Sub(w.p.Terms.ExpiresAt) > 20*24*time.Hour {
+			t.Fatalf("it is still asked about at %v", w.now)
+		}
+		w.at(w.p.Due()).begin(payment.Resume{}).settle(payment.Answer{Outcome: payment.ChallengeGiven})
+	}
+	if op := w.p.Doubt(w.now); op == nil || !op.WaitsForPerson() {
+		t.Errorf("nobody is asked about %+v", w.p.Open)
+	}
+}
+
+// A bank that asks nothing of the payer leaves no trace of the card that was refused before.
+func TestPaidWithoutAskingAfterARefusal(t *testing.T) {
+	w := start(t, terms()).pay(uzcard).refusedFor(payment.CardBlocked)
+	a := attempt(another)
+	a.ThreeDS = true
+	if w.begin(payment.Pay{Attempt: a, VerifyID: 77}).approved(); w.p.State != payment.Held || w.p.LastRefusal != "" {
+		t.Errorf("it is %s, refused because %q", w.p.State, w.p.LastRefusal)
+	}
+}
+
 // The payer may take his time at his bank: the time that the shop has to decide begins when he is back.
 func TestHoldTimeBeginsAfterTheBank(t *testing.T) {
 	const hold = 5 * time.Minute
@@ -156,6 +180,11 @@ func TestChallengeAtTheBank(t *testing.T) {
 	}
 	if c := w.p.Attempt.Challenge; c == nil || *c != want || w.p.Status() != payment.StatusWaitUserAction {
 		t.Errorf("%+v, want %+v; status %s", c, want, w.p.Status())
+	}
+	// That he is still at it, which an inquiry finds, takes nothing of that back, and what the centre calls it is kept.
+	w.later(time.Minute).begin(payment.Resume{}).settle(payment.Answer{Outcome: payment.ChallengeGiven, Centre: payment.Centre{Hold: "order-1"}})
+	if c := w.p.Attempt.Challenge; c == nil || *c != want || w.p.Attempt.Centre.Hold != "order-1" {
+		t.Errorf("still at his bank, it is %+v, called %+v", c, w.p.Attempt.Centre)
 	}
 	// Nobody but a hold or a charge leads to a bank.
 	w.approved().begin(payment.Decide{Accept: payment.Capture, By: payment.ByMerchant}).settle(payment.Answer{Outcome: payment.ChallengeGiven, Step: payment.StepChallenge})

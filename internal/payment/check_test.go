@@ -61,6 +61,10 @@ func goodSteps(t testing.TB) map[string]step {
 		"second refund": begun(start(t, terms()).paid().capture(60_000).done().
 			begin(payment.Reimburse{ID: "r1", ShopID: "refund-1", Amount: uzs(10_000)}).done(),
 			payment.Reimburse{ID: "r2", ShopID: "refund-2", Amount: uzs(50_000)}),
+		"after a refusal": begun(start(t, terms()).paid().capture(60_000).done().
+			begin(payment.Reimburse{ID: "r1", ShopID: "refund-1", Amount: uzs(10_000)}).refusedFor(payment.Unsupported),
+			payment.Reimburse{ID: "r2", ShopID: "refund-2", Amount: uzs(50_000)}),
+		"hold unsure":  {before: open["hold"](t).p, change: open["hold"](t).unknown().lastSeen},
 		"still unsure": {before: open["capture"](t).p, change: open["capture"](t).unknown().lastSeen},
 	}
 }

@@ -55,6 +55,33 @@ func TestSentAgainThenCrashIsAskedAbout(t *testing.T) {
 	}
 }
 
+// A centre that refuses a second use of a reference can be sent the same again at any time, and one that says that it has
+// never seen what it was sent is not asked without a pause for ever.
+func TestNeverSeenIsSentAgain(t *testing.T) {
+	w := start(t, terms()).paid()
+	w.p.Attempt.Limits.ShownMillis = nil
+	w.capture(60_000)
+	sent, atOnce := 1, 0
+	for range 12 {
+		at := w.p.Due()
+		if w.p.Open.Outcome == payment.NeverSeen && at == w.now {
+			atOnce++
+		} else if w.p.Open.Outcome == "" {
+			at = w.now.Add(time.Millisecond) // who takes it up need not wait
+		}
+		if w.at(at).begin(payment.Resume{Orphan: true}); w.p.Open.Ask == payment.Send {
+			sent++
+		}
+		w.settle(payment.Answer{Outcome: payment.NeverSeen})
+		if w.p.State != payment.Held || w.p.Open == nil {
+			t.Fatalf("never seen, and it is %s, open %+v", w.p.State, w.p.Open)
+		}
+	}
+	if sent < 3 || atOnce != 1 {
+		t.Errorf("it was sent %d times, %d times at once after it had not been seen", sent, atOnce)
+	}
+}
+
 // An inquiry asked before the centre must show and answered after it.
 func TestNotFoundCountsFromWhenItWasAsked(t *testing.T) {
 	w := open["hold"](t)

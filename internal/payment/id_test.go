@@ -96,3 +96,21 @@ func TestParseID(t *testing.T) {
 		}
 	}
 }
+
+// A reference names the payment's number, whichever operation it is of.
+func TestNumberIn(t *testing.T) {
+	w := start(t, terms()).paid()
+	if got := w.p.Reference(); got != w.closed[0].Ref {
+		t.Errorf("the payment is called %q, its first operation %q", got, w.closed[0].Ref)
+	}
+	for _, op := range w.closed {
+		if number, ok := payment.NumberIn(op.Ref); !ok || number != w.p.Number {
+			t.Errorf("%s is of payment %d, %t", op.Ref, number, ok)
+		}
+	}
+	for _, ref := range []string{"", "_", "5520", "1772425020000", "1772425020000_", "1772425020000_x", "1772425020000_9223372036854775808", "1772425020000__2"} {
+		if number, ok := payment.NumberIn(ref); ok {
+			t.Errorf("%q is of payment %d", ref, number)
+		}
+	}
+}

@@ -82,6 +82,25 @@ func TestSameCardAfterTheLastTry(t *testing.T) {
 	}
 }
 
+// A further code that the centre cannot send costs no card, and gives none back.
+func TestFurtherCodeUnavailable(t *testing.T) {
+	w := start(t, terms()).challenged().later(time.Second).resend().refusedFor(payment.Unavailable)
+	if w.p.Attempts != 1 || w.p.State != payment.Challenged {
+		t.Errorf("%d cards are counted, it is %s", w.p.Attempts, w.p.State)
+	}
+}
+
+// Cards that share a beginning or an end are two cards.
+func TestOtherCardOfTheSameBeginningOrEnd(t *testing.T) {
+	for _, other := range []payment.CardFacts{{First6: uzcard.First6, Last4: another.Last4}, {First6: another.First6, Last4: uzcard.Last4}} {
+		w := start(t, terms()).challenged().later(time.Second)
+		w.refused(payment.Resend{Card: other, VerifyID: 77}, payment.CardUnknown)
+		if w.begin(payment.Pay{Attempt: attempt(other), VerifyID: 77}); w.lastSeen.Empty() {
+			t.Errorf("%+v is taken for %+v", other, uzcard)
+		}
+	}
+}
+
 // A wrong verification is refused as a wrong code is, in every situation, and asks the centre nothing.
 func TestWrongVerificationIsAWrongCode(t *testing.T) {
 	for _, s := range situations {

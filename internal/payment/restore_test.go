@@ -250,7 +250,7 @@ func TestFoundAfterARestore(t *testing.T) {
 		if got := outcome(before, w.settle(tt.a).lastSeen); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
-		if op := w.p.Open; op != nil && (op.Amount != look.Operation.Amount || op.NextAt.IsZero() || op.Outcome == payment.Approved || op.Outcome == payment.ChallengeGiven) {
+		if op := w.p.Open; op != nil && (op.Amount != look.Operation.Amount || op.NextAt.IsZero() || op.Outcome != payment.Unknown && op.Outcome != payment.NeverSeen) {
 			t.Errorf("%s: asked is %+v", tt.name, op)
 		}
 		if d := w.p.Decision; w.p.State == payment.Captured && look.Operation.Kind == payment.OpCapture &&
@@ -393,12 +393,22 @@ func TestRefundFoundAfterARestoreIsNotGivenTwice(t *testing.T) {
 	w.refused(payment.Reimburse{ID: "r2", ShopID: "refund-1", Amount: uzs(30_000)}, payment.NothingToRefund) // all of it is reserved
 	w.later(time.Minute).begin(says(w, payment.Resolution{Outcome: payment.Approved, Amount: uzs(30_000)}))
 	w.begin(payment.Reconcile{Restored: restored})
+	w.begin(payment.Reimburse{ID: "r0", ShopID: "refund-0", Amount: uzs(20_000)}).done() // of another sum it is another
+	if w.p.Refunded != uzs(50_000) || w.p.FindRefund("refund-0").ID != "r0" {
+		t.Errorf("another sum is taken for the one that was found: %+v", w.p.Refunds)
+	}
 	w.begin(payment.Reimburse{ID: "r2", ShopID: "refund-1", Amount: uzs(30_000)})
-	if w.p.Open != nil || len(w.p.Refunds) != 1 || w.p.Refunds[0].ShopID != "refund-1" || w.p.Refunded != uzs(30_000) {
+	if w.p.Open != nil || len(w.p.Refunds) != 2 || w.p.Refunds[0].ShopID != "refund-1" || w.p.Refunded != uzs(50_000) {
 		t.Errorf("open %+v, refunds %+v", w.p.Open, w.p.Refunds)
 	}
 	w.begin(payment.Reimburse{ID: "r3", ShopID: "refund-2", Amount: uzs(30_000)})
 	if w.p.Open == nil {
 		t.Error("another one of the same sum is taken for it too")
+	}
+	// One that was not given back after all takes no name.
+	w, restored = lost(captured(t))
+	w.begin(payment.Adopt{Look: w.p.Looks(nil, restored)[0], RefundID: "r", Restored: restored}).settle(payment.Answer{Outcome: payment.Refused})
+	if w.begin(payment.Reimburse{ID: "r2", ShopID: "refund-1", Amount: asked}); w.p.Open == nil {
+		t.Error("what was refused is taken for what the shop asks for")
 	}
 }

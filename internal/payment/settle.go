@@ -65,9 +65,9 @@ func Settle(p Payment, a Answer, now time.Time) Change {
 		switch {
 		case op.waitsForPayer() && d.payersTime():
 			a.Outcome = ChallengeGiven // a failed inquiry takes nothing back: the payer may go on
-			d.keep(a, d.nextAboutBank(&op))
+			d.keep(a, d.nextAboutBank())
 		case p.Attempt.ThreeDS && !op.Kind.repeatable() && !d.payersTime():
-			d.keep(a, d.nextAboutBank(&op))
+			d.keep(a, d.nextAboutBank())
 		default:
 			d.keep(a, nextInquiry(&op, now))
 		}
@@ -111,15 +111,11 @@ func (d *draft) payersTime() bool { return !d.now.After(d.Payment.Terms.ExpiresA
 
 // nextAboutBank is when to ask next about an operation that the payer ends at his bank. When his time is over the centre
 // ought to say soon how it ended; one that never does leaves it to a person.
-func (d *draft) nextAboutBank(op *Operation) time.Time {
+func (d *draft) nextAboutBank() time.Time {
 	if d.payersTime() {
 		return d.now.Add(payerEvery)
 	}
-	ends := d.Payment.Terms.ExpiresAt
-	if op.BegunAt.After(ends) {
-		ends = op.BegunAt
-	}
-	return inquiryAfter(ends, d.now)
+	return inquiryAfter(d.Payment.Terms.ExpiresAt, d.now)
 }
 
 // atBank: the operation has begun at the centre, and its end is the payer's to bring about.
@@ -130,7 +126,7 @@ func (d *draft) atBank(op Operation, a Answer) {
 		d.keep(a, nextInquiry(&op, d.now))
 		return
 	}
-	next := d.nextAboutBank(&op)
+	next := d.nextAboutBank()
 	if next.IsZero() {
 		a.Outcome = Unknown
 	}
@@ -179,7 +175,7 @@ func (d *draft) stopped(op Operation, a Answer) {
 		if op.Kind == OpChallenge && !op.Resend {
 			p.Attempts--
 		}
-	case op.Kind == OpChallenge && op.Resend:
+	case op.Resend:
 		// The earlier code may still be good.
 	default:
 		d.tryAgain(a.Reason)

@@ -163,6 +163,10 @@ func TestCheckRefusesTampering(t *testing.T) {
 			c.Payment.Fee = c.Payment.Fee.Sub(uzs(1))
 			c.Events[0].Sums = c.Payment.Sums
 		}},
+		{"after a refusal", "the first was of another sum", func(_ *payment.Payment, c *payment.Change) { c.Payment.Refunds[0].Amount = uzs(9_999) }},
+		{"after a refusal", "the first is forgotten", func(_ *payment.Payment, c *payment.Change) { c.Payment.Refunds = c.Payment.Refunds[1:] }},
+		{"hold unsure", "the open question dropped", func(_ *payment.Payment, c *payment.Change) { c.Payment.Open = nil }},
+		{"hold unsure", "another card meanwhile", func(_ *payment.Payment, c *payment.Change) { c.Payment.Attempt.Card = another }},
 		{"captured", "a fee in dollars", func(_ *payment.Payment, c *payment.Change) { c.Payment.Fee.Currency = money.USD }},
 		{"captured", "all entries in dollars", func(_ *payment.Payment, c *payment.Change) {
 			for i := range c.Entries {
