@@ -19,6 +19,7 @@ const (
 	places     = 2048 // for endpoints that answer, or are new
 	sickPlaces = 256  // for those that did not answer last time
 	mostEach   = 256  // for one endpoint
+	mostNew    = 64   // for one shop's new endpoints, once half of the places are taken: a shop may name as many as it likes
 	growth     = 4    // how many times more places an answer earns
 	keptStates = 20_000
 )
@@ -27,19 +28,22 @@ const (
 type endpoints struct {
 	mu     sync.Mutex
 	states map[string]*endpointState
-	well   int // deliveries under way to endpoints that answer
-	sick   int // and to those that do not
+	well   int           // deliveries under way to endpoints that answer
+	sick   int           // and to those that do not
+	fresh  map[int64]int // of well, those to endpoints that are new, by shop
 }
 
 type endpointState struct {
 	most     int // places it may take
 	underWay int
 	sick     bool
-	inSick   int // of underWay, those that count as sick
+	inSick   int   // of underWay, those that count as sick
+	fresh    bool  // the one under way is the first, and counts
+	shop     int64 // as this shop's
 }
 
 func newEndpoints() *endpoints {
-	return &endpoints{states: make(map[string]*endpointState)}
+	return &endpoints{states: make(map[string]*endpointState), fresh: make(map[int64]int)}
 }
 
 // room is how many more deliveries may begin.
@@ -49,8 +53,8 @@ func (e *endpoints) room() int {
 	return places - e.well
 }
 
-// admit takes a place for one delivery, if the endpoint has one.
-func (e *endpoints) admit(endpoint string) bool {
+// admit takes a place for one delivery of a shop's, if the endpoint has one.
+func (e *endpoints) admit(endpoint string, shop int64) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.states[endpoint]
@@ -62,16 +66,23 @@ func (e *endpoints) admit(endpoint string) bool {
 		s = &endpointState{most: 1}
 		e.states[endpoint] = s
 	}
+	fresh := s.most == 1 && !s.sick
 	switch {
 	case s.underWay >= s.most || !s.sick && e.well >= places:
 		return false
 	case s.sick && e.sick >= sickPlaces:
+		return false
+	case fresh && e.well >= places/2 && e.fresh[shop] >= mostNew:
 		return false
 	case s.sick:
 		e.sick++
 		s.inSick++
 	default:
 		e.well++
+	}
+	if fresh {
+		s.fresh, s.shop = true, shop
+		e.fresh[shop]++
 	}
 	s.underWay++
 	return true
@@ -108,6 +119,12 @@ func (e *endpoints) release(endpoint string) {
 func (e *endpoints) leave(endpoint string) *endpointState {
 	s := e.states[endpoint]
 	s.underWay--
+	if s.fresh {
+		s.fresh = false
+		if e.fresh[s.shop]--; e.fresh[s.shop] == 0 {
+			delete(e.fresh, s.shop)
+		}
+	}
 	if s.inSick > 0 {
 		s.inSick--
 		e.sick--

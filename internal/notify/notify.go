@@ -188,7 +188,7 @@ func (r *round) take(d store.Delivery) {
 // begin sends an event whose turn it is, if its endpoint has a place for it.
 func (r *round) begin(d store.Delivery) {
 	switch {
-	case r.n.endpoints.admit(d.Endpoint):
+	case r.n.endpoints.admit(d.Endpoint, d.Shop):
 		r.send(d)
 	case r.waiting < mostParked && r.n.endpoints.answers(d.Endpoint):
 		r.occupy(d.Payment)
@@ -247,7 +247,7 @@ func (r *round) finish(result store.Result) {
 // unpark gives the places that an endpoint has now to those that wait for one.
 func (r *round) unpark(endpoint string) {
 	list := r.parked[endpoint]
-	for len(list) > 0 && r.n.endpoints.admit(endpoint) {
+	for len(list) > 0 && r.n.endpoints.admit(endpoint, list[0].Shop) {
 		r.send(list[0])
 		list = list[1:]
 		r.waiting--

@@ -223,10 +223,10 @@ func (s *Store) PutBack(ctx context.Context, deliveries []Delivery, until time.T
 // candidates bounds how many due events one Claim looks at.
 const candidates = 512
 
-// Claim takes up to limit due events for the caller to send within lease. admit takes a place for one more to
-// an endpoint, if the caller has one; an event without room is put off by a second, so that it does not stand in the
+// Claim takes up to limit due events for the caller to send within lease. admit takes a place for one more of
+// a shop's to an endpoint, if the caller has one; an event without room is put off by a second, so that it does not stand in the
 // way of others. A place for what could not be claimed after all is given back with release.
-func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit func(endpoint string) bool, release func(endpoint string)) (claimed []Delivery, err error) {
+func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit func(endpoint string, shop int64) bool, release func(endpoint string)) (claimed []Delivery, err error) {
 	// When nothing is due a look is all it costs.
 	at, waits, err := s.NextEvent(ctx)
 	if err != nil || !waits || at.After(s.Now()) {
@@ -272,7 +272,7 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 					closed = append(closed, []value{num(key.seq), num(key.n), str(outcomeDecided), num(before)})
 				case !is.wait.IsZero():
 					later = append(later, []value{num(key.seq), num(key.n), moment(is.wait), num(before), moment(d.nextAt)})
-				case !admit(d.Endpoint):
+				case !admit(d.Endpoint, d.Shop):
 					later = append(later, []value{num(key.seq), num(key.n), moment(now.Add(time.Second)), num(before), moment(d.nextAt)})
 				default:
 					tried = append(tried, d.Delivery)

@@ -13,12 +13,12 @@ import (
 
 const lease = 30 * time.Second
 
-func anywhere(string) bool { return true }
+func anywhere(string, int64) bool { return true }
 
 func noPlace(string) {} // is kept count of
 
 // take claims what is due and names it: "order-1/2 try 1".
-func (w *world) take(limit int, admit func(string) bool) (names []string, taken []store.Delivery) {
+func (w *world) take(limit int, admit func(string, int64) bool) (names []string, taken []store.Delivery) {
 	w.t.Helper()
 	taken, err := w.Claim(w.t.Context(), limit, lease, admit, noPlace)
 	if err != nil {
@@ -156,7 +156,7 @@ func eventCases() []storeCase {
 				w.later(time.Millisecond)
 				w.asking(terms(fmt.Sprint("order-", i)))
 			}
-			free := func(endpoint string) bool { return endpoint != "http://busy.example:8080" }
+			free := func(endpoint string, _ int64) bool { return endpoint != "http://busy.example:8080" }
 			if names, _ := w.take(2, free); cmp.Diff([]string{"order-0/1 try 1", "order-1/1 try 1"}, names) != "" {
 				t.Errorf("claimed %v", names)
 			}

@@ -742,7 +742,7 @@ func TestPostgreSQLPutOffBesideAResult(t *testing.T) {
 	other := w.openAgain(true)
 	p := w.captured(terms("order-1"), total)
 	w.later(time.Second)
-	all, none := func(string) bool { return true }, func(string) {}
+	all, none := func(string, int64) bool { return true }, func(string) {}
 	told, err := w.Claim(t.Context(), 1, time.Hour, all, none)
 	if err != nil || len(told) != 1 || told[0].Event.N != 1 {
 		t.Fatalf("%+v, %v", told, err)
@@ -777,7 +777,7 @@ func TestPostgreSQLTwoGatewaysTell(t *testing.T) {
 	together(6, func(i int) {
 		s, places := gateways[i%2], &places[i%2]
 		for {
-			got, err := s.Claim(t.Context(), 5, time.Hour, func(string) bool {
+			got, err := s.Claim(t.Context(), 5, time.Hour, func(string, int64) bool {
 				places.Add(1)
 				return true
 			}, func(string) { places.Add(-1) })
