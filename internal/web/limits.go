@@ -266,8 +266,8 @@ func (g *guessers) address(r *http.Request) netip.Addr {
 	for i := len(said) - 1; i >= 0 && g.isProxy(address); i-- {
 		hops := strings.Split(said[i], ",")
 		for j := len(hops) - 1; j >= 0 && g.isProxy(address); j-- {
-			hop, err := netip.ParseAddr(strings.TrimSpace(hops[j]))
-			if err != nil {
+			hop, ok := parseHop(strings.TrimSpace(hops[j]))
+			if !ok {
 				return address
 			}
 			address = hop.Unmap().WithZone("")
@@ -278,6 +278,15 @@ func (g *guessers) address(r *http.Request) netip.Addr {
 		address = network.Addr()
 	}
 	return address
+}
+
+// parseHop reads an address as proxies write it: some with the client's port.
+func parseHop(text string) (netip.Addr, bool) {
+	if at, err := netip.ParseAddrPort(text); err == nil {
+		return at.Addr(), true
+	}
+	address, err := netip.ParseAddr(text)
+	return address, err == nil
 }
 
 // isProxy: on this machine everybody is believed what he says of others.
