@@ -78,6 +78,7 @@ type conn struct {
 	speak  func(fd uintptr) bool // firstWord
 	kept   bool                  // it has brought an answer before
 	bound  time.Time             // until when it can be read from; zero: watch has set that
+	broken error                 // why no more could be read from it
 	one    [1]byte               // what is read in vain
 
 	// Of the exchange under way.
@@ -379,7 +380,7 @@ func (c *conn) exchange(t *Transport, req *http.Request, out []byte) (*http.Resp
 			if c.limited.N <= 0 {
 				err = fmt.Errorf("the answer's header is longer than %d bytes", headerBytes)
 			}
-			return nil, c.end(err)
+			return nil, c.end(c.unquoted(err))
 		}
 		if res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
 			c.limited.N = 1<<63 - 1
@@ -476,12 +477,25 @@ type reader struct{ c *conn }
 func (r reader) Read(p []byte) (int, error) {
 	n, err := r.c.Conn.Read(p)
 	if n == 0 && !r.c.watched && errors.Is(err, os.ErrDeadlineExceeded) {
-		if err := r.c.watch(); err != nil {
-			return 0, err
+		if err = r.c.watch(); err == nil {
+			n, err = r.c.Conn.Read(p)
 		}
-		return r.c.Conn.Read(p)
 	}
+	r.c.broken = err
 	return n, err
+}
+
+// unquoted is an error of reading an answer without what it quotes of that: what a server says where an answer should be may
+// be a secret or a card number, is as long as it likes, and errors are kept.
+func (c *conn) unquoted(err error) error {
+	if c.broken != nil && errors.Is(err, c.broken) || errors.Is(err, io.ErrUnexpectedEOF) || err == io.EOF {
+		return err
+	}
+	said := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "net/"), "http: ")
+	if quote := strings.IndexAny(said, "\":;"); quote >= 0 {
+		said = said[:quote]
+	}
+	return errors.New(strings.TrimSpace(said))
 }
 
 // body is an answer's body; at its end the connection is free for the next call.
@@ -504,7 +518,7 @@ func (b *body) Read(p []byte) (int, error) {
 		b.ended = true
 	case err != nil:
 		b.again = false
-		err = blame(b.c.ctx, err)
+		err = blame(b.c.ctx, b.c.unquoted(err))
 	}
 	return n, err
 }

@@ -361,6 +361,29 @@ func TestOddAnswers(t *testing.T) {
 	}
 }
 
+// An error says what is wrong with an answer and repeats nothing of it: it may be a secret, and as long as it likes.
+func TestErrorsQuoteNothing(t *testing.T) {
+	const secret = "canary-8600313260861293"
+	for text, want := range map[string]string{
+		"SSH-2.0-" + secret + "\r\n":                                                       "malformed HTTP",
+		"HTTP/" + secret + " 200 OK\r\n\r\n":                                               "malformed HTTP",
+		"HTTP/1.1 " + secret + "\r\n\r\n":                                                  "malformed HTTP status code",
+		"HTTP/1.1 200 OK\r\n" + secret + "\r\n\r\n":                                        "malformed MIME header",
+		"HTTP/1.1 200 OK\r\n " + secret + "\r\n\r\n":                                       "malformed MIME header",
+		"HTTP/1.1 200 OK\r\nX: " + secret + "\x00\r\n\r\n":                                 "malformed MIME header",
+		"HTTP/1.1 200 OK\r\nContent-Length: " + secret + "\r\n\r\n":                        "bad Content-Length",
+		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: " + secret + "\r\n\r\n":   "multiple Content-Length",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: " + secret + "\r\n\r\n":                     "unsupported transfer encoding",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + secret + "\r\n":          "chunk",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + secret + "\r\n\r\n": "malformed MIME header",
+	} {
+		_, _, err := call(t, new(outward.Transport), answering(t, text), "x")
+		if err == nil || strings.Contains(err.Error(), "canary") || strings.Contains(err.Error(), secret[7:]) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+}
+
 // What a server says beyond its answer is nobody's next answer.
 func TestSmuggledAnswer(t *testing.T) {
 	tr := new(outward.Transport)
