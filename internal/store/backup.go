@@ -239,10 +239,10 @@ func markRestored(path, file string, now time.Time) (r Restored, err error) {
 	if err != nil {
 		return r, explain(err, file)
 	}
-	if at, err := strconv.Atoi(version); err != nil || at > schemaVersion || r.Taken.IsZero() {
-		if err == nil && at > schemaVersion {
-			return r, fmt.Errorf("%s was written by a newer holdfast (schema %d, this program knows %d): use that version", file, at, schemaVersion)
-		}
+	if _, err := knownSchema(file, version); err != nil {
+		return r, err
+	}
+	if r.Taken.IsZero() {
 		return r, fmt.Errorf("%s is no backup: only what holdfast backup made can be restored%s", file, besideLog(file))
 	}
 	newest := r.Taken

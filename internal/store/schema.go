@@ -1,13 +1,19 @@
 package store
 
 import (
+	"context"
 	"crypto/rand"
 	"embed"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+
+	"zombiezen.com/go/sqlite"
 )
 
 //go:embed schema/*.sql
@@ -36,6 +42,40 @@ func knownSchema(store, version string) (at int, err error) {
 		return 0, fmt.Errorf("%s was written by a newer holdfast (schema %d, this program knows %d): use that version", store, at, schemaVersion)
 	}
 	return at, nil
+}
+
+// Schema is the version of a store's schema and the one that this program makes of it when it opens it. 0 is a store
+// that is not there yet.
+func Schema(ctx context.Context, cfg Config) (at, known int, err error) {
+	version := ""
+	switch {
+	case cfg.DB != "":
+		version, err = postgresVersion(ctx, cfg.DB)
+	default:
+		path := filepath.Join(cfg.Dir, File)
+		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+			return 0, schemaVersion, nil
+		}
+		conn, err := sqlite.OpenConn(path, sqlite.OpenReadOnly)
+		if err != nil {
+			return 0, schemaVersion, explain(err, path)
+		}
+		defer conn.Close()
+		version, err = meta(conn, "schema")
+		if sqlite.ErrCode(err) == sqlite.ResultError { // no such table: who made the file died before it made more
+			return 0, schemaVersion, nil
+		}
+		if err != nil {
+			return 0, schemaVersion, explain(err, path)
+		}
+	}
+	if err != nil || version == "" {
+		return 0, schemaVersion, err
+	}
+	if at, err = strconv.Atoi(version); err != nil {
+		err = fmt.Errorf("this is not a store of holdfast: its schema is called %q", version)
+	}
+	return at, schemaVersion, err
 }
 
 // migration is the way from one version to a later one.
