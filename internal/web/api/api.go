@@ -11,6 +11,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -40,53 +41,53 @@ type API struct {
 // New makes the API.
 func New(cfg Config) *API { return &API{cfg: cfg} }
 
-// paths are the API's, as a developer is told them.
-var paths = []string{"prepare_payment", "pay/{uuid}", "verificationInfo/{uuid}", "check_sms_key", "check_pan", "set_accept", "callback", "refund"}
-
-// Calls are the first path elements of the API.
-var Calls = firstElements(paths)
-
-func firstElements(paths []string) (first []string) {
-	for _, path := range paths {
-		name, _, _ := strings.Cut(path, "/")
-		first = append(first, name)
-	}
-	return first
+// call is a call of the API.
+type call struct {
+	name string // the first element of its path
+	id   bool   // the second is the payment's UUID
+	asks bool   // it changes nothing: GET will do too, and the UUID may be in the query or the body instead
+	// do answers it: with what to write on success, or the failure.
+	do func(a *API, w http.ResponseWriter, r *http.Request, body []byte) (any, error)
 }
 
-// call is one call's answer: what to write on success, or the failure.
-type call func(a *API, w http.ResponseWriter, r *http.Request, body []byte) (any, error)
+var calls = []call{
+	{name: "prepare_payment", do: (*API).prepare},
+	{name: "pay", id: true, do: (*API).pay},
+	{name: "verificationInfo", id: true, asks: true, do: (*API).verificationInfo},
+	{name: "check_sms_key", do: (*API).checkSMSKey},
+	{name: "check_pan", do: (*API).checkPan},
+	{name: "set_accept", do: (*API).setAccept},
+	{name: "callback", do: (*API).callback},
+	{name: "refund", do: (*API).refund},
+}
+
+// Calls are the first path elements of the API; paths are whole, as a developer is told them.
+var Calls, paths = func() (names, paths []string) {
+	for _, c := range calls {
+		names, paths = append(names, c.name), append(paths, c.name)
+		if c.id {
+			paths[len(paths)-1] += "/{uuid}"
+		}
+	}
+	return names, paths
+}()
 
 // ServeHTTP answers one call. Failures of the business answer HTTP 200 with an error number, since
 // existing clients take any other status for a broken connection (contract §1).
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	name, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-	var do call
-	withID := false
-	switch name {
-	case "prepare_payment":
-		do = (*API).prepare
-	case "pay":
-		do, withID = (*API).pay, true
-	case "verificationInfo":
-		do, withID = (*API).verificationInfo, rest != ""
-	case "check_sms_key":
-		do = (*API).checkSMSKey
-	case "check_pan":
-		do = (*API).checkPan
-	case "set_accept":
-		do = (*API).setAccept
-	case "callback":
-		do = (*API).callback
-	case "refund":
-		do = (*API).refund
-	}
-	switch {
-	case do == nil || (rest != "") != withID || strings.Contains(rest, "/"):
+	name, id, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	i := slices.IndexFunc(calls, func(c call) bool { return c.name == name })
+	if i < 0 {
 		web.NotFound(w, r, paths)
 		return
-	case r.Method != http.MethodPost && (r.Method != http.MethodGet || name != "verificationInfo"):
-		w.Header().Set("Allow", map[bool]string{false: "POST", true: "POST, GET"}[name == "verificationInfo"])
+	}
+	c := &calls[i]
+	switch {
+	case id != "" && !c.id, id == "" && c.id && !c.asks, strings.Contains(id, "/"):
+		web.NotFound(w, r, paths)
+		return
+	case r.Method != http.MethodPost && (r.Method != http.MethodGet || !c.asks):
+		w.Header().Set("Allow", map[bool]string{false: "POST", true: "POST, GET"}[c.asks])
 		web.Fail(w, http.StatusMethodNotAllowed, holdfast.Fail(holdfast.CodeDataFormat, "Use POST", "This call takes POST with a JSON body."))
 		return
 	}
@@ -100,7 +101,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		web.Fail(w, http.StatusBadRequest, holdfast.Fail(holdfast.CodeDataFormat, "The body broke off", "Send the whole body, within 10 seconds."))
 		return
 	}
-	answer, err := do(a, w, r, body)
+	answer, err := c.do(a, w, r, body)
 	if err != nil {
 		if guessed(err) {
 			web.Miss(w)
