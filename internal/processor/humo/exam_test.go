@@ -6,7 +6,6 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"io"
-	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -77,12 +76,11 @@ type centre struct {
 	sim       *sim.Sim
 	server    *httptest.Server
 	connector *humo.Connector
-	log       *locked
+	clock     *processortest.Clock
+	log       *processortest.Log
 
 	mu     sync.Mutex
-	now    time.Time
 	spoils []spoil
-	late   []lateCall
 	sealed map[payment.ID]string
 	record func(method string, request, response []byte, status int) // of good calls, where somebody wants to know
 }
@@ -138,30 +136,6 @@ func (e examined) Ask(ctx context.Context, q processor.Question) payment.Answer 
 	return a
 }
 
-// lateCall is a request that reaches the centre when nobody waits for its answer any more.
-type lateCall struct {
-	at      time.Time
-	request *http.Request
-}
-
-// locked is a buffer for several writers.
-type locked struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *locked) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *locked) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // safe is a vault of one key.
 type safe struct{ cipher.AEAD }
 
@@ -187,9 +161,9 @@ const (
 
 func newCentre(t testing.TB, answer time.Duration, s setup) *centre {
 	t.Helper()
-	c := &centre{setup: s, log: new(locked), now: time.Date(2026, 11, 23, 9, 30, 0, 0, time.UTC), sealed: map[payment.ID]string{}}
+	c := &centre{setup: s, clock: processortest.NewClock(), log: new(processortest.Log), sealed: map[payment.ID]string{}}
 	c.sim = sim.New(sim.Config{
-		Now: c.clock, Seed: 1, SlowAnswer: 4 * answer,
+		Now: c.clock.Now, Seed: 1, SlowAnswer: 4 * answer,
 		HumoLogin: "shop", HumoPassword: "secret-of-the-shop", HumoToken: "token-of-the-middleware", SMSToken: "token-of-the-sms",
 	})
 	c.server = httptest.NewServer(http.HandlerFunc(c.serve))
@@ -204,55 +178,13 @@ func newCentre(t testing.TB, answer time.Duration, s setup) *centre {
 		MiddlewareURL: c.server.URL + "/humo-middleware", MiddlewareToken: "token-of-the-middleware",
 		OTP: s.otp, CodeKey: codeKey, SMSURL: c.server.URL + "/sms/send", SMSToken: "token-of-the-sms",
 		Seal: vault.seal, Unseal: vault.unseal, HTTP: &http.Client{Transport: marker{transport}},
-		Answer: answer, Now: c.clock, Log: logger(c.log),
+		Answer: answer, Now: c.clock.Now, Log: c.log.Logger(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.connector = connector
 	return c
-}
-
-// logger writes everything but the times that were measured.
-func logger(to io.Writer) *slog.Logger {
-	return slog.New(slog.NewJSONHandler(to, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Value.Kind() == slog.KindDuration || a.Value.Kind() == slog.KindTime {
-			return slog.Attr{}
-		}
-		return a
-	}}))
-}
-
-func (c *centre) clock() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *centre) set(now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = now
-}
-
-func (c *centre) advance(d time.Duration) {
-	c.mu.Lock()
-	end := c.now.Add(d)
-	var due, later []lateCall
-	for _, l := range c.late {
-		if l.at.After(end) {
-			later = append(later, l)
-		} else {
-			due = append(due, l)
-		}
-	}
-	c.late = later
-	c.mu.Unlock()
-	for _, l := range due {
-		c.set(l.at)
-		c.sim.Handler().ServeHTTP(httptest.NewRecorder(), l.request)
-	}
-	c.set(end)
 }
 
 // methodOf is what the simulator calls a call.
@@ -294,9 +226,7 @@ func (c *centre) serve(w http.ResponseWriter, r *http.Request) {
 	case spoilt && f == processortest.RequestLate:
 		late := httptest.NewRequest(http.MethodPost, r.URL.Path, bytes.NewReader(body))
 		late.Header = r.Header.Clone()
-		c.mu.Lock()
-		c.late = append(c.late, lateCall{c.now.Add(20 * time.Second), late})
-		c.mu.Unlock()
+		c.clock.Late(func() { c.sim.Handler().ServeHTTP(httptest.NewRecorder(), late) })
 		panic(http.ErrAbortHandler)
 	case spoilt:
 		if err := c.sim.AddFault(c.simFault(f, method)); err != nil {
@@ -452,8 +382,8 @@ func (c *centre) standing(number string) processortest.Standing {
 func (c *centre) world() *processortest.World {
 	return &processortest.World{
 		Processor: examined{c.connector, c},
-		Now:       c.clock,
-		Advance:   c.advance,
+		Now:       c.clock.Now,
+		Advance:   c.clock.Advance,
 		Cards:     func(b processortest.Behaviour) []payment.Card { return c.cards(behaviours[b]...) },
 		Pass: func(t *testing.T, card payment.Card, _ payment.Challenge) payment.OTP {
 			t.Helper()

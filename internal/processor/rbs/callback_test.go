@@ -133,7 +133,7 @@ func TestCallbacksOfTheSimulator(t *testing.T) {
 		pay := func(ref string) payment.Answer {
 			t.Helper()
 			q := question(payment.OpHold, payment.Send)
-			q.Card, q.Operation.Ref, q.Operation.SentAt, q.ExpiresAt = card, ref, c.clock(), c.clock().Add(time.Hour)
+			q.Card, q.Operation.Ref, q.Operation.SentAt, q.ExpiresAt = card, ref, c.clock.Now(), c.clock.Now().Add(time.Hour)
 			q.HoldUntil = time.Time{}
 			a := c.connector.Ask(t.Context(), q)
 			q.Operation.Ask, q.Card, q.Attempt.Centre = payment.Continue, payment.Card{}, a.Centre

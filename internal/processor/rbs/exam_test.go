@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"html"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -34,12 +33,11 @@ type centre struct {
 	sim       *sim.Sim
 	server    *httptest.Server
 	connector *rbs.Connector
-	log       *locked
+	clock     *processortest.Clock
+	log       *processortest.Log
 
 	mu     sync.Mutex
-	now    time.Time
 	spoils []spoil
-	late   []lateCall
 	record func(method string, request, response []byte) // of good calls, where somebody wants to know
 }
 
@@ -49,34 +47,10 @@ type spoil struct {
 	times  int
 }
 
-// lateCall is a request that reaches the centre when nobody waits for its answer any more.
-type lateCall struct {
-	at      time.Time
-	request *http.Request
-}
-
-// locked is a buffer for several writers.
-type locked struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *locked) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *locked) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func newCentre(t testing.TB, answer time.Duration, cfg sim.Config) *centre {
 	t.Helper()
-	c := &centre{log: new(locked), now: time.Date(2026, 11, 23, 9, 30, 0, 0, time.UTC)}
-	cfg.Now, cfg.Seed, cfg.SlowAnswer = c.clock, 1, 4*answer
+	c := &centre{clock: processortest.NewClock(), log: new(processortest.Log)}
+	cfg.Now, cfg.Seed, cfg.SlowAnswer = c.clock.Now, 1, 4*answer
 	cfg.RBSLogin, cfg.RBSPassword = "shop-api", "secret-of-the-shop"
 	c.sim = sim.New(cfg)
 	c.server = httptest.NewServer(http.HandlerFunc(c.serve))
@@ -85,7 +59,7 @@ func newCentre(t testing.TB, answer time.Duration, cfg sim.Config) *centre {
 		Currencies: []money.Currency{money.UZS},
 		Endpoint:   c.server.URL + "/rbs", Login: "shop-api", Password: "secret-of-the-shop",
 		ReturnURL: page("return"), MethodNotificationURL: page("method"),
-		Answer: answer, Now: c.clock, Log: logger(c.log),
+		Answer: answer, Now: c.clock.Now, Log: c.log.Logger(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -97,48 +71,6 @@ func newCentre(t testing.TB, answer time.Duration, cfg sim.Config) *centre {
 // page is a page of ours that the payer's browser comes back to.
 func page(name string) func(payment.ID) string {
 	return func(id payment.ID) string { return "https://pay.example/3ds/" + id.String() + "/" + name }
-}
-
-// logger writes everything but the times that were measured.
-func logger(to io.Writer) *slog.Logger {
-	return slog.New(slog.NewJSONHandler(to, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Value.Kind() == slog.KindDuration || a.Value.Kind() == slog.KindTime {
-			return slog.Attr{}
-		}
-		return a
-	}}))
-}
-
-func (c *centre) clock() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *centre) set(now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = now
-}
-
-func (c *centre) advance(d time.Duration) {
-	c.mu.Lock()
-	end := c.now.Add(d)
-	var due, later []lateCall
-	for _, l := range c.late {
-		if l.at.After(end) {
-			later = append(later, l)
-		} else {
-			due = append(due, l)
-		}
-	}
-	c.late = later
-	c.mu.Unlock()
-	for _, l := range due {
-		c.set(l.at)
-		c.sim.Handler().ServeHTTP(httptest.NewRecorder(), l.request)
-	}
-	c.set(end)
 }
 
 // simMethods is what the simulator calls the calls.
@@ -169,9 +101,7 @@ func (c *centre) serve(w http.ResponseWriter, r *http.Request) {
 	case spoilt && f == processortest.RequestLate:
 		late := httptest.NewRequest(http.MethodPost, r.URL.Path, bytes.NewReader(body))
 		late.Header = r.Header.Clone()
-		c.mu.Lock()
-		c.late = append(c.late, lateCall{c.now.Add(20 * time.Second), late})
-		c.mu.Unlock()
+		c.clock.Late(func() { c.sim.Handler().ServeHTTP(httptest.NewRecorder(), late) })
 		panic(http.ErrAbortHandler)
 	case spoilt:
 		if err := c.sim.AddFault(simFault(f, method)); err != nil {
@@ -405,8 +335,8 @@ func (c *centre) standing(number string) processortest.Standing {
 func (c *centre) world() *processortest.World {
 	return &processortest.World{
 		Processor: c.connector,
-		Now:       c.clock,
-		Advance:   c.advance,
+		Now:       c.clock.Now,
+		Advance:   c.clock.Advance,
 		Cards:     func(b processortest.Behaviour) []payment.Card { return c.cards(behaviours[b]...) },
 		Browser:   c.pass,
 		Fault:     c.fault,

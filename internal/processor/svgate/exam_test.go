@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -31,12 +30,11 @@ type centre struct {
 	sim       *sim.Sim
 	server    *httptest.Server
 	connector *svgate.Connector
-	log       *locked
+	clock     *processortest.Clock
+	log       *processortest.Log
 
 	mu     sync.Mutex
-	now    time.Time
 	spoils []spoil
-	late   []lateCall
 	record func(method string, request, response []byte) // of good calls, where somebody wants to know
 }
 
@@ -46,88 +44,22 @@ type spoil struct {
 	times   int
 }
 
-// lateCall is a request that reaches the centre when nobody waits for its answer any more.
-type lateCall struct {
-	at      time.Time
-	request *http.Request
-}
-
-// locked is a buffer for several writers.
-type locked struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *locked) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *locked) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func newCentre(t testing.TB, answer time.Duration) *centre {
 	t.Helper()
-	c := &centre{log: new(locked), now: time.Date(2026, 11, 23, 9, 30, 0, 0, time.UTC)}
-	c.sim = sim.New(sim.Config{Now: c.clock, Seed: 1, SlowAnswer: 4 * answer, Login: "shop", Password: "secret-of-the-shop"})
+	c := &centre{clock: processortest.NewClock(), log: new(processortest.Log)}
+	c.sim = sim.New(sim.Config{Now: c.clock.Now, Seed: 1, SlowAnswer: 4 * answer, Login: "shop", Password: "secret-of-the-shop"})
 	c.server = httptest.NewServer(http.HandlerFunc(c.serve))
 	t.Cleanup(c.server.Close)
 	connector, err := svgate.New(svgate.Config{
 		Endpoint: c.server.URL + "/svgate", Login: "shop", Password: "secret-of-the-shop",
 		MerchantID: "90050017182", TerminalID: "91419475", Port: 16050,
-		Answer: answer, Now: c.clock, Log: logger(c.log),
+		Answer: answer, Now: c.clock.Now, Log: c.log.Logger(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.connector = connector
 	return c
-}
-
-// logger writes everything but the times that were measured.
-func logger(to io.Writer) *slog.Logger {
-	return slog.New(slog.NewJSONHandler(to, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Value.Kind() == slog.KindDuration || a.Value.Kind() == slog.KindTime {
-			return slog.Attr{}
-		}
-		return a
-	}}))
-}
-
-func (c *centre) clock() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *centre) set(now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = now
-}
-
-func (c *centre) advance(d time.Duration) {
-	c.mu.Lock()
-	end := c.now.Add(d)
-	var due, later []lateCall
-	for _, l := range c.late {
-		if l.at.After(end) {
-			later = append(later, l)
-		} else {
-			due = append(due, l)
-		}
-	}
-	c.late = later
-	c.mu.Unlock()
-	for _, l := range due {
-		c.set(l.at)
-		c.sim.Handler().ServeHTTP(httptest.NewRecorder(), l.request)
-	}
-	c.set(end)
 }
 
 // serve stands between connector and simulator.
@@ -148,9 +80,7 @@ func (c *centre) serve(w http.ResponseWriter, r *http.Request) {
 	case spoilt && f == processortest.RequestLate:
 		late := httptest.NewRequest(http.MethodPost, "/svgate", bytes.NewReader(body))
 		late.Header = r.Header.Clone()
-		c.mu.Lock()
-		c.late = append(c.late, lateCall{c.now.Add(20 * time.Second), late})
-		c.mu.Unlock()
+		c.clock.Late(func() { c.sim.Handler().ServeHTTP(httptest.NewRecorder(), late) })
 		panic(http.ErrAbortHandler)
 	case spoilt:
 		if err := c.sim.AddFault(simFault(f, call.Method)); err != nil {
@@ -303,8 +233,8 @@ func (c *centre) standing(number string) processortest.Standing {
 func (c *centre) world() *processortest.World {
 	return &processortest.World{
 		Processor: c.connector,
-		Now:       c.clock,
-		Advance:   c.advance,
+		Now:       c.clock.Now,
+		Advance:   c.clock.Advance,
 		Cards:     func(b processortest.Behaviour) []payment.Card { return c.cards(behaviours[b]...) },
 		Pass: func(t *testing.T, card payment.Card, _ payment.Challenge) payment.OTP {
 			t.Helper()

@@ -781,7 +781,7 @@ func BenchmarkPayment(b *testing.B) {
 	direct := httptest.NewServer(c.sim.Handler())
 	defer direct.Close()
 	cfg := configured(nil)
-	cfg.Endpoint, cfg.HTTP, cfg.Password, cfg.Now = direct.URL+"/svgate", nil, "secret-of-the-shop", c.clock
+	cfg.Endpoint, cfg.HTTP, cfg.Password, cfg.Now = direct.URL+"/svgate", nil, "secret-of-the-shop", c.clock.Now
 	gate := connector(b, cfg)
 	card := c.cards("ok")[0]
 	var n atomic.Int64
