@@ -124,7 +124,36 @@ func (w *world) everything() {
 	w.mustSettle(lapsed.ID, payment.Answer{Outcome: payment.Refused, Reason: payment.HoldGone})
 	lapsedCharge := w.asking(oneStage("13 as 12, in one stage"))
 	w.mustSettle(lapsedCharge.ID, payment.Answer{Outcome: payment.Refused, Reason: payment.HoldGone})
+	refunded := w.captured(terms("14 refunded in parts, the last in doubt"), 100_000)
+	for i := range 3 {
+		w.begin(refunded.ID, payment.Reimburse{ID: fmt.Sprint("id ", i), ShopID: fmt.Sprint("refund ", i), Amount: uzs(20_000)})
+		if i < 2 {
+			w.mustSettle(refunded.ID, payment.Answer{Outcome: payment.Approved})
+		}
+	}
+	w.mustSettle(refunded.ID, unknown)
+	another := w.asking(terms("15 paid with the second card"))
+	w.mustSettle(another.ID, payment.Answer{Outcome: payment.Refused, Reason: payment.InsufficientFunds})
+	w.begin(another.ID, pay())
+	w.mustSettle(another.ID, payment.Answer{Outcome: payment.ChallengeGiven})
+	w.begin(another.ID, payment.SubmitCode{VerifyID: verifyID})
+	w.mustSettle(another.ID, payment.Answer{Outcome: payment.Approved})
+	w.mustSettle(another.ID, payment.Answer{Outcome: payment.Approved, Centre: payment.Centre{Hold: "15"}})
+	bank := w.create(terms("16 the payer is at his bank"))
+	threeDS := pay()
+	threeDS.Attempt.ThreeDS = true
+	w.begin(bank.ID, threeDS)
+	w.mustSettle(bank.ID, payment.Answer{Outcome: payment.ChallengeGiven, Step: payment.StepChallenge})
+	said := w.held(terms("17 captured, as a person says"))
+	w.begin(said.ID, payment.Decide{Accept: payment.Capture, By: payment.ByMerchant})
+	said = w.mustSettle(said.ID, payment.Answer{Outcome: payment.Refused, Reason: payment.Unavailable})
+	w.begin(said.ID, payment.Resolve{
+		Ref: said.Open.Ref, Resolution: payment.Resolution{Outcome: payment.Approved, By: "Gulnora", Why: "the statement has it"},
+	})
 }
+
+// everyPayment is how many payments everything makes.
+const everyPayment = 17
 
 func TestAuditOfACleanStore(t *testing.T) {
 	for _, engine := range auditedEngines {
@@ -141,20 +170,24 @@ func auditOfACleanStore(w *world) {
 	calls := 0
 	a, err := w.Audit(context.Background(), func(done, of int) {
 		calls++
-		if done != 13 || of != 13 {
+		if done != everyPayment || of != everyPayment {
 			t.Errorf("progress: %d of %d", done, of)
 		}
 	})
 	if err != nil || len(a.Violations) != 0 {
 		t.Fatalf("%v %v", err, a.Violations)
 	}
-	if a.Payments != 13 || a.InDoubt != 3 || a.ForPerson != 0 || calls != 1 {
-		t.Errorf("%d payments, %d in doubt, %d for a person, %d calls", a.Payments, a.InDoubt, a.ForPerson, calls)
+	if a.Payments != everyPayment || a.InDoubt != 4 || a.ForPerson != 0 || a.Resolved != 1 || calls != 1 {
+		t.Errorf("%d payments, %d in doubt, %d for a person, %d resolved, %d calls", a.Payments, a.InDoubt, a.ForPerson, a.Resolved, calls)
+	}
+	if a.Operations != 48 || a.Entries != 22 || a.Events != 31 {
+		t.Errorf("%d operations, %d entries, %d events", a.Operations, a.Entries, a.Events)
 	}
 	want := map[ledger.Account]int64{
-		// Held still: payments 3 and 7. Captured: 60000 with a fee of 1200, 100000 with one of 2000.
-		"payer/held": 200_000, "shop/12/held": -200_000,
-		"processor/uzcard": 160_000, "shop/12": -156_800, "fees": -3200,
+		// Held still: payments 3, 7 and 15. Captured: 60000 with a fee of 1200, three times 100000 with one of 2000, of which
+		// 40000 went back.
+		"payer/held": 300_000, "shop/12/held": -300_000,
+		"processor/uzcard": 320_000, "shop/12": -312_800, "fees": -7200,
 	}
 	if diff := cmp.Diff(want, a.Balances[money.UZS]); diff != "" {
 		t.Errorf("balances (-want +got):\n%s", diff)
@@ -236,6 +269,8 @@ func tamperings() []tampering {
 			UPDATE payments SET refunded = 100001 WHERE seq = 2;` + bump(2, "last_entry") + `
 			INSERT INTO entries SELECT payment, 4, operation, 'refund', at, currency, 'shop/12 100001;processor/uzcard -100001' FROM entries WHERE payment = 2 AND n = 1;`, []int{2}},
 		{"3: captured without a decision", `UPDATE payments SET progress = json_remove(progress, '$.decision') WHERE seq = 1;`, []int{3}},
+		{"3: let go without a decision", `UPDATE payments SET progress = json_remove(progress, '$.decision') WHERE seq = 4;`, []int{3}},
+		{"3: captured although cancel was decided", `UPDATE payments SET progress = json_set(json_set(progress, '$.decision.accept', 'cancel'), '$.decision.amount.minor', 60000) WHERE seq = 1;`, []int{3}},
 		{"3: captured another sum than was decided", `UPDATE payments SET progress = json_set(progress, '$.decision.amount.minor', 60001) WHERE seq = 1;`, []int{3}},
 		{"3: let go although capture was decided", `UPDATE payments SET progress = json_set(progress, '$.decision.accept', 'capture') WHERE seq = 4;`, []int{3}},
 		{"4: two operations of one name", `
@@ -248,6 +283,12 @@ func tamperings() []tampering {
 			INSERT INTO operations SELECT payment, 4, json_set(json_set(record, '$.ref', (record ->> '$.ref') || '_9'), '$.n', 4) FROM operations WHERE payment = 3 AND n = 3;
 			INSERT INTO entries SELECT payment, 2, operation || '_9', kind, at, currency, lines FROM entries WHERE payment = 3 AND n = 1;
 			UPDATE payments SET progress = json_set(json_set(progress, '$.last_operation', 4), '$.last_entry', 2) WHERE seq = 3;`, []int{4, 7}},
+		{"4: held and charged", `
+			INSERT INTO operations SELECT payment, 4, json_set(json_set(json_set(record, '$.ref', (record ->> '$.ref') || '_9'), '$.n', 4), '$.kind', 'hold') FROM operations WHERE payment = 2 AND n = 3;
+			UPDATE entries SET operation = operation || '_9' WHERE payment = 2 AND kind = 'hold';` + bump(2, "last_operation"), []int{4}},
+		{"4 (and so 3): captured and let go", `
+			INSERT INTO operations SELECT payment, 5, json_set(json_set(json_set(record, '$.ref', (record ->> '$.ref') || '_9'), '$.n', 5), '$.kind', 'void') FROM operations WHERE payment = 1 AND n = 4;
+			UPDATE entries SET operation = operation || '_9' WHERE payment = 1 AND kind = 'release';` + bump(1, "last_operation"), []int{3, 4}},
 		{"4: one hold counted for two payments", `DELETE FROM claims; INSERT INTO claims VALUES ('uzcard', 'x', 99);`, []int{4}},
 		{"5: an ended payment still asks", `
 			UPDATE payments SET open = 'capture', due_at = 9223372036854775807, progress = json_set(json_set(progress, '$.last_operation', 5), '$.open', (
@@ -258,6 +299,8 @@ func tamperings() []tampering {
 			UPDATE events SET status = 'canceled' WHERE payment = 2 AND status = 'succeeded';`, []int{1, 5}},
 		{"6: an operation is missing", `DELETE FROM operations WHERE payment = 1 AND n = 1;`, []int{6}},
 		{"6: the last operation is missing", `DELETE FROM operations WHERE payment = 10 AND n = 3;`, []int{6}},
+		{"6: an operation under another's number", `UPDATE operations SET record = json_set(record, '$.n', 2) WHERE payment = 1 AND n = 1;`, []int{6}},
+		{"6: an operation counted twice", `INSERT INTO operations SELECT payment, 4, json_set(record, '$.ref', (record ->> '$.ref') || '_9') FROM operations WHERE payment = 10 AND n = 3;` + bump(10, "last_operation"), []int{6}},
 		{"6: an operation of nobody", `INSERT INTO operations SELECT 99, n, record FROM operations WHERE payment = 1 AND n = 1;`, []int{6}},
 		{"6: an operation that cannot be read", `UPDATE operations SET record = '{' WHERE payment = 1 AND n = 1;`, []int{6}},
 		{"7: an entry does not add up", `UPDATE entries SET lines = 'shop/12/held 40000;payer/held -39999' WHERE payment = 1 AND kind = 'release';`, []int{7}},

@@ -313,8 +313,8 @@ func TestManyRestoreAtOnce(t *testing.T) {
 			t.Fatalf("%d have made it", made.Load())
 		}
 		r.Store = r.openAgain(true)
-		if a := r.clean(); a.Payments != 13 {
-			t.Errorf("%d payments are restored, want 13", a.Payments)
+		if a := r.clean(); a.Payments != everyPayment {
+			t.Errorf("%d payments are restored, want %d", a.Payments, everyPayment)
 		}
 	}
 }

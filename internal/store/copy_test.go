@@ -21,7 +21,7 @@ import (
 func TestCopyToPostgreSQL(t *testing.T) {
 	defer store.CopyInBlocks(5)()
 	from := newWorld(t, store.Open)
-	from.everything() // 13 payments
+	from.everything()
 	if _, err := from.CreateShop(t.Context(), shopNamed("Choyxona")); err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +30,7 @@ func TestCopyToPostgreSQL(t *testing.T) {
 	config := store.Config{Dir: t.TempDir(), Now: from.clock, Log: slog.New(slog.DiscardHandler)}
 	copyTo := func(from *world, until int) error {
 		return from.copyUntil(until, open, config, func(done, of int) {
-			if of != 13 {
+			if of != everyPayment {
 				t.Errorf("%d of %d", done, of)
 			}
 		})
@@ -60,7 +60,7 @@ func TestCopyToPostgreSQL(t *testing.T) {
 		t.Errorf("audit (-original +copy):\n%s", diff)
 	}
 	originals, err := from.List(t.Context(), store.Filter{})
-	if err != nil || len(originals) != 13 {
+	if err != nil || len(originals) != everyPayment {
 		t.Fatalf("%d, %v", len(originals), err)
 	}
 	for _, p := range originals {

@@ -958,12 +958,12 @@ func TestPostgreSQLPlainIndexOfIDs(t *testing.T) {
 	w := newWorld(t, postgres(dsn))
 	tell(t, dsn, `DROP INDEX terms_by_id; CREATE INDEX terms_by_id ON terms (id)`)
 	w.everything()
-	if a := w.clean(); a.Payments != 13 {
-		t.Errorf("%d payments are stored, want 13", a.Payments)
+	if a := w.clean(); a.Payments != everyPayment {
+		t.Errorf("%d payments are stored, want %d", a.Payments, everyPayment)
 	}
 	again := w.openAgain(false) // remembers nothing
 	all, err := again.List(t.Context(), store.Filter{Limit: 100})
-	if err != nil || len(all) != 13 {
+	if err != nil || len(all) != everyPayment {
 		t.Fatalf("%d payments are listed, %v", len(all), err)
 	}
 	for _, p := range all {
