@@ -26,38 +26,33 @@ func (w *world) dead(n int, refuses func(i int) bool) (urls []string) {
 			listener.Close()
 			continue
 		}
-		w.silence(listener)
+		var mu sync.Mutex
+		var held []net.Conn
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				mu.Lock()
+				held = append(held, conn)
+				mu.Unlock()
+				go io.Copy(io.Discard, conn)
+			}
+		}()
+		bury := sync.OnceFunc(func() {
+			listener.Close()
+			<-closed
+			for _, c := range held {
+				c.Close()
+			}
+		})
+		w.bury = append(w.bury, bury)
+		w.t.Cleanup(bury)
 	}
 	return urls
-}
-
-// silence accepts a listener's connections and says nothing for ever.
-func (w *world) silence(listener net.Listener) {
-	var mu sync.Mutex
-	var held []net.Conn
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			held = append(held, conn)
-			mu.Unlock()
-			go io.Copy(io.Discard, conn)
-		}
-	}()
-	bury := sync.OnceFunc(func() {
-		listener.Close()
-		<-closed
-		for _, c := range held {
-			c.Close()
-		}
-	})
-	w.bury = append(w.bury, bury)
-	w.t.Cleanup(bury)
 }
 
 func everyOther(i int) bool { return i%2 == 0 }
@@ -165,16 +160,10 @@ func TestDeadEndpointsBusy(t *testing.T) {
 func TestDeadEndpointsOfOneMerchant(t *testing.T) {
 	w := newWorld(t, true)
 	live := w.newShopServer(nil)
-	listener, err := net.Listen("tcp4", ":0") // on every address of this machine
-	check(t, err)
-	w.silence(listener)
-	var urls []string
-	for i := range 2500 {
-		urls = append(urls, fmt.Sprintf("http://127.1.%d.%d:%d/", i/250, 1+i%250, listener.Addr().(*net.TCPAddr).Port))
-	}
-	w.canceled(urls)
+	w.canceled(w.dead(2100, none))
 	other := w.shop
 	other.ID, other.Name = 0, "Another"
+	var err error
 	w.shop, err = w.store.CreateShop(t.Context(), other)
 	check(t, err)
 	w.run()
