@@ -75,8 +75,9 @@ func (g *Gateway) catchUp(ctx context.Context, id payment.ID, orphan bool) (p pa
 
 // look asks the centre what it has done for a payment that this store does not know. It only reads, so nothing is
 // committed before; what it finds is adopted, which is. So is what a centre does not say, for then it is asked again and a person
-// sees it, but not before all others were asked about the same reference: it may be one of them that did something under it. nil:
-// it is too early to tell, or two of them do not say.
+// sees it, but not before all others were asked about the same reference: it may be one of them that did something under it. Where
+// two do not say, they are asked again, unless they are of one method: two contracts with one centre see the same, and never say. nil:
+// it is too early to tell, or two do not say.
 func (g *Gateway) look(ctx context.Context, p payment.Payment) (payment.Command, error) {
 	attempts, err := g.choices(ctx, p)
 	if err != nil {
@@ -102,10 +103,10 @@ func (g *Gateway) look(ctx context.Context, p payment.Payment) (payment.Command,
 			return nil, nil
 		case found && a.Outcome != payment.Unknown:
 			return adopt(&l, a.Outcome, a.Cause)
-		case found && unsaid != nil:
-			return nil, nil
-		case found:
+		case found && unsaid == nil:
 			unsaid, cause = &l, a.Cause
+		case found && unsaid.Attempt.Method != l.Attempt.Method:
+			return nil, nil
 		}
 	}
 	if unsaid != nil {
