@@ -22,8 +22,8 @@ type Resolution struct {
 	At      time.Time    `json:"at"`              // when it was said
 }
 
-// Why a person's word on an operation is not taken. The first three say that it came too late or too early;
-// nothing was changed.
+// Why a person's word on an operation is not taken: it came too late, or too early, or (the last one) it cannot be. Nothing
+// was changed.
 var (
 	ErrNoDoubt    = errors.New("no operation of this payment is in doubt")
 	ErrOtherDoubt = errors.New("this operation has been answered meanwhile, and another is in doubt")

@@ -86,7 +86,7 @@ func (k *call) usable() (phone string, a payment.Answer) {
 		return "", k.unknown("an answer without the card's expiry or its wrong PINs")
 	case expiry != card.Expiry:
 		return "", k.refuse(payment.WrongExpiry, k.words("the card has another expiry"))
-	case expiry < k.c.now().In(payment.Tashkent).Format("0601"):
+	case expiry < k.c.cfg.Now().In(payment.Tashkent).Format("0601"):
 		return "", k.refuse(payment.CardExpired, k.words("the card has expired"))
 	case tries >= pinTries:
 		return "", k.refuse(payment.CardBlocked, k.words(fmt.Sprintf("%d wrong PINs", tries)))
@@ -186,7 +186,7 @@ func (k *call) verify() payment.Answer {
 	switch {
 	case !ours || !whole || ref == "" || k.c.cfg.CodeKey == "":
 		return k.refuse(payment.CodeExpired, "this code cannot be checked: another one is needed")
-	case !challenge.ExpiresAt.IsZero() && !k.c.now().Before(challenge.ExpiresAt):
+	case !challenge.ExpiresAt.IsZero() && !k.c.cfg.Now().Before(challenge.ExpiresAt):
 		return k.refuse(payment.CodeExpired, "the code's time is over")
 	case !hmac.Equal([]byte(k.name(ref, code)), []byte(challenge.CentreID)):
 		return k.refuse(payment.WrongCode, "the code is wrong")

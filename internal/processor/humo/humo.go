@@ -126,8 +126,6 @@ type Connector struct {
 	otpSend      *http.Request
 	otpVerify    *http.Request
 	capabilities processor.Capabilities
-	now          func() time.Time
-	log          *slog.Logger
 	ids          atomic.Int64 // of requests to the middleware, within this process
 }
 
@@ -186,7 +184,7 @@ func New(cfg Config) (*Connector, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	c := &Connector{
-		cfg: cfg, http: wire.RoundTripper(cfg.HTTP, 3), now: cfg.Now, log: cfg.Log,
+		cfg: cfg, http: wire.RoundTripper(cfg.HTTP, 3),
 		capabilities: processor.Capabilities{
 			Answer:     cfg.Answer,
 			Currencies: []money.Currency{money.UZS},
@@ -284,7 +282,7 @@ func (c *Connector) Ask(ctx context.Context, q processor.Question) payment.Answe
 	k := &call{c: c, ctx: ctx, q: q, secrets: []string{q.Card.Number, string(q.Code)}}
 	a := k.ask()
 	a.Ref = q.Operation.Ref
-	wire.Report(ctx, c.log, c.Name(), k.method, int64(k.code), &k.q, a, time.Since(begun))
+	wire.Report(ctx, c.cfg.Log, c.Name(), k.method, int64(k.code), &k.q, a, time.Since(begun))
 	return a
 }
 

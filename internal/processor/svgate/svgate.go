@@ -105,8 +105,6 @@ type Connector struct {
 	http         http.RoundTripper
 	request      *http.Request // copied for each call
 	capabilities processor.Capabilities
-	now          func() time.Time
-	log          *slog.Logger
 	ids          atomic.Int64  // of requests, within this process
 	stan         atomic.Uint32 // system trace audit numbers of the terminal; 999999 of them, then anew
 }
@@ -168,7 +166,7 @@ func New(cfg Config) (*Connector, error) {
 		"User-Agent":    {"holdfast"},
 	}
 	c := &Connector{
-		cfg: cfg, http: wire.RoundTripper(cfg.HTTP, 1), request: request, now: cfg.Now, log: cfg.Log,
+		cfg: cfg, http: wire.RoundTripper(cfg.HTTP, 1), request: request,
 		capabilities: processor.Capabilities{
 			Answer:     cfg.Answer,
 			Currencies: []money.Currency{money.UZS},
@@ -215,7 +213,7 @@ func (c *Connector) Ask(ctx context.Context, q processor.Question) payment.Answe
 	k := &call{c: c, ctx: ctx, q: q}
 	a := k.ask()
 	a.Ref = q.Operation.Ref
-	wire.Report(ctx, c.log, c.Name(), k.method, k.code, &k.q, a, time.Since(begun))
+	wire.Report(ctx, c.cfg.Log, c.Name(), k.method, k.code, &k.q, a, time.Since(begun))
 	return a
 }
 
@@ -299,7 +297,7 @@ func (k *call) neverSeen(cause string) payment.Answer {
 func (k *call) unmade() payment.Answer { return k.neverSeen("no transaction has this ext") }
 
 // early reports whether the operation was sent so lately that the centre may not show it yet.
-func (k *call) early() bool { return k.c.now().Sub(k.q.Operation.SentAt) < k.c.cfg.Shown }
+func (k *call) early() bool { return k.c.cfg.Now().Sub(k.q.Operation.SentAt) < k.c.cfg.Shown }
 
 // challenge has a code sent to the card's phone (SVGate cards.new.otp).
 func (k *call) challenge() payment.Answer {
@@ -568,7 +566,7 @@ func (k *call) capture() payment.Answer {
 	b = append(b, '"')
 	b = memberInt(b, "amount", op.Amount.Minor)
 	b = append(b, `,"date12":"`...)
-	b = k.c.now().In(payment.Tashkent).AppendFormat(b, "060102150405")
+	b = k.c.cfg.Now().In(payment.Tashkent).AppendFormat(b, "060102150405")
 	b = append(b, `"}}}`...)
 	return k.moved(b)
 }
@@ -720,7 +718,7 @@ func (k *call) findVoid() payment.Answer {
 	case t.is(codeHoldNotFound):
 		// The centre may have forgotten a hold that is over. While ours could still be live, it is
 		// more likely to be mistaken.
-		if end := k.q.HoldUntil.Add(outlives + 2*saltMinutes*time.Minute); !k.q.HoldUntil.IsZero() && k.c.now().After(end) {
+		if end := k.q.HoldUntil.Add(outlives + 2*saltMinutes*time.Minute); !k.q.HoldUntil.IsZero() && k.c.cfg.Now().After(end) {
 			return payment.Answer{Outcome: payment.Approved, Cause: k.words("the centre does not know the hold, and its time is over")}
 		}
 		return k.unknown("the centre does not know the hold, although its time is not over")

@@ -33,8 +33,8 @@ type codeForm struct {
 	Masked        string
 	Ranges, Month string
 	PAN, Expiry   *field
-	OtherHref     string // empty: no other card can be tried, and there is only
-	ReturnHref    string // the way back to the shop
+	OtherHref     string // where another card is tried; empty where none can be
+	ReturnHref    string // the way back to the shop, in its place
 }
 
 // codePage asks for the code.

@@ -15,8 +15,8 @@ type statusView struct {
 	frame
 	Mood       string // good, bad, or empty while the outcome is open
 	Heading    string
-	Number     string // of the sum, and its
-	Unit       string
+	Number     string // of the sum
+	Unit       string // of the sum
 	Text       string
 	Poll, Seen string // where to look for news, and what is known already
 	Facts      []fact
