@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -288,6 +289,55 @@ func TestSlowReaders(t *testing.T) {
 		res.Body.Close()
 		if res.StatusCode != http.StatusOK || string(body) != "served" {
 			t.Errorf("beside slow readers: HTTP %d %s", res.StatusCode, body)
+		}
+	}
+}
+
+// A stranger who has as many requests wait as he can leaves places for others, and gets further ones himself when they are
+// answered; a shop's server, which speaks for all its payers, is not held to that.
+func TestCrowdOfOneAddress(t *testing.T) {
+	const stranger, shop, other = "198.51.100.7", "198.51.100.8", "198.51.100.9"
+	finish, entered := make(chan struct{}), make(chan struct{}, AtOnce)
+	api := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/set_accept" {
+			Shop(w)
+		} else if r.Header.Get("Long") != "" {
+			entered <- struct{}{}
+			<-finish
+		}
+		io.WriteString(w, "served")
+	})
+	site := Site{API: api, Calls: []string{"check_sms_key", "set_accept"}, Log: slog.New(slog.DiscardHandler)}.Handler()
+	call := func(from, path, long string) int {
+		r := httptest.NewRequest("POST", path, strings.NewReader("{}"))
+		r.RemoteAddr = from + ":1"
+		r.Header.Set("Long", long)
+		w := httptest.NewRecorder()
+		site.ServeHTTP(w, r)
+		return w.Code
+	}
+	call(shop, "/set_accept", "")
+	var waiting sync.WaitGroup
+	for _, from := range []string{stranger, shop} {
+		for range ofOneAtOnce {
+			waiting.Go(func() {
+				if status := call(from, "/check_sms_key", "yes"); status != http.StatusOK {
+					t.Errorf("one of %s that waited: HTTP %d", from, status)
+				}
+			})
+			<-entered
+		}
+	}
+	for from, want := range map[string]int{stranger: http.StatusServiceUnavailable, shop: http.StatusOK, other: http.StatusOK} {
+		if status := call(from, "/check_sms_key", ""); status != want {
+			t.Errorf("one more of %s: HTTP %d, want %d", from, status, want)
+		}
+	}
+	close(finish)
+	waiting.Wait()
+	for range 2 * ofOneAtOnce {
+		if status := call(stranger, "/check_sms_key", ""); status != http.StatusOK {
+			t.Fatalf("after all were answered: HTTP %d", status)
 		}
 	}
 }

@@ -50,6 +50,10 @@ const (
 	// that the payers type on the shop's own page comes from there, so that one of them who guesses would
 	// shut all the others out: it is not turned away.
 	shopFor = 24 * time.Hour
+
+	// ofOneAtOnce is how many requests without credentials are served at once to one address that is no shop's server: a
+	// stranger who has many wait for one slow answer of a centre's leaves places for the others.
+	ofOneAtOnce = AtOnce / 4
 )
 
 // doors lets requests in.
@@ -89,13 +93,20 @@ func (d *doors) admit(o *observed, r *http.Request, call string, pages http.Hand
 		return false
 	}
 	receive(o, r)
-	select {
-	case d.places <- struct{}{}:
-	default:
+	if o.open && !d.guessers.enter(o.address, time.Now()) {
 		shed(o, r, pages)
 		return false
 	}
-	o.places = d.places
+	select {
+	case d.places <- struct{}{}:
+	default:
+		if o.open {
+			d.guessers.exit(o.address)
+		}
+		shed(o, r, pages)
+		return false
+	}
+	o.places, o.doors = d.places, d
 	o.conn, _ = r.Context().Value(connKey{}).(*tracked)
 	o.conn.works()
 	o.admitted = time.Now()
@@ -130,6 +141,9 @@ func (o *observed) answered() {
 	}
 	<-o.places
 	o.places = nil
+	if o.open {
+		o.doors.guessers.exit(o.address)
+	}
 	o.conn.waits()
 	// On a connection that cannot have one the server's own, longer limit stands.
 	http.NewResponseController(o.ResponseWriter).SetWriteDeadline(time.Now().Add(answerReadWithin))
@@ -245,13 +259,14 @@ func (p *pace) end(took time.Duration, now time.Time) {
 	}
 }
 
-// guessers counts each address's misses, for one to two times guessesFor.
+// guessers counts each address's misses, for one to two times guessesFor, and its requests under way.
 type guessers struct {
 	proxies     []netip.Prefix
 	mu          sync.Mutex
 	now, before map[netip.Addr]int
 	since       time.Time
 	shops       map[netip.Addr]time.Time // until when an address is a shop's server
+	inside      map[netip.Addr]int       // requests without credentials that have a place
 }
 
 // address is where a request comes from; behind a proxy that is known, what the proxy says. Of IPv6 it is
@@ -307,6 +322,29 @@ func (g *guessers) may(address netip.Addr, now time.Time) bool {
 	defer g.mu.Unlock()
 	g.turn(now)
 	return g.now[address]+g.before[address] < Guesses || now.Before(g.shops[address])
+}
+
+// enter counts a request without credentials that is about to take a place; false: its address has enough of them.
+func (g *guessers) enter(address netip.Addr, now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.inside[address] >= ofOneAtOnce && !now.Before(g.shops[address]) {
+		return false
+	}
+	if g.inside == nil {
+		g.inside = make(map[netip.Addr]int)
+	}
+	g.inside[address]++
+	return true
+}
+
+// exit is for a request that has given its place back.
+func (g *guessers) exit(address netip.Addr) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.inside[address]--; g.inside[address] == 0 {
+		delete(g.inside, address)
+	}
 }
 
 func (g *guessers) missed(address netip.Addr, now time.Time) {

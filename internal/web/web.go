@@ -294,6 +294,7 @@ type observed struct {
 
 	// Of the doors.
 	places   chan struct{} // where it has a place; nil: it has none
+	doors    *doors        // that let it in
 	conn     *tracked
 	admitted time.Time
 	paced    bool // it is a prepare_payment that was let in
