@@ -45,6 +45,7 @@ type svgateFlags struct {
 	Merchant string        `json:"merchant" help:"Merchant id at SVGate." placeholder:"ID"`
 	Terminal string        `json:"terminal" help:"Terminal id at SVGate." placeholder:"ID"`
 	Port     int           `json:"port" help:"Port of the terminal at SVGate." default:"1"`
+	Service  string        `json:"service-name" name:"service-name" help:"Whose name stands in the SMS with the code, at most 20 characters; default: Holdfast." placeholder:"NAME"`
 }
 
 type humoFlags struct {
@@ -307,7 +308,7 @@ func (c *contract) connect(with connecting) (processor.Processor, error) {
 	case payment.Uzcard:
 		u := &c.uzcard
 		return svgate.New(svgate.Config{
-			Name: c.Name, Endpoint: u.URL, Login: u.Login, Password: u.Password, MerchantID: u.Merchant, TerminalID: u.Terminal, Port: u.Port,
+			Name: c.Name, Endpoint: u.URL, Login: u.Login, Password: u.Password, MerchantID: u.Merchant, TerminalID: u.Terminal, Port: u.Port, ServiceName: u.Service,
 			HTTP: with.http, Shown: with.doubt, Log: with.log,
 		})
 	case payment.Humo:

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	"holdfast/internal/merchant"
 	"holdfast/internal/money"
 	"holdfast/internal/payment"
+	"holdfast/internal/processor"
 	"holdfast/internal/processor/rbs"
 	"holdfast/internal/sim"
 	"holdfast/internal/store"
@@ -260,5 +262,35 @@ func TestNewsBeforeTheAnswer(t *testing.T) {
 	close(release)
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// The payer's SMS is in the name that the contract has for it.
+func TestNameInTheSMS(t *testing.T) {
+	for service, want := range map[string]string{"": "Holdfast", `, "service-name": "Оптика на Навои"`: "Оптика на Навои"} {
+		asked := ""
+		centre := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			asked = string(body)
+		}))
+		all, err := readContracts(fmt.Appendf(nil, `[{"name": "optics", "method": "uzcard", "url": %q, "login": "optics", "password": "x", "merchant": "1", "terminal": "1"%s}]`, centre.URL, service))
+		if err != nil {
+			t.Fatal(err)
+		}
+		connector, err := all[0].connect(connecting{http: http.DefaultClient, log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		connector.Ask(t.Context(), processor.Question{
+			Operation: payment.Operation{Ref: "1795426200000_1", Kind: payment.OpChallenge, Ask: payment.Send, Asks: 1, Amount: money.New(100, money.UZS)},
+			Card:      payment.Card{Number: "8600495473316478", Expiry: "3012"},
+		})
+		centre.Close()
+		if !strings.Contains(asked, fmt.Sprintf(`"serviceName":%q`, want)) {
+			t.Errorf("with%s the centre is asked %s, want the name %s", service, asked, want)
+		}
 	}
 }

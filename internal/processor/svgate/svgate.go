@@ -42,6 +42,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"holdfast/internal/money"
 	"holdfast/internal/payment"
@@ -131,7 +132,7 @@ func New(cfg Config) (*Connector, error) {
 		return nil, errors.New("svgate: TerminalID must be 1 to 16 letters and digits")
 	case cfg.Port < 1 || cfg.Port > 65535:
 		return nil, errors.New("svgate: Port must be 1 to 65535")
-	case len(cfg.ServiceName) > 20:
+	case utf8.RuneCountInString(cfg.ServiceName) > 20:
 		return nil, errors.New("svgate: ServiceName must be at most 20 characters")
 	case cfg.Answer < 0 || cfg.Shown < 0:
 		return nil, errors.New("svgate: Answer and Shown must not be negative")

@@ -702,7 +702,7 @@ func TestNew(t *testing.T) {
 		"merchant":    func(c *svgate.Config) { c.MerchantID = "12345678901234567" },
 		"terminal":    func(c *svgate.Config) { c.TerminalID = "9141 9475" },
 		"port":        func(c *svgate.Config) { c.Port = 0 },
-		"service":     func(c *svgate.Config) { c.ServiceName = "a name of 21 characters" },
+		"service":     func(c *svgate.Config) { c.ServiceName = strings.Repeat("я", 21) },
 		"answer":      func(c *svgate.Config) { c.Answer = -1 },
 	} {
 		cfg := configured(nil)
