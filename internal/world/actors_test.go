@@ -35,9 +35,11 @@ type pay struct {
 	card   sim.Card
 
 	id    payment.ID
-	known bool            // the shop was told its id
-	told  payment.Payment // what was acknowledged last, to anybody
-	got   []notification  // what the merchant's server was told
+	known bool // the shop was told its id
+	// tariffs are those that were in force when a card was handed in, by their ids; nil: there was none.
+	tariffs map[int64]merchant.Fee
+	told    payment.Payment // what was acknowledged last, to anybody
+	got     []notification  // what the merchant's server was told
 }
 
 const (
@@ -48,7 +50,7 @@ const (
 // act lets one thing happen. What happens inside another thing is never about a payment that a centre is being
 // asked about, unless it does not wait for that answer: nobody else would bring it.
 func (w *world) act() {
-	switch n := w.rand.IntN(60); {
+	switch n := w.rand.IntN(72); {
 	case len(w.pays) == 0 || n < 4:
 		w.prepare()
 	case n < 40:
@@ -65,6 +67,18 @@ func (w *world) act() {
 		w.tell()
 	case n < 59:
 		w.pass(w.someMoment())
+	case n < 60:
+		w.set()
+	case n < 63:
+		w.doubts()
+	case n < 64:
+		w.setClock(w.someStep())
+	case n < 66:
+		w.backup()
+	case n < 70:
+		if w.depth == 0 && w.kept != nil {
+			w.restore()
+		}
 	case w.depth == 0:
 		if w.maybe(2) {
 			w.say("a good stop")
@@ -89,8 +103,11 @@ func (w *world) meanwhile() {
 				w.decide(p)
 			}
 		case 2:
-			if p := w.named(w.asking[len(w.asking)-1].payment); p != nil && len(w.processes) > 1 && w.maybe(2) {
+			id := w.asking[len(w.asking)-1].payment
+			if p := w.named(id); p != nil && len(w.processes) > 1 && w.maybe(2) {
 				w.inquire(p)
+			} else if w.maybe(4) {
+				w.person(id)
 			} else {
 				w.step()
 			}
@@ -99,6 +116,21 @@ func (w *world) meanwhile() {
 		default:
 			w.act()
 		}
+	}
+}
+
+// doubts has a person look at a payment, mostly one that is in doubt.
+func (w *world) doubts() {
+	var doubts []payment.ID
+	for _, p := range w.list() {
+		if p.Open != nil && p.Open.Kind.MovesMoney() {
+			doubts = append(doubts, p.ID)
+		}
+	}
+	if len(doubts) > 0 && !w.maybe(8) {
+		w.person(pick(w, doubts...))
+	} else if p := w.some(); p.known {
+		w.person(p.id)
 	}
 }
 
@@ -227,7 +259,7 @@ func (w *world) prepare() {
 	if len(w.pays) >= mostPays || len(w.pays) > 0 && w.maybe(4) {
 		p = w.some()
 	} else {
-		p = &pay{name: fmt.Sprint("p", len(w.pays)+1), shop: pick(w, w.shops...)}
+		p = &pay{name: fmt.Sprint("p", w.figures.Payments+1), shop: pick(w, w.shops...)}
 		scheme := pick(w, "uzcard", "uzcard", "humo", "visa", "visa", "mastercard")
 		p.card = w.someCard(scheme)
 		p.method = map[string]payment.Method{"uzcard": payment.Uzcard, "humo": payment.Humo, "visa": payment.BankCard, "mastercard": payment.BankCard}[scheme]
@@ -324,8 +356,14 @@ func (w *world) payer(p *pay) {
 		if now.State == payment.Created && now.Attempts > 0 && w.maybe(2) {
 			p.card = w.someCard(p.card.Scheme)
 		}
+		shop := w.settings(p)
+		if p.tariffs == nil {
+			p.tariffs = make(map[int64]merchant.Fee)
+		}
+		tariff := shop.Settings.Tariff
+		p.tariffs[tariff.ID] = tariff.Fee
 		w.command(p, "pay with "+p.card.Scheme+" "+p.card.Behaviour, func(ctx context.Context, g *gateway.Gateway) (payment.Payment, error) {
-			return g.Pay(ctx, p.shop, p.id, gateway.Card{Card: p.handedIn(), Method: p.method, Input: "merchant_site"})
+			return g.Pay(ctx, shop, p.id, gateway.Card{Card: p.handedIn(), Method: p.method, Input: "merchant_site"})
 		})
 	}
 }

@@ -32,6 +32,14 @@
 // long the server takes to notice that one is gone. The races themselves, and the server's own death, are for the
 // kills and the failover in cmd/holdfast.
 //
+// # What else happens
+//
+// A backup is taken, and later the store is lost with all who serve from it and the backup brought back (restore_test.go): by holdfast
+// restore, by a copy of the directory, or as a database is recovered, the last two marked by holdfast recovered. The centres and merchants
+// have gone on meanwhile. A person looks up in a centre's books what became of an operation in doubt and says so, also too early
+// (person_test.go); what waits for a person at rest he ends. An operator changes what a shop pays, how long its holds last and where its
+// payments go (settings_test.go). And the gateway's clock is set, forward or back, while no time passes for anybody else (clock_test.go).
+//
 // # How things happen at once
 //
 // Nothing does, or a seed could not be played twice. Instead other things happen in the middle of a call
@@ -46,6 +54,6 @@
 //
 // Order to read: play_test.go (one seed), world_test.go (what a world is made of), sqlite_test.go and
 // postgres_test.go (where it keeps its data), wire_test.go (the way
-// to the centres), actors_test.go, endpoint_test.go (merchants' servers), rules_test.go, books_test.go,
-// run_test.go (many seeds), mutants_test.go.
+// to the centres), actors_test.go, endpoint_test.go (merchants' servers), settings_test.go, person_test.go, clock_test.go, restore_test.go,
+// rules_test.go, books_test.go, run_test.go (many seeds), mutants_test.go.
 package world

@@ -14,7 +14,10 @@ type result struct {
 	figures figures
 }
 
-const stepsEach = 24 // of one seed, before it comes to rest
+const (
+	stepsEach    = 24 // of one seed, before it comes to rest
+	longestLapse = 31 * 24 * time.Hour
+)
 
 // play plays one seed.
 func play(g *ground, seed uint64) (r result) {
@@ -52,6 +55,9 @@ func (w *world) one() {
 		w.process.crash = 1 + w.rand.IntN(10)
 	}
 	w.act()
+	if w.turn() {
+		w.reconcile()
+	}
 	// A process that lives keeps its deadlines, if not always before the next request.
 	if w.turn() && w.maybe(2) {
 		w.step()
@@ -87,8 +93,12 @@ func (w *world) rest() {
 		if len(w.broken) > 0 {
 			return
 		}
+		for _, p := range w.processes {
+			w.process = p
+			w.reconcile()
+			w.step()
+		}
 		w.turn()
-		w.step()
 		for w.tell() && len(w.broken) == 0 {
 		}
 		next := w.nextDue()
@@ -105,13 +115,30 @@ func (w *world) rest() {
 				next = call.at
 			}
 		}
+		if w.lost != nil && w.now().Before(w.lost.quiet) && (next.IsZero() || w.lost.quiet.Before(next)) {
+			next = w.lost.quiet
+		}
 		if next.IsZero() {
+			if w.persons() {
+				continue
+			}
 			w.atRest()
 			return
 		}
 		w.arrive(maxTime(next, w.now().Add(time.Millisecond)))
 	}
 	w.wrong("it does not come to rest")
+}
+
+// persons has what waits for a person looked at, and reports that there was some.
+func (w *world) persons() (some bool) {
+	for _, p := range w.list() {
+		if p.Open != nil && p.Open.WaitsForPerson() {
+			some = true
+			w.person(p.ID)
+		}
+	}
+	return some
 }
 
 func maxTime(a, b time.Time) time.Time {
@@ -128,7 +155,14 @@ func (w *world) atRest() {
 			w.wrong("at rest %s is %s", w.name(p.ID), describe(&p))
 		}
 	}
+	if w.lost != nil || w.figures.ClockSteps > 0 {
+		// Holds that were made for payments which nobody here knows of, or does not know to have been held, end by themselves.
+		w.arrive(w.now().Add(longestLapse))
+	}
 	w.compare()
+	for _, p := range w.list() {
+		w.fee(&p)
+	}
 	w.knows()
 	w.canary()
 	w.say("at rest: %d payments, %d operations", len(w.list()), w.figures.Operations)

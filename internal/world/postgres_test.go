@@ -97,18 +97,26 @@ func (e *postgresEngine) tables() ([]string, error) {
 }
 
 // keep copies all tables. To bring them back is cheaper than a database for each world.
-func (e *postgresEngine) keep() error {
-	tables, err := e.tables()
-	if err != nil {
+func (e *postgresEngine) keep() (err error) {
+	if err := e.run(pinNumbers); err != nil {
 		return err
 	}
-	keep, refill := pinNumbers+`; CREATE SCHEMA kept;`, ""
-	for _, table := range tables {
-		keep += fmt.Sprintf(`CREATE TABLE kept.%[1]s AS TABLE public.%[1]s;`, table)
-		refill += fmt.Sprintf(`DELETE FROM public.%[1]s; INSERT INTO public.%[1]s SELECT * FROM kept.%[1]s;`, table)
+	e.refill, err = e.copyInto("kept")
+	return err
+}
+
+// copyInto copies all tables into a schema, in the place of what was in it, and says how they are brought back.
+func (e *postgresEngine) copyInto(schema string) (refill string, err error) {
+	tables, err := e.tables()
+	if err != nil {
+		return "", err
 	}
-	e.refill = refill
-	return e.run(keep)
+	keep := fmt.Sprintf(`DROP SCHEMA IF EXISTS %[1]s CASCADE; CREATE SCHEMA %[1]s;`, schema)
+	for _, table := range tables {
+		keep += fmt.Sprintf(`CREATE TABLE %[2]s.%[1]s AS TABLE public.%[1]s;`, table, schema)
+		refill += fmt.Sprintf(`DELETE FROM public.%[1]s; INSERT INTO public.%[1]s SELECT * FROM %[2]s.%[1]s;`, table, schema)
+	}
+	return refill, e.run(keep)
 }
 
 func (e *postgresEngine) home(dir string) (home, error) {
@@ -119,6 +127,20 @@ type postgresHome struct {
 	*postgresEngine
 	dir        string
 	lost, done atomic.Int64 // COMMITs
+	recover    string       // brings back the backup
+}
+
+// backup is what a recovery to a point in time leads back to.
+func (h *postgresHome) backup(*store.Store) (err error) {
+	h.recover, err = h.copyInto("taken")
+	return err
+}
+
+func (h *postgresHome) restore(now func() time.Time) error {
+	if err := h.run(h.recover); err != nil {
+		return err
+	}
+	return markRestored(store.Config{Dir: h.dir, DB: h.dsn, Serve: true, Now: now})
 }
 
 func (h *postgresHome) seats() (all []seat) {

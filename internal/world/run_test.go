@@ -102,6 +102,7 @@ func (f figures) String() string {
 	for _, how := range slices.Sorted(maps.Keys(f.Fates)) {
 		fates += fmt.Sprintf(", %d times a %s", f.Fates[how], how)
 	}
+	fates += fmt.Sprintf(", %d backups restored, %d doubts ended by persons, %d times the clock was set", f.Restores, f.Resolved, f.ClockSteps)
 	if f.Shared > 0 {
 		fates = fmt.Sprintf(", %d of them with two gateways at the same time", f.Shared) + fates
 	}

@@ -28,6 +28,7 @@ type wire struct {
 type lateCall struct {
 	at      time.Time
 	method  string
+	ref     string // of the operation that it is about
 	request *http.Request
 	body    []byte
 }
@@ -81,8 +82,8 @@ func (n *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	w.figures.Calls++
 	method, centre := methodOf(r, body)
 	question := w.asking[len(w.asking)-1]
-	over := question.over
-	if !w.now().Before(over) {
+	over := func() time.Time { return w.asking[len(w.asking)-1].over } // the clock may be set meanwhile
+	if !w.now().Before(over()) {
 		return nil, context.DeadlineExceeded
 	}
 	if w.depth < maxDepth && !w.calm && w.maybe(14) {
@@ -95,7 +96,7 @@ func (n *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 		if w.maybe(2) {
 			fault = pick(w, centreFaults[centre]...)
 		}
-		if fault == "not_found_once" && !question.shown.IsZero() && !w.now().Before(question.shown) {
+		if shown := w.asking[len(w.asking)-1].shown; fault == "not_found_once" && !shown.IsZero() && !w.now().Before(shown) {
 			fault = "http_502" // no centre says that of what it has had so long
 		}
 		w.figures.Faults++
@@ -104,7 +105,7 @@ func (n *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	if p.dead {
 		return nil, errDead
 	}
-	if !w.now().Before(over) {
+	if !w.now().Before(over()) {
 		return nil, context.DeadlineExceeded
 	}
 	switch fault {
@@ -112,7 +113,7 @@ func (n *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	case requestLost:
 		return nil, errors.New("dial: connection refused after the first byte")
 	case requestLate:
-		w.late = append(w.late, lateCall{w.now().Add(time.Duration(1+w.rand.IntN(60)) * time.Second), method, r, body})
+		w.late = append(w.late, lateCall{w.now().Add(time.Duration(1+w.rand.IntN(60)) * time.Second), method, question.ref, r, body})
 		return nil, context.DeadlineExceeded
 	case answerLost, connReset, timeOut, lateAnswer:
 	default:
@@ -124,7 +125,7 @@ func (n *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 			w.wrong("the simulator knows no such fault: %v", err)
 		}
 	}
-	res := w.deliver(r, body)
+	res := w.perform(method, question.ref, r, body)
 	w.centre.ClearFaults()
 	if w.depth < maxDepth && !w.calm && w.maybe(14) {
 		w.say("%s, %s …", method, afterwards)
@@ -136,10 +137,10 @@ func (n *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	case connReset:
 		return nil, syscall.ECONNRESET
 	case timeOut:
-		w.inside(func() { w.pass(over) })
+		w.inside(func() { w.pass(over()) })
 	case lateAnswer:
 		moment := w.someMoment()
-		if last := over.Add(-time.Millisecond); moment.After(last) {
+		if last := over().Add(-time.Millisecond); moment.After(last) {
 			moment = last
 		}
 		w.inside(func() { w.pass(moment) })
@@ -147,13 +148,29 @@ func (n *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	if p.dead {
 		return nil, errDead
 	}
-	if !w.now().Before(over) {
+	if !w.now().Before(over()) {
 		return nil, context.DeadlineExceeded
 	}
 	if res == nil {
 		return nil, io.ErrUnexpectedEOF
 	}
 	return res, nil
+}
+
+// perform delivers a call that is about one of our operations. SVGate takes no reference of ours for a hold, and so the world
+// notes what each came of.
+func (w *world) perform(method, ref string, r *http.Request, body []byte) (res *http.Response) {
+	if method != "hold.create" {
+		return w.deliver(r, body)
+	}
+	before := len(w.centre.Books().Operations)
+	res = w.deliver(r, body)
+	for _, op := range w.centre.Books().Operations[before:] {
+		if op.Kind == "hold" {
+			w.holds[op.HoldID] = ref
+		}
+	}
+	return res
 }
 
 // deliver hands a request to the simulator; nil: it hung up.

@@ -35,8 +35,10 @@ const (
 	holdFor = 30 * time.Minute
 	shown   = 2 * time.Minute // until when a centre may take to show what it did
 	simURL  = "http://centres.example"
-	simKey  = "holdfast" // all credentials at the simulator
-	shopKey = "e0726d5a-7ac4-4ee0-9c22-c65ed4b0a4a7"
+
+	secondContract = "second"   // with the centre of Uzcard
+	simKey         = "holdfast" // all credentials at the simulator
+	shopKey        = "e0726d5a-7ac4-4ee0-9c22-c65ed4b0a4a7"
 
 	pinNumbers = `UPDATE meta SET value = '000102030405060708090a0b0c0d0e0f' WHERE name = 'number_key'`
 )
@@ -56,6 +58,10 @@ type engine interface {
 type home interface {
 	// seats are those of the processes that may serve at the same time.
 	seats() []seat
+	// backup copies everything, as it is now, beside from, which serves. Where there are several ways to copy, it takes them in turn.
+	backup(from *store.Store) error
+	// restore brings the copy back, marked as restored at now, for the processes that start next. None runs.
+	restore(now func() time.Time) error
 	// met is how often each of the fates was met.
 	met() map[fate]int
 	// pieces shows everything that is stored.
@@ -153,12 +159,13 @@ type world struct {
 	broken []string // what was found wrong; the first ends the play
 
 	moment *atomic.Pointer[time.Time] // of the one clock; a notifier whose call has broken off may still look at it
-	skew   time.Duration              // how far the centres' clock is from ours
+	skew   *atomic.Int64              // how far the centres' clock is from ours, in nanoseconds
 	centre *sim.Sim
-	late   []lateCall // requests that will arrive when nobody waits for them any more
-	calm   bool       // nothing goes wrong any more
-	depth  int        // how many things are happening inside one another
-	asking []asked    // what centres are being asked, one inside the other
+	late   []lateCall       // requests that will arrive when nobody waits for them any more
+	holds  map[int64]string // which of our operations each of SVGate's holds came of
+	calm   bool             // nothing goes wrong any more
+	depth  int              // how many things are happening inside one another
+	asking []asked          // what centres are being asked, one inside the other
 
 	recovering bool // the process takes up what the one before it left open
 
@@ -170,6 +177,9 @@ type world struct {
 
 	pays    []*pay
 	refunds int
+	tariffs map[int64]merchant.Fee // all that were in force, by their ids
+	kept    *kept                  // the backup; nil: none was taken
+	lost    *lost                  // what it brought back; nil: it was not restored
 	figures figures
 }
 
@@ -177,7 +187,9 @@ type world struct {
 type asked struct {
 	by      *process
 	payment payment.ID
+	ref     string    // of the operation that it is about
 	over    time.Time // until when its answer is waited for
+	until   time.Time // until when nobody else speaks: it may be under way
 	shown   time.Time // from when on the centre must show what it was asked to do; zero: it need not
 }
 
@@ -196,6 +208,7 @@ type figures struct {
 	Seeds, Steps, Commands, Payments, Operations int // operations in the centres' books
 	Crashes, Recoveries, Calls, Faults, Told     int
 	Shared                                       int // worlds in which several gateways served at the same time
+	Restores, Resolved, ClockSteps               int
 	Lost, Doubled                                int
 	Fates                                        map[fate]int // of commits
 }
@@ -212,6 +225,9 @@ func (f *figures) add(o figures) {
 	f.Faults += o.Faults
 	f.Told += o.Told
 	f.Shared += o.Shared
+	f.Restores += o.Restores
+	f.Resolved += o.Resolved
+	f.ClockSteps += o.ClockSteps
 	f.Lost += o.Lost
 	f.Doubled += o.Doubled
 	for how, n := range o.Fates {
@@ -231,19 +247,28 @@ type process struct {
 	gateway *gateway.Gateway
 	dead    bool
 	crash   int // how many points it still passes; 0: it does not die
+
+	reconciled bool               // it goes through the backup that it was started on, or has
+	giveUp     context.CancelFunc // ends its reconciling, where that would try again in real time
 }
 
 func newWorld(g *ground, seed uint64) (*world, error) {
-	w := &world{ground: g, seed: seed, rand: rand.New(rand.NewPCG(seed, 0x686f6c6466617374)), moment: new(atomic.Pointer[time.Time])}
+	w := &world{
+		ground: g, seed: seed, rand: rand.New(rand.NewPCG(seed, 0x686f6c6466617374)), moment: new(atomic.Pointer[time.Time]), skew: new(atomic.Int64),
+		holds: make(map[int64]string), tariffs: make(map[int64]merchant.Fee),
+	}
+	for _, s := range g.shops {
+		w.tariffs[s.Settings.Tariff.ID] = s.Settings.Tariff.Fee
+	}
 	start := t0
 	w.moment.Store(&start)
 	w.dir = filepath.Join(g.dir, fmt.Sprint("seed-", seed))
 	if err := os.Mkdir(w.dir, 0o700); err != nil {
 		return nil, err
 	}
-	w.skew = time.Duration(w.rand.IntN(41)-20) * time.Second
+	w.skew.Store(int64(w.rand.IntN(41)-20) * int64(time.Second))
 	w.centre = sim.New(sim.Config{
-		Now: func() time.Time { return w.now().Add(w.skew) }, Seed: seed + 1, BaseURL: simURL,
+		Now: func() time.Time { return w.now().Add(time.Duration(w.skew.Load())) }, Seed: seed + 1, BaseURL: simURL,
 	})
 	var err error
 	if w.home, err = g.engine.home(w.dir); err != nil {
@@ -321,8 +346,9 @@ func (w *world) start(i int, from seat) error {
 		p.store.Close()
 		return err
 	}
+	p.giveUp = func() {}
 	p.gateway = gateway.New(gateway.Config{
-		Store: p.store, Live: centres, HoldFor: holdFor, AtOnce: 1, Log: quiet,
+		Store: p.store, Live: centres, HoldFor: holdFor, AtOnce: 1, Log: slog.New(impatient{slog.DiscardHandler, p}),
 		At: func(point gateway.Point, _ payment.ID) { p.reached(string(point)) },
 	})
 	w.process, w.processes[i] = p, p
@@ -368,6 +394,14 @@ func (w *world) connect(p *process) (gateway.Centres, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A second contract with the same centre, to which only shops go whose settings name it.
+	second, err := svgate.New(svgate.Config{
+		Name: secondContract, Endpoint: simURL + "/svgate", Login: simKey, Password: simKey, MerchantID: "90050017183", TerminalID: "91419476", Port: 16051,
+		HTTP: client, Shown: shown, Now: now,
+	})
+	if err != nil {
+		return nil, err
+	}
 	humoCards, err := humo.New(humo.Config{
 		Endpoint: simURL + "/humo", Login: simKey, Password: simKey, MerchantID: "90000001", TerminalID: "91000001", PointCode: "100010", CentreID: "HOLDFAST",
 		MiddlewareURL: simURL + "/humo-middleware", MiddlewareToken: simKey, OTP: []humo.Mode{humo.Gateway, humo.Centre}[w.seed%2],
@@ -389,7 +423,7 @@ func (w *world) connect(p *process) (gateway.Centres, error) {
 	}
 	return gateway.Centres{
 		{Processor: watched{uzcard, w, p}, Method: payment.Uzcard}, {Processor: watched{humoCards, w, p}, Method: payment.Humo},
-		{Processor: watched{bank, w, p}, Method: payment.BankCard},
+		{Processor: watched{bank, w, p}, Method: payment.BankCard}, {Processor: watched{second, w, p}, Method: payment.Uzcard, Named: true},
 	}, nil
 }
 
@@ -403,12 +437,18 @@ type watched struct {
 // Ask holds invariant 6 against the disk: what a centre sees has a row that was durable before.
 func (c watched) Ask(ctx context.Context, q processor.Question) payment.Answer {
 	w := c.w
-	if !c.p.dead {
+	// What may have been done since a backup was taken is only looked for, and what only reads is not committed.
+	looks := q.Operation.Look && q.Operation.Ask == payment.Query
+	if !c.p.dead && !looks {
 		if on := w.onDisk(q.Payment); on == nil || on.Open == nil || on.Open.Ref != q.Operation.Ref || on.Open.Ask != q.Operation.Ask {
 			w.wrong("invariant 6: the centre is asked to %s the %s of %s, and that is not on the disk", q.Operation.Ask, q.Operation.Kind, w.name(q.Payment))
 		}
+		w.askedFirst(&q)
 	}
-	question := asked{by: c.p, payment: q.Payment, over: w.now().Add(c.Capabilities().Answer)}
+	question := asked{
+		by: c.p, payment: q.Payment, ref: q.Operation.Ref,
+		over: w.now().Add(c.Capabilities().Answer), until: q.Operation.AskedAt.Add(c.Capabilities().Answer),
+	}
 	if window := c.Capabilities().Shown[q.Operation.Kind]; window > 0 {
 		question.shown = q.Operation.SentAt.Add(window)
 	}
@@ -454,6 +494,7 @@ func (p *process) reached(point string) {
 		return
 	}
 	how := fate("")
+	p.giveUp()
 	if len(fates) > 0 && !w.maybe(3) {
 		how = pick(w, fates...)
 	}
@@ -542,6 +583,7 @@ func (w *world) pass(to time.Time) {
 			w.wrong("time does not go on: a payment is due at %s", next.Sub(t0))
 		}
 		w.arrive(next)
+		w.reconcile()
 		w.step()
 	}
 	w.arrive(to)
@@ -565,7 +607,7 @@ func (w *world) arrive(to time.Time) {
 			w.moment.Store(&call.at)
 		}
 		w.say("%s arrives late", call.method)
-		if res := w.deliver(call.request, call.body); res != nil {
+		if res := w.perform(call.method, call.ref, call.request, call.body); res != nil {
 			res.Body.Close()
 		}
 	}
@@ -598,6 +640,9 @@ func (w *world) nextDue() (next time.Time) {
 		}
 		if w.recovering && p.Open != nil && p.Open.Outcome == "" {
 			continue // the process before this one asked it, and Recover has not come to it yet
+		}
+		if w.lost != nil && p.Behind(w.lost.at) && due.Before(w.lost.quiet) {
+			due = w.lost.quiet // until then its centre is not asked
 		}
 		if next.IsZero() || due.Before(next) {
 			next = due
