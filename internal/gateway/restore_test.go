@@ -349,6 +349,44 @@ func TestOneCentreDoesNotSayWhatAnotherDid(t *testing.T) {
 	}
 }
 
+// A hold that a payer made after the backup was taken stays a hold, whichever inquiry about it fails: the shop can capture it.
+func TestHoldMadeAfterTheBackupIsHeld(t *testing.T) {
+	for failures := range 3 {
+		t.Run(fmt.Sprint(failures, " inquiries fail"), func(t *testing.T) {
+			w := newWorld(t)
+			w.withShop()
+			w.connectToys(w.sim)
+			var card sim.Card
+			for _, c := range w.sim.Cards() {
+				if c.Scheme == "visa" && c.Behaviour == "frictionless" {
+					card = c
+				}
+			}
+			p := w.prepare(func(t *payment.Terms) { t.Methods = []payment.Method{payment.BankCard} })
+			w.later(time.Second)
+			file := w.backup()
+			handed := handedIn(card)
+			handed.Method, handed.CVC = payment.BankCard, card.CVC
+			if _, err := w.gateway.Pay(t.Context(), w.shop, p.ID, handed); err != nil {
+				t.Fatal(err)
+			}
+			w.must(w.gateway.Proceed(t.Context(), p.ID, payment.StepMethod))(payment.Held)
+			w.later(time.Second)
+			w.restore(file)
+			w.connectToys(w.sim)
+			w.later(3 * time.Minute)
+			if failures > 0 {
+				w.fault(sim.Fault{Method: "*", Name: "garbage", Times: failures})
+			}
+			w.reconcile()
+			w.later(5 * time.Second)
+			w.step()
+			w.must(w.read(p.ID), nil)(payment.Held)
+			w.must(w.decide(p.ID, payment.Capture, 0))(payment.Captured)
+		})
+	}
+}
+
 // Two centres do not say what they have done under one reference: neither is taken to be the one, and both are asked again.
 func TestTwoCentresDoNotSay(t *testing.T) {
 	w := newWorld(t)

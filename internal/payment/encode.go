@@ -295,6 +295,7 @@ func (e *encoder) attempt(a *Attempt) {
 	}
 	e.intUnlessZero("remembered_ms", a.Limits.RememberedMillis)
 	e.trueOnly("whole_capture", a.Limits.WholeCapture)
+	e.trueOnly("hold_unnamed", a.Limits.HoldUnnamed)
 	e.close()
 	if c := a.Challenge; c != nil {
 		e.key("challenge")

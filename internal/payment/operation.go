@@ -89,6 +89,8 @@ type Limits struct {
 	RememberedMillis int64 `json:"remembered_ms,omitzero"`
 	// WholeCapture: a hold is captured whole or not at all.
 	WholeCapture bool `json:"whole_capture,omitzero"`
+	// HoldUnnamed: a hold bears no reference of ours, and is found by what else is known of it only.
+	HoldUnnamed bool `json:"hold_unnamed,omitzero"`
 }
 
 func (l Limits) answer() time.Duration { return time.Duration(l.AnswerMillis) * time.Millisecond }

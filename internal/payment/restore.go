@@ -25,6 +25,7 @@ type Look struct {
 	N         int       // the number that its reference was made of
 	Operation Operation // as it is asked about
 	Attempt   Attempt   // where it is asked
+	HoldNext  bool      // whether money is held under the same reference is asked next
 }
 
 // How many references are asked about beyond the last one that is known to be used. A hold comes after a code
@@ -38,37 +39,37 @@ const (
 //
 //	held                 whether all of it was captured, or the hold is gone
 //	captured             whether what is left of it was given back
-//	waiting for a payer  whether the money is held or was taken, under the references it would have been
+//	waiting for a payer  whether the money was taken or is held, under the references it would have been
 //	                     given next, at each centre that the payer could have chosen: attempts, without a card
 //
 // All that is asked about one reference comes before the next: what is adopted uses up all references before its own.
 func (p *Payment) Looks(attempts []Attempt, restored time.Time) (looks []Look) {
-	add := func(attempts []Attempt, count int, amount money.Amount, kinds ...Kind) {
-		for i := range count {
-			n := p.LastOperation + p.Skipped + 1 + i
-			for _, attempt := range attempts {
-				for _, kind := range kinds {
-					looks = append(looks, Look{N: n, Attempt: attempt, Operation: Operation{
-						N: p.LastOperation + 1, Ref: p.reference(n), Kind: kind, Amount: amount,
-						BegunAt: restored, SentAt: restored, Ask: Query, Look: true,
-					}})
-				}
-			}
-		}
-	}
-	kinds := []Kind{OpHold, OpCharge}
-	if p.Terms.AutoCapture {
-		kinds = kinds[1:]
+	add := func(attempt *Attempt, i int, kind Kind, amount money.Amount) *Look {
+		n := p.LastOperation + p.Skipped + 1 + i
+		looks = append(looks, Look{N: n, Attempt: *attempt, Operation: Operation{
+			N: p.LastOperation + 1, Ref: p.reference(n), Kind: kind, Amount: amount,
+			BegunAt: restored, SentAt: restored, Ask: Query, Look: true,
+		}})
+		return &looks[len(looks)-1]
 	}
 	switch p.State {
 	case Held:
-		add([]Attempt{*p.Attempt}, 1, p.Held, OpCapture) // a hold is captured or let go next, under one reference
+		add(p.Attempt, 0, OpCapture, p.Held) // a hold is captured or let go next, under one reference
 	case Captured:
 		if left := p.Refundable(); left.Positive() {
-			add([]Attempt{*p.Attempt}, looksForRefund, left, OpRefund)
+			for i := range looksForRefund {
+				add(p.Attempt, i, OpRefund, left)
+			}
 		}
 	case Created, Challenged:
-		add(attempts, looksForMoney, p.Terms.Amount, kinds...)
+		for i := range looksForMoney {
+			for a := range attempts {
+				charge := add(&attempts[a], i, OpCharge, p.Terms.Amount)
+				if charge.HoldNext = !p.Terms.AutoCapture && !attempts[a].Limits.HoldUnnamed; charge.HoldNext {
+					add(&attempts[a], i, OpHold, p.Terms.Amount)
+				}
+			}
+		}
 	}
 	return looks
 }
@@ -83,8 +84,8 @@ func (l *Look) Means(a Answer, asked time.Time) (adopt, ok bool) {
 		return false, l.Attempt.Limits.shown(&op)
 	case a.Outcome == Refused && (op.Kind != OpCapture || a.Reason != HoldGone):
 		return false, true // it was tried, and moved nothing, or is over
-	case op.Kind == OpHold && a.Outcome != Approved:
-		return false, true // whether it was taken since is asked next; not every centre can tell of a hold by our reference
+	case l.HoldNext && a.Outcome != Approved:
+		return false, true // if the money is held and was not taken, that is no answer to whether it was
 	}
 	return true, true
 }

@@ -88,7 +88,7 @@ func TestAdoptWhatTheCentreDid(t *testing.T) {
 		{"challenged, was captured", start(t, terms()).challenged(), yes, 24, payment.OpCharge, yes, ">captured closed +hold +capture +fee event succeeded"},
 		{"challenged, is held", start(t, terms()).challenged(), yes, 24, payment.OpHold, yes, ">held closed +hold event waiting_for_capture"},
 		{"challenged, nothing is known", start(t, terms()).challenged(), no, 24, "", no, ""},
-		{"challenged, the centre was away", start(t, terms()).challenged(), unsure, 24, payment.OpCharge, no, "closed"},
+		{"challenged, the centre was away", start(t, terms()).challenged(), unsure, 24, payment.OpHold, no, "closed"},
 	} {
 		w, restored := lost(tt.walk)
 		before := w.p
@@ -340,7 +340,7 @@ func TestResolveAnotherSumAfterARestore(t *testing.T) {
 	// The same of a payment whose hold the backup does not know.
 	w, restored = lost(start(t, terms()).challenged())
 	looks := w.p.Looks([]payment.Attempt{attempt(payment.CardFacts{})}, restored)
-	w.begin(payment.Adopt{Look: looks[1], Restored: restored}).later(time.Second).unknown()
+	w.begin(payment.Adopt{Look: looks[0], Restored: restored}).later(time.Second).unknown()
 	w.later(time.Minute).begin(says(w, payment.Resolution{Outcome: payment.Approved, Amount: uzs(60_000)}))
 	if w.p.State != payment.Captured || w.p.Captured != uzs(60_000) || w.p.Released != uzs(40_000) {
 		t.Errorf("it is %s with %s", w.p.State, w.p.Captured)

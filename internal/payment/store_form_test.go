@@ -88,6 +88,7 @@ func anyAttempt(t *rapid.T) payment.Attempt {
 		Fee:     payment.FeeTerms{TariffID: rapid.Int64().Draw(t, "tariff"), Rate: money.Rate(rapid.Int64().Draw(t, "rate")), Minimum: rapid.Int64().Draw(t, "minimum"), Back: rapid.Bool().Draw(t, "fee back")},
 		HoldFor: rapid.Int64().Draw(t, "hold for"), Limits: payment.Limits{
 			AnswerMillis: rapid.Int64().Draw(t, "answer"), RememberedMillis: rapid.Int64().Draw(t, "remembered"), WholeCapture: rapid.Bool().Draw(t, "whole capture"),
+			HoldUnnamed: rapid.Bool().Draw(t, "hold unnamed"),
 		},
 		Challenge: maybe(t, "challenge", func() payment.Challenge {
 			return payment.Challenge{
@@ -210,7 +211,7 @@ func TestStoreFormByHand(t *testing.T) {
 		of   any
 		want int
 	}{{payment.Terms{}, 15}, {payment.User{}, 3}, {payment.Item{}, 4}, {payment.Progress{}, 15}, {payment.Operation{}, 19}, {payment.Attempt{}, 11}, {payment.Challenge{}, 10}, {payment.Centre{}, 6},
-		{payment.CardFacts{}, 5}, {payment.FeeTerms{}, 4}, {payment.Limits{}, 4}, {payment.Refund{}, 7}, {payment.Decision{}, 4}, {payment.Resolution{}, 8}} {
+		{payment.CardFacts{}, 5}, {payment.FeeTerms{}, 4}, {payment.Limits{}, 5}, {payment.Refund{}, 7}, {payment.Decision{}, 4}, {payment.Resolution{}, 8}} {
 		if n := reflect.TypeOf(c.of).NumField(); n != c.want {
 			t.Errorf("%T has %d fields, not %d: write the new one in encode.go, draw it in this file, and correct this table", c.of, n, c.want)
 		}

@@ -81,6 +81,9 @@ type Capabilities struct {
 	ReleasesRest bool
 	// PartialRefund: a part of what was captured may be given back, and so several times.
 	PartialRefund bool
+	// HoldUnnamed: the centre takes no reference of ours for a hold, which is found by what else is known of it only, above all
+	// by the card.
+	HoldUnnamed bool
 	// ThreeDS: the payer proves himself at his bank (3-D Secure) within the hold or charge; else by a
 	// one-time code before it.
 	ThreeDS bool
@@ -92,7 +95,7 @@ type Capabilities struct {
 func (c Capabilities) Limits() payment.Limits {
 	limits := payment.Limits{
 		AnswerMillis: c.Answer.Milliseconds(), RememberedMillis: c.Remembers.Milliseconds(),
-		WholeCapture: !c.PartialCapture || !c.ReleasesRest,
+		WholeCapture: !c.PartialCapture || !c.ReleasesRest, HoldUnnamed: c.HoldUnnamed,
 	}
 	for kind, shown := range c.Shown {
 		if shown > 0 {

@@ -149,6 +149,7 @@ func twoStages(r *room) {
 		d.identify()
 		hold := d.must(payment.OpHold, d.amount)
 		d.again(hold)
+		d.byReference(*hold)
 		d.books(d.amount, none)
 		d.again(d.must(payment.OpCapture, r.sum(capture)))
 		d.books(none, r.sum(capture))
@@ -158,6 +159,20 @@ func twoStages(r *room) {
 	d.must(payment.OpHold, d.amount)
 	d.again(d.must(payment.OpVoid, d.amount))
 	d.books(none, none)
+}
+
+// byReference asks about a hold as who knows its reference only: that finds it, or, where the centre takes none for a hold, proves nothing.
+func (d *deal) byReference(hold payment.Operation) {
+	d.Helper()
+	known, want := d.attempt, payment.Approved
+	d.attempt.Centre, d.attempt.Challenge = payment.Centre{}, nil
+	if d.caps.HoldUnnamed {
+		want = payment.Unknown
+	}
+	if a := d.ask(d.Context(), &hold, payment.Query); a.Outcome != want {
+		d.Errorf("HoldUnnamed is %v, and a hold asked about by its reference alone is: %+v", d.caps.HoldUnnamed, a)
+	}
+	d.attempt = known
 }
 
 func oneStage(r *room) {

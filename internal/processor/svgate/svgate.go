@@ -181,6 +181,7 @@ func New(cfg Config) (*Connector, error) {
 			PartialCapture: true,
 			ReleasesRest:   true,
 			PartialRefund:  true,
+			HoldUnnamed:    true,
 			SendsCode:      true,
 		},
 	}
