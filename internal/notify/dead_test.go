@@ -5,13 +5,21 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"holdfast/internal/notify"
 	"holdfast/internal/payment"
+	"holdfast/internal/store"
 )
 
 // dead is many merchants' servers that are no more: those of which refuses is true refuse connections, the others
@@ -182,6 +190,36 @@ func TestBacklog(t *testing.T) {
 	})
 	w.prompt(live)
 	w.audit()
+}
+
+// However much waits for a merchant who is not there, another who does not take a notification gets it again at its time.
+func TestLongBacklogAndARepeat(t *testing.T) {
+	const backlog = 100_000
+	t.Parallel()
+	w := newWorld(t, true)
+	w.canceled(w.dead(1, none))
+	conn, err := sqlite.OpenConn(filepath.Join(w.dir, store.File), sqlite.OpenReadWrite|sqlite.OpenWAL)
+	check(t, err)
+	check(t, sqlitex.ExecScript(conn, fmt.Sprintf(`CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 1001 UNION ALL SELECT i + 1 FROM n WHERE i < 1000 + %d) SELECT i FROM n;
+		INSERT INTO payments SELECT i, version, state, updated_at, due_at, open, held, captured, released, refunded, fee, progress FROM n, payments WHERE seq = 1;
+		INSERT INTO terms SELECT i, randomblob(16), shop, 'many-' || i, created_at, currency, amount, terms FROM n, terms WHERE payment = 1;
+		INSERT INTO events SELECT i, e.n, shop, status, at, captured, fee, refunded, endpoint, next_at, lease_until, attempts, accepted, outcome, last_at, took, http_status, note
+			FROM n, events e WHERE payment = 1;`, backlog)))
+	check(t, conn.Close())
+	w.run()
+	var refuse atomic.Bool
+	refuse.Store(true)
+	live := w.newShopServer(func(told) (int, string) {
+		if refuse.Swap(false) {
+			return http.StatusInternalServerError, ""
+		}
+		return http.StatusOK, "{}"
+	})
+	w.decide(w.prepare(live.url, true), payment.Cancel)
+	eventually(t, "it is sent again", func() bool { return len(live.all()) == 2 })
+	if told := live.all(); told[1].at.Sub(told[0].at) > notify.Backoff[0]+15*time.Second {
+		t.Errorf("it is sent again after %s", told[1].at.Sub(told[0].at))
+	}
 }
 
 // A merchant who takes the request and never answers: no answer in ten seconds is none, and it is tried again.

@@ -109,9 +109,17 @@ func (n *Notifier) Stepped() time.Time { return time.Unix(0, n.stepped.Load()) }
 // Step delivers what is due now, once, and returns how many events it sent. It is Run without
 // waiting, for tests and simulations.
 func (n *Notifier) Step(ctx context.Context) (int, error) {
-	claimed, err := n.cfg.Store.Claim(ctx, recordAtOnce, n.lease(), n.endpoints.admit, n.endpoints.release)
-	if err != nil || len(claimed) == 0 {
-		return 0, err
+	var claimed []store.Delivery
+	for place, more := (store.Place{}), true; more && len(claimed) < recordAtOnce; {
+		var some []store.Delivery
+		var err error
+		if some, place, more, err = n.cfg.Store.Claim(ctx, place, recordAtOnce-len(claimed), n.lease(), n.endpoints.admit, n.endpoints.release); err != nil {
+			return 0, err
+		}
+		claimed = append(claimed, some...)
+	}
+	if len(claimed) == 0 {
+		return 0, nil
 	}
 	results := make([]store.Result, len(claimed))
 	var group sync.WaitGroup
@@ -131,6 +139,7 @@ func (n *Notifier) Run(ctx context.Context) {
 		n: n, ctx: context.WithoutCancel(ctx), fresh: n.cfg.Store.Fresh(n.lease()),
 		behind: make(map[payment.ID][]store.Delivery), parked: make(map[string][]store.Delivery),
 		next: make(chan store.Delivery), finished: make(chan store.Result, recordAtOnce),
+		seen: store.DueAt(n.cfg.Store.Now()), first: true,
 	}
 	recorded := make(chan struct{})
 	go func() {
@@ -148,8 +157,10 @@ func (n *Notifier) Run(ctx context.Context) {
 		case result := <-r.finished:
 			r.finish(result)
 		case <-tick.C:
-			r.claim(ctx)
+			r.wake()
 		case <-n.cfg.Store.Told():
+			r.wake()
+		case <-r.ready():
 			r.claim(ctx)
 		}
 	}
@@ -174,6 +185,11 @@ type round struct {
 	behind   map[payment.ID][]store.Delivery // for each payment an event is under way of: those that come after it
 	parked   map[string][]store.Delivery     // by endpoint, those that have no place there just now
 	waiting  int                             // how many are parked
+	seen     store.Place                     // all that was due before has been looked at
+	again    store.Place                     // where it is looked at again, for what had no place
+	first    bool                            // that is not done for the first time yet
+	news     bool                            // what has come to be due is to be looked for
+	parts    int                             // of what was due before, that are to be looked at again
 }
 
 // take sends a fresh event when it is its turn.
@@ -301,27 +317,59 @@ func (r *round) giveBack() {
 	}
 }
 
-// claim sends what is due in the store, as long as there is room.
+// againAtOnce is how many parts of what was due before are looked at again at a time.
+const againAtOnce = 8
+
+// wake has the store looked into.
+func (r *round) wake() { r.news, r.parts = true, againAtOnce }
+
+// ready is closed where the store is to be looked into.
+func (r *round) ready() <-chan struct{} {
+	if r.news || r.parts > 0 {
+		return closed
+	}
+	return nil
+}
+
+var closed = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// claim sends a part of what is due in the store, as long as there is room. What has no place at its endpoint stays due, however
+// much it is, and must not hide what comes after it: what comes to be due is looked for behind all that was due before. That
+// is looked at again a part at a time, for what had no place; all of it the first time, and as long as there is something to send.
 func (r *round) claim(ctx context.Context) {
-	for {
-		room := r.n.endpoints.room()
-		if room <= 0 {
-			r.n.stepped.Store(time.Now().UnixNano())
-			return
-		}
-		deliveries, err := r.n.cfg.Store.Claim(ctx, min(room, recordAtOnce), r.n.lease(), r.n.endpoints.admit, r.n.endpoints.release)
-		switch {
-		case err == nil:
-			r.n.stepped.Store(time.Now().UnixNano())
-		case ctx.Err() == nil && !errors.Is(err, store.ErrBroken): // which the store has said, once, and nothing here will mend
+	room, after := r.n.endpoints.room(), &r.seen
+	if !r.news {
+		after = &r.again
+	}
+	if room <= 0 {
+		r.n.stepped.Store(time.Now().UnixNano())
+		r.news, r.parts = false, 0
+		return
+	}
+	deliveries, next, more, err := r.n.cfg.Store.Claim(ctx, *after, min(room, recordAtOnce), r.n.lease(), r.n.endpoints.admit, r.n.endpoints.release)
+	if err != nil {
+		if ctx.Err() == nil && !errors.Is(err, store.ErrBroken) { // which the store has said, once, and nothing here will mend
 			r.n.cfg.Log.Error("notifications cannot be taken from the store", "error", err)
 		}
-		for _, d := range deliveries {
-			r.send(d)
-		}
-		if len(deliveries) == 0 {
-			return
-		}
+		r.news, r.parts = false, 0
+		return
+	}
+	r.n.stepped.Store(time.Now().UnixNano())
+	for _, d := range deliveries {
+		r.send(d)
+	}
+	*after = next
+	switch {
+	case r.news:
+		r.news = more
+	case !more:
+		r.again, r.first, r.parts = store.Place{}, false, 0
+	case !r.first && len(deliveries) == 0:
+		r.parts--
 	}
 }
 

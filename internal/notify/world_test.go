@@ -30,6 +30,7 @@ import (
 // gateway and the notifier, on a clock that a test moves.
 type world struct {
 	t        testing.TB
+	dir      string // of the store
 	now      func() time.Time
 	offset   *offset
 	sim      *sim.Sim
@@ -67,7 +68,7 @@ var morning = time.Date(2026, 11, 23, 4, 17, 0, 0, time.UTC)
 // newWorld's clock stands still but for what advance moves it; running worlds follow the real clock.
 func newWorld(t testing.TB, running bool) *world {
 	t.Helper()
-	w := &world{t: t, offset: new(offset), key: string(merchant.NewSecret()), secret: merchant.NewSecret()}
+	w := &world{t: t, dir: t.TempDir(), offset: new(offset), key: string(merchant.NewSecret()), secret: merchant.NewSecret()}
 	w.now = func() time.Time { return morning.Add(w.offset.get()) }
 	if running {
 		w.now = func() time.Time { return time.Now().Add(w.offset.get()) }
@@ -80,7 +81,7 @@ func newWorld(t testing.TB, running bool) *world {
 	})
 	check(t, err)
 	quiet := slog.New(slog.DiscardHandler)
-	w.store, err = store.Open(store.Config{Dir: t.TempDir(), Serve: true, Now: w.now, Log: quiet})
+	w.store, err = store.Open(store.Config{Dir: w.dir, Serve: true, Now: w.now, Log: quiet})
 	check(t, err)
 	t.Cleanup(func() { w.store.Close() })
 	centres := gateway.Centres{{Processor: uzcard, Method: payment.Uzcard}}

@@ -223,14 +223,28 @@ func (s *Store) PutBack(ctx context.Context, deliveries []Delivery, until time.T
 // candidates bounds how many due events one Claim looks at.
 const candidates = 512
 
-// Claim takes up to limit due events for the caller to send within lease. admit takes a place for one more of
-// a shop's to an endpoint, if the caller has one; an event without room is put off by a second, so that it does not stand in the
-// way of others. A place for what could not be claimed after all is given back with release.
-func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit func(endpoint string, shop int64) bool, release func(endpoint string)) (claimed []Delivery, err error) {
-	// When nothing is due a look is all it costs.
-	at, waits, err := s.NextEvent(ctx)
-	if err != nil || !waits || at.After(s.Now()) {
-		return nil, err
+// Claim takes up to limit due events that come after a place for the caller to send within lease. admit takes a place for one
+// more of a shop's to an endpoint, if the caller has one; an event without room stays as it is. A place for what could not be claimed after
+// all is given back with release. next is where it has come to, and more says that there may be more.
+func (s *Store) Claim(ctx context.Context, after Place, limit int, lease time.Duration, admit func(endpoint string, shop int64) bool, release func(endpoint string)) (claimed []Delivery, next Place, more bool, err error) {
+	// Where nothing is due, or has room, a look is all it costs.
+	var due []dueEvent
+	err = s.engine.read(ctx, func(q querier) (err error) {
+		due, err = dueEvents(q, s.Now(), after)
+		return err
+	})
+	hasRoom := func(d dueEvent) bool {
+		if !admit(d.Endpoint, d.Shop) {
+			return false
+		}
+		release(d.Endpoint)
+		return true
+	}
+	if err != nil || len(due) == 0 {
+		return nil, after, false, err
+	}
+	if !slices.ContainsFunc(due, hasRoom) {
+		return nil, due[len(due)-1].place(), len(due) == candidates, nil
 	}
 	var tried []Delivery
 	giveUp := func() {
@@ -243,12 +257,13 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 	var end time.Time // of their leases
 	err = s.do(ctx, &job{exec: func(w writing, now time.Time) error {
 		giveUp() // an earlier run of this came to nothing
-		claims.rows = nil
+		claims.rows, next = nil, after
 		end = now.Add(lease)
-		due, err := dueEvents(w, now)
+		due, err := dueEvents(w, now, after)
 		if err != nil {
 			return err
 		}
+		more = len(due) == candidates
 		var closed, later [][]value
 		sending := make(map[int64]int) // by payment, the first of its events that is claimed here
 		for len(due) > 0 && len(tried) < limit {
@@ -260,6 +275,7 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 			}
 			for i, d := range some {
 				is, key, before := order[i], d.Key, int64(d.Attempt-1)
+				next = d.place()
 				if n, ok := sending[key.seq]; ok && n < key.n {
 					is.wait = end
 				}
@@ -270,10 +286,10 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 				case is.overtaken && d.accepted:
 					// The merchant took the request to decide, and has decided since.
 					closed = append(closed, []value{num(key.seq), num(key.n), str(outcomeDecided), num(before)})
+				case !admit(d.Endpoint, d.Shop): // it stays as it is
 				case !is.wait.IsZero():
+					release(d.Endpoint)
 					later = append(later, []value{num(key.seq), num(key.n), moment(is.wait), num(before), moment(d.nextAt)})
-				case !admit(d.Endpoint, d.Shop):
-					later = append(later, []value{num(key.seq), num(key.n), moment(now.Add(time.Second)), num(before), moment(d.nextAt)})
 				default:
 					tried = append(tried, d.Delivery)
 					claims.rows = append(claims.rows, []value{num(key.seq), num(key.n), num(d.Attempt), moment(end)})
@@ -283,6 +299,7 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 				}
 			}
 		}
+		more = more || len(due) > 0
 		if err := w.put(closeEvent, closed); err != nil {
 			return err
 		}
@@ -296,7 +313,7 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 	}})
 	if err != nil {
 		giveUp()
-		return nil, err
+		return nil, after, false, err
 	}
 	for i, d := range tried {
 		if claims.hit[i] {
@@ -306,7 +323,7 @@ func (s *Store) Claim(ctx context.Context, limit int, lease time.Duration, admit
 		}
 	}
 	s.flying.add(s.Now(), end, claimed)
-	return claimed, nil
+	return claimed, next, more, nil
 }
 
 // dueEvent is one that may be claimed.
@@ -316,10 +333,13 @@ type dueEvent struct {
 	nextAt   time.Time
 }
 
-func dueEvents(q querier, now time.Time) (due []dueEvent, err error) {
+func (d *dueEvent) place() Place { return Place{micros(d.nextAt), d.Key.seq, int64(d.Key.n)} }
+
+func dueEvents(q querier, now time.Time, after Place) (due []dueEvent, err error) {
 	err = q.query(`SELECT e.payment, e.n, e.shop, e.status, e.at, e.captured, e.fee, e.refunded, e.endpoint, e.attempts, e.accepted, t.id, t.currency, e.next_at
-		FROM events e JOIN terms t ON t.payment = e.payment WHERE e.next_at <= ?1 ORDER BY e.next_at LIMIT ?2`,
-		[]value{moment(now), num(candidates)}, func(r record) error {
+		FROM events e JOIN terms t ON t.payment = e.payment WHERE e.next_at <= ?1 AND (e.next_at, e.payment, e.n) > (?2, ?3, ?4)
+		ORDER BY e.next_at, e.payment, e.n LIMIT ?5`,
+		[]value{moment(now), num(after.due), num(after.seq), num(after.n), num(candidates)}, func(r record) error {
 			sum := func(column int) money.Amount { return money.New(r.int(column), money.Currency(r.text(12))) }
 			due = append(due, dueEvent{Delivery{
 				Key: EventKey{r.int(0), int(r.int(1))}, Payment: payment.ID(r.blob(11)), Shop: r.int(2),

@@ -166,8 +166,8 @@ func (s *Store) shown(err error) error {
 	return c.await(c.latest.Load())
 }
 
-// Place is where somebody is in the list of what is due. The zero Place is before its first payment.
-type Place struct{ due, seq int64 }
+// Place is where somebody is in the list of payments, or of events, that are due. The zero Place is before the first.
+type Place struct{ due, seq, n int64 }
 
 // DueAt is the place before all that is due at a time or later.
 func DueAt(t time.Time) Place { return Place{due: micros(t)} }
@@ -182,7 +182,7 @@ func (s *Store) Due(ctx context.Context, now time.Time, after Place, limit int) 
 			ids, early, next = nil, nil, from
 			if s.Alone() {
 				return q.query(`SELECT t.id, p.due_at, p.seq FROM payments p JOIN terms t ON t.payment = p.seq`+dueAfter, from.upTo(now, limit), func(rec record) error {
-					ids, next = append(ids, payment.ID(rec.blob(0))), Place{rec.int(1), rec.int(2)}
+					ids, next = append(ids, payment.ID(rec.blob(0))), Place{due: rec.int(1), seq: rec.int(2)}
 					return nil
 				})
 			}
@@ -193,7 +193,7 @@ func (s *Store) Due(ctx context.Context, now time.Time, after Place, limit int) 
 				} else { // one that cannot be read says so to who takes it up, and keeps up no other
 					ids = append(ids, r.payment.ID)
 				}
-				next = Place{rec.int(15), rec.int(0)}
+				next = Place{due: rec.int(15), seq: rec.int(0)}
 				return nil
 			})
 		})

@@ -743,7 +743,7 @@ func TestPostgreSQLPutOffBesideAResult(t *testing.T) {
 	p := w.captured(terms("order-1"), total)
 	w.later(time.Second)
 	all, none := func(string, int64) bool { return true }, func(string) {}
-	told, err := w.Claim(t.Context(), 1, time.Hour, all, none)
+	told, _, _, err := w.Claim(t.Context(), store.Place{}, 1, time.Hour, all, none)
 	if err != nil || len(told) != 1 || told[0].Event.N != 1 {
 		t.Fatalf("%+v, %v", told, err)
 	}
@@ -755,11 +755,11 @@ func TestPostgreSQLPutOffBesideAResult(t *testing.T) {
 		}
 		return postgrestest.Pass
 	})
-	if got, err := other.Claim(t.Context(), 5, time.Hour, all, none); err != nil || len(got) > 0 {
+	if got, _, _, err := other.Claim(t.Context(), store.Place{}, 5, time.Hour, all, none); err != nil || len(got) > 0 {
 		t.Errorf("claimed by what it had read before: %+v, %v", got, err)
 	}
 	once.Do(func() { t.Error("it has put nothing off") })
-	if next, err := w.Claim(t.Context(), 1, time.Hour, all, none); err != nil || len(next) != 1 || next[0].Payment != p.ID || next[0].Event.N != 2 {
+	if next, _, _, err := w.Claim(t.Context(), store.Place{}, 1, time.Hour, all, none); err != nil || len(next) != 1 || next[0].Payment != p.ID || next[0].Event.N != 2 {
 		t.Errorf("the event after the one that was told is not due: %+v, %v", next, err)
 	}
 }
@@ -777,7 +777,7 @@ func TestPostgreSQLTwoGatewaysTell(t *testing.T) {
 	together(6, func(i int) {
 		s, places := gateways[i%2], &places[i%2]
 		for {
-			got, err := s.Claim(t.Context(), 5, time.Hour, func(string, int64) bool {
+			got, _, _, err := s.Claim(t.Context(), store.Place{}, 5, time.Hour, func(string, int64) bool {
 				places.Add(1)
 				return true
 			}, func(string) { places.Add(-1) })
@@ -840,7 +840,7 @@ func TestPostgreSQLTwoGatewaysTell(t *testing.T) {
 	p = w.asking(terms("lapsed"))
 	<-fresh
 	w.later(lease)
-	again, err := gateways[1].Claim(t.Context(), 10, lease, anywhere, noPlace)
+	again, _, _, err := gateways[1].Claim(t.Context(), store.Place{}, 10, lease, anywhere, noPlace)
 	if err != nil || !slices.ContainsFunc(again, func(d store.Delivery) bool { return d.Payment == p.ID }) {
 		t.Fatalf("the other gateway sends %+v, %v", again, err)
 	}
