@@ -21,6 +21,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"holdfast/internal/merchant"
 	"holdfast/internal/store"
 	"holdfast/internal/vault"
 )
@@ -87,11 +88,11 @@ func (d data) open(serve bool, log *slog.Logger) (*store.Store, *vault.Vault, er
 // find none of another key there. Of several that start together on a new store, each makes or reads the key before it is noted.
 func openVault(s *store.Store, dir string) (*vault.Vault, error) {
 	file := filepath.Join(dir, keyFile)
-	inUse, err := s.HasKey(context.Background())
+	noted, shops, err := keyInUse(s)
 	if err != nil {
 		return nil, err
 	}
-	if !inUse {
+	if !noted && len(shops) == 0 {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("the data directory cannot be made: %w", err)
 		}
@@ -99,20 +100,41 @@ func openVault(s *store.Store, dir string) (*vault.Vault, error) {
 	}
 	v, err := vault.Read(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%s is missing, and this database is used with a key already: check --data, or copy the file from another gateway of it or from your backup", file)
+		err = fmt.Errorf("%s is missing, and this store is used with a key already: check --data, or copy the file from your backup or from another gateway of the store", file)
 	}
 	return v, err
 }
 
-// checkKey makes sure that all gateways of one database have the same key.
+// keyInUse tells whether the store has noted which key it is used with, and the shops, whose unique keys are sealed: a file that an
+// earlier version made has noted none.
+func keyInUse(s *store.Store) (noted bool, shops []merchant.Shop, err error) {
+	if noted, err = s.HasKey(context.Background()); err != nil {
+		return false, nil, err
+	}
+	shops, err = s.Shops(context.Background())
+	return noted, shops, err
+}
+
+// checkKey makes sure that a store is always used with the same key: with another, what the first has sealed could not be read.
 func checkKey(s *store.Store, v *vault.Vault, file string) error {
 	key, err := v.Key("fingerprint")
 	if err != nil {
 		return err
 	}
-	same, err := s.SameKey(context.Background(), hex.EncodeToString(key[:8]))
+	noted, shops, err := keyInUse(s)
+	if err != nil {
+		return err
+	}
+	same := true
+	if !noted && len(shops) > 0 {
+		_, sealed := uniqueKey(v, shops[0])
+		same = sealed == nil
+	}
+	if same {
+		same, err = s.SameKey(context.Background(), hex.EncodeToString(key[:8]))
+	}
 	if err == nil && !same {
-		err = fmt.Errorf("%s is not the key that this database is used with: copy the file from another gateway of it", file)
+		err = fmt.Errorf("%s is not the key that this store is used with: copy the file from your backup or from another gateway of the store", file)
 	}
 	return err
 }

@@ -2,10 +2,17 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"holdfast/internal/store"
 )
 
 // TestScripts runs the command line as its users do: see testdata/script.
@@ -36,3 +43,43 @@ func TestWalk(t *testing.T) {
 }
 
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }
+
+// A store in a file is used with its own key alone: none is made where it is lost, and another is refused, also by a store that
+// an earlier version made, which has not noted its key.
+func TestKeyOfAStoreInAFile(t *testing.T) {
+	dir, aside := t.TempDir(), filepath.Join(t.TempDir(), keyFile)
+	file := filepath.Join(dir, keyFile)
+	command(t, 0, "shop", "create", "--data", dir, "--name", "Toys")
+	for _, version := range []string{"this version", "an earlier version"} {
+		if version != "this version" {
+			conn, err := sqlite.OpenConn(filepath.Join(dir, store.File), sqlite.OpenReadWrite)
+			if err == nil {
+				err = errors.Join(sqlitex.ExecuteTransient(conn, "DELETE FROM meta WHERE name = 'vault_key'", nil), conn.Close())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Rename(file, aside); err != nil {
+			t.Fatal(err)
+		}
+		for _, args := range [][]string{{"audit"}, {"shop", "create", "--name", "Books"}, {"serve", "--sim", "http://127.0.0.1:1", "--listen", "127.0.0.1:0"}} {
+			if _, complaint := command(t, 1, append(args, "--data", dir)...); !strings.Contains(complaint, file+" is missing, and this store is used with a key already") {
+				t.Errorf("%s: %s without the key: %s", version, args, complaint)
+			}
+			if _, err := os.Stat(file); err == nil {
+				t.Fatalf("%s: %s made a new key", version, args)
+			}
+		}
+		if err := os.WriteFile(file, []byte(strings.Repeat("0", 64)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, complaint := command(t, 1, "audit", "--data", dir); !strings.Contains(complaint, file+" is not the key that this store is used with") {
+			t.Errorf("%s: with another key: %s", version, complaint)
+		}
+		if err := os.Rename(aside, file); err != nil {
+			t.Fatal(err)
+		}
+		command(t, 0, "audit", "--data", dir)
+	}
+}

@@ -65,7 +65,7 @@ func TestCommandsOnPostgreSQL(t *testing.T) {
 	for _, where := range []string{wrong, filepath.Join(wrong, "none")} {
 		for _, args := range [][]string{{"audit"}, {"payment", "list"}, {"shop", "create", "--name", "Books"}, {"serve", "--sim", "http://127.0.0.1:1", "--listen", "127.0.0.1:0"}} {
 			_, complaint := command(t, 1, append(args, "--data", where)...)
-			if !strings.Contains(complaint, filepath.Join(where, "holdfast.key")+" is missing, and this database is used with a key already: check --data, or copy the file from another gateway of it or from your backup") {
+			if !strings.Contains(complaint, filepath.Join(where, "holdfast.key")+" is missing, and this store is used with a key already: check --data, or copy the file from your backup or from another gateway of the store") {
 				t.Errorf("%s without the key: %s", args, complaint)
 			}
 			if files, err := os.ReadDir(wrong); err != nil || len(files) > 0 {
@@ -77,7 +77,7 @@ func TestCommandsOnPostgreSQL(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, complaint := command(t, 1, "audit", "--data", wrong)
-	if !strings.Contains(complaint, "is not the key that this database is used with: copy the file from another gateway of it") {
+	if !strings.Contains(complaint, "is not the key that this store is used with: copy the file from your backup or from another gateway of the store") {
 		t.Errorf("with another key: %s", complaint)
 	}
 	_, complaint = command(t, 1, "backup", "--data", dir, filepath.Join(dir, "backup"))

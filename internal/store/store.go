@@ -187,12 +187,8 @@ func IsPostgres(db string) bool {
 // open at its start was left by one that is gone.
 func (s *Store) Alone() bool { return !s.engine.shared() }
 
-// SameKey reports whether a store that several processes may share is used with the key that has this fingerprint. The
-// first one's is noted. A store in a file has its key beside it.
+// SameKey reports whether the store is used with the key that has this fingerprint. The first one's is noted.
 func (s *Store) SameKey(ctx context.Context, fingerprint string) (same bool, err error) {
-	if s.Alone() {
-		return true, nil
-	}
 	noted := ""
 	look := func(q querier) error { return lookForKey(q, &noted) }
 	if err = s.engine.read(ctx, look); err == nil && noted == "" {
