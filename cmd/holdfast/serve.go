@@ -207,6 +207,7 @@ func (g *running) serve(c *serveCmd, proxies []netip.Prefix, log *slog.Logger) (
 	if err != nil {
 		return err
 	}
+	listener = web.Listener(listener, log)
 	scheme := "http"
 	if c.TLSCert != "" {
 		scheme = "https"
