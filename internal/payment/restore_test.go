@@ -150,7 +150,7 @@ func TestMeans(t *testing.T) {
 		adopt bool
 	}{
 		{payment.OpHold, payment.Answer{Outcome: payment.Approved}, true},
-		{payment.OpHold, payment.Answer{Outcome: payment.Unknown}, false}, // the charge of the same reference is asked about next
+		{payment.OpHold, payment.Answer{Outcome: payment.Unknown}, true},
 		{payment.OpHold, refused(payment.CardRefused), false},
 		{payment.OpHold, refused(payment.HoldGone), false},
 		{payment.OpCharge, payment.Answer{Outcome: payment.Approved}, true},
@@ -168,6 +168,11 @@ func TestMeans(t *testing.T) {
 		look := payment.Look{Operation: payment.Operation{Kind: tt.kind, SentAt: t0, Look: true}, Attempt: attempt(uzcard)}
 		if adopt, ok := look.Means(tt.a, t0); adopt != tt.adopt || !ok {
 			t.Errorf("%s, %s %s: adopt %t, %t", tt.kind, tt.a.Outcome, tt.a.Reason, adopt, ok)
+		}
+		// Where the hold under the same reference is asked about next, only that it was taken is an answer.
+		look.HoldNext = true
+		if adopt, ok := look.Means(tt.a, t0); tt.kind == payment.OpCharge && (adopt != (tt.a.Outcome == payment.Approved) || !ok) {
+			t.Errorf("%s before a hold, %s %s: adopt %t, %t", tt.kind, tt.a.Outcome, tt.a.Reason, adopt, ok)
 		}
 	}
 }
@@ -367,9 +372,9 @@ func TestResolutionOfALook(t *testing.T) {
 		{"a capture in dollars", open["hold"](t).approved(), 0, money.New(1, money.USD), false},
 		{"a refund of a part", captured(t), 0, uzs(1), true},
 		{"a refund of more", captured(t), 0, uzs(100_001), false},
-		{"a hold of all", start(t, terms()).challenged(), 0, asked, true},
-		{"a hold of a part", start(t, terms()).challenged(), 0, uzs(1), false},
-		{"a capture of a part, of a hold that is not known", start(t, terms()).challenged(), 1, uzs(1), true},
+		{"a hold of all", start(t, terms()).challenged(), 1, asked, true},
+		{"a hold of a part", start(t, terms()).challenged(), 1, uzs(1), false},
+		{"a capture of a part, of a hold that is not known", start(t, terms()).challenged(), 0, uzs(1), true},
 		{"a part in one stage", start(t, oneStage()).challenged(), 0, uzs(1), false},
 		{"all in one stage", start(t, oneStage()).challenged(), 0, asked, true},
 	} {
