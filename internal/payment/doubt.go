@@ -45,7 +45,7 @@ func (p *Payment) Doubt(now time.Time) *Operation {
 
 // beingAsked reports whether a call to the centre about the operation may be under way at now.
 func (op *Operation) beingAsked(limits Limits, now time.Time) bool {
-	return op.AnsweredAt.Before(op.AskedAt) && now.Before(op.AskedAt.Add(limits.answer()))
+	return op.AnsweredAt.IsZero() && now.Before(op.AskedAt.Add(limits.answer()))
 }
 
 // WaitsForPerson reports that time alone asks no more about the operation.

@@ -67,8 +67,8 @@ type Operation struct {
 	// What is known of the answer. Outcome is empty while nothing is.
 	Outcome    Outcome   `json:"outcome,omitzero"`
 	Reason     Reason    `json:"reason,omitzero"`
-	Cause      string    `json:"cause,omitzero"` // the centre's own words, for the log and for people
-	AnsweredAt time.Time `json:"answered_at,omitzero"`
+	Cause      string    `json:"cause,omitzero"`       // the centre's own words, for the log and for people
+	AnsweredAt time.Time `json:"answered_at,omitzero"` // zero: it has not been answered since it was asked last
 	Centre     Centre    `json:"centre,omitzero"`
 
 	// Resolutions are what persons said of it while it was in doubt, in the order in which they did.
@@ -232,7 +232,7 @@ func Next(op Operation, limits Limits, now time.Time) Operation {
 // asked stamps a question that is about to be asked. Should the process die now, nobody asks
 // again before this call can no longer be under way.
 func (op *Operation) asked(limits Limits, now time.Time) {
-	op.AskedAt = now
+	op.AskedAt, op.AnsweredAt = now, time.Time{}
 	op.Asks++
 	op.NextAt = now.Add(limits.answer() + inquiries[0])
 }

@@ -209,3 +209,16 @@ func TestResolveRefund(t *testing.T) {
 		}
 	}
 }
+
+// While the centre is being asked no person's word is taken, also where the clock stands still, or was set back after the
+// last answer.
+func TestNoWordWhileTheCentreIsAsked(t *testing.T) {
+	for _, step := range []time.Duration{time.Second, 0, -time.Hour} {
+		w := open["capture"](t).later(time.Second).unknown()
+		w.now = w.now.Add(step)
+		w.begin(payment.Resume{Orphan: true})
+		if _, err := payment.Begin(w.p, says(w, payment.Resolution{Outcome: payment.Refused}), w.now); !errors.Is(err, payment.ErrBeingAsked) || w.p.Doubt(w.now) != nil {
+			t.Errorf("asked %s after the last answer: %v", step, err)
+		}
+	}
+}
