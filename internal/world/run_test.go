@@ -42,7 +42,7 @@ func seedsOr(usual int) int {
 // How many worlds are usual.
 const (
 	usualOnSQLite     = 2000
-	usualOnPostgreSQL = 40
+	usualOnPostgreSQL = 80
 )
 
 // TestWorld plays worlds until one fails. A seed that fails does so again:
