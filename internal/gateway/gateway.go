@@ -622,9 +622,9 @@ func (g *Gateway) rest() {
 // sweepEvery is how often deadlines are looked at: a lookup in an index when nothing is due.
 const sweepEvery = 250 * time.Millisecond
 
-// Run takes up what Inherit found and does what time demands, as Step does, until ctx ends, and then waits for the questions under way. Unlike Step it does
-// not wait for an answer before it looks again, and what it asks of one centre takes nothing from another: one that hangs
-// holds up no deadline but its own.
+// Run takes up what Inherit found and does what time demands, as Step does, until ctx ends, and then waits for the questions
+// under way. Unlike Step it does not wait for an answer before it looks again, and what it asks of one centre takes nothing
+// from another: one that hangs holds up no deadline but its own.
 func (g *Gateway) Run(ctx context.Context) {
 	defer g.rest()
 	say := func(err error) {

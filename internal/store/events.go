@@ -224,8 +224,8 @@ func (s *Store) PutBack(ctx context.Context, deliveries []Delivery, until time.T
 const candidates = 512
 
 // Claim takes up to limit due events that come after a place for the caller to send within lease. admit takes a place for one
-// more of a shop's to an endpoint, if the caller has one; an event without room stays as it is. A place for what could not be claimed after
-// all is given back with release. next is where it has come to, and more says that there may be more.
+// more of a shop's to an endpoint, if the caller has one; an event without room stays as it is. A place for what could not be
+// claimed after all is given back with release. next is where it has come to, and more says that there may be more.
 func (s *Store) Claim(ctx context.Context, after Place, limit int, lease time.Duration, admit func(endpoint string, shop int64) bool, release func(endpoint string)) (claimed []Delivery, next Place, more bool, err error) {
 	// Where nothing is due, or has room, a look is all it costs.
 	var due []dueEvent
