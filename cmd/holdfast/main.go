@@ -105,14 +105,14 @@ func openVault(s *store.Store, dir string) (*vault.Vault, error) {
 	return v, err
 }
 
-// keyInUse tells whether the store has noted which key it is used with, and the shops, whose unique keys are sealed: a file that an
-// earlier version made has noted none.
+// keyInUse tells whether the store has noted which key it is used with. Where it has not, as a file that an earlier version made,
+// shops are those whose unique keys are sealed with one.
 func keyInUse(s *store.Store) (noted bool, shops []merchant.Shop, err error) {
-	if noted, err = s.HasKey(context.Background()); err != nil {
-		return false, nil, err
+	if noted, err = s.HasKey(context.Background()); noted || err != nil {
+		return noted, nil, err
 	}
 	shops, err = s.Shops(context.Background())
-	return noted, shops, err
+	return false, shops, err
 }
 
 // checkKey makes sure that a store is always used with the same key: with another, what the first has sealed could not be read.

@@ -506,7 +506,7 @@ func asInt(b bool) int64 {
 	return 0
 }
 
-// NextEvent is when the next event is due; false: none waits.
+// NextEvent is when the next event is due, for tests and simulations, which set their clock to it; false: none waits.
 func (s *Store) NextEvent(ctx context.Context) (at time.Time, waits bool, err error) {
 	err = s.engine.read(ctx, func(q querier) error {
 		return q.query(`SELECT next_at FROM events WHERE next_at IS NOT NULL ORDER BY next_at LIMIT 1`, nil, func(r record) error {
