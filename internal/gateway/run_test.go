@@ -127,7 +127,7 @@ func TestOpenPaymentsCostNothing(t *testing.T) {
 	}
 	many := 100_000
 	if underRace {
-		many = 5_000
+		many = 20_000
 	}
 	w.sql(fmt.Sprintf(`CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < %d) SELECT i FROM n;
 		INSERT INTO payments SELECT i, version, state, updated_at, due_at, open, held, captured, released, refunded, fee, progress FROM n, payments WHERE seq = 1;
