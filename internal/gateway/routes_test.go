@@ -122,6 +122,30 @@ func (w *world) visa() sim.Card {
 	return sim.Card{}
 }
 
+// TestPayerLeavesHisBank: a payer who went away from his bank's page can try another card when the bank's session is over,
+// and not only when the payment's time is, which may be days.
+func TestPayerLeavesHisBank(t *testing.T) {
+	w := manyContracts(t)
+	terms := w.prepare().Terms
+	terms.ShopPaymentID, terms.Methods = "for days", []payment.Method{payment.BankCard, payment.Uzcard}
+	p, _, err := w.gateway.Prepare(t.Context(), w.shop, terms, 72*time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := handedIn(w.visa())
+	first.Method, first.CVC = payment.BankCard, w.visa().CVC
+	if p, err = w.gateway.Pay(t.Context(), w.shop, p.ID, first); err != nil || p.State != payment.Challenged {
+		t.Fatalf("%s, %v: the payer should be at his bank", p.State, err)
+	}
+	if _, err := w.pay(p.ID, w.goodCard(0)); reason(err) != payment.Busy {
+		t.Fatalf("another card while he is at his bank: %v", err)
+	}
+	w.later(21 * time.Minute)
+	w.step()
+	p = w.must(w.pay(p.ID, w.goodCard(0)))(payment.Challenged)
+	w.must(w.submit(p, w.code(w.goodCard(0))))(payment.Held)
+}
+
 // TestUnderWayStaysWhereItBegan: whatever a shop's routes say meanwhile, each operation of an attempt goes
 // to the contract that began it; a new attempt goes where they say by then.
 func TestUnderWayStaysWhereItBegan(t *testing.T) {

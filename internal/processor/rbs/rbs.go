@@ -108,7 +108,9 @@ const (
 	maxReference = 32              // externalRefundId; an orderNumber may be 36
 	maxMinor     = 999_999_999_999 // amounts have 12 digits
 	maxEmail     = 40
-	longestTTL   = 30 * 24 * time.Hour
+	// longestSession is how long a payer may be at his bank, which is what the gateway gives him where nothing is said
+	// (sessionTimeoutSecs, default 1200). Until it is over a payer who went away cannot try another card.
+	longestSession = 20 * time.Minute
 )
 
 // Connector is the processor.Processor of Visa and Mastercard.
@@ -313,7 +315,7 @@ func minor(a money.Amount) string { return strconv.FormatInt(a.Minor, 10) }
 // pay registers an order and hands in the card (registerPreAuth.do or register.do, paymentorder.do).
 func (k *call) pay() payment.Answer {
 	card, op := &k.q.Card, &k.q.Operation
-	lives := min(k.q.ExpiresAt.Sub(k.c.cfg.Now()), longestTTL) / time.Second
+	lives := min(k.q.ExpiresAt.Sub(k.c.cfg.Now()), longestSession) / time.Second
 	switch {
 	case len(card.Number) < 13 || len(card.Number) > 19 || !wire.AllDigits(card.Number):
 		return k.refuse(payment.CardUnknown, "a card number has 13 to 19 digits")

@@ -496,10 +496,10 @@ func TestRegistered(t *testing.T) {
 		language string
 		sent     []string
 	}{
-		{payment.OpHold, money.New(100_000, money.UZS), time.Hour, "uz", []string{"registerPreAuth.do", "100000", "860", "3600", "uz"}},
+		{payment.OpHold, money.New(100_000, money.UZS), 20*time.Minute - 1, "uz", []string{"registerPreAuth.do", "100000", "860", "1199", "uz"}},
 		{payment.OpHold, money.New(1, money.USD), 90*time.Second + 999*time.Millisecond, "oz", []string{"registerPreAuth.do", "1", "840", "90", "uz"}},
 		{payment.OpCharge, money.New(999_999_999_999, money.RUB), time.Second, "ru", []string{"register.do", "999999999999", "643", "1", "ru"}},
-		{payment.OpCharge, money.New(5, money.EUR), 300 * 24 * time.Hour, "en", []string{"register.do", "5", "978", "2592000", "en"}},
+		{payment.OpCharge, money.New(5, money.EUR), 300 * 24 * time.Hour, "en", []string{"register.do", "5", "978", "1200", "en"}},
 	} {
 		var calls []string
 		var forms []url.Values
