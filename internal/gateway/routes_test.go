@@ -142,6 +142,9 @@ func TestPayerLeavesHisBank(t *testing.T) {
 	}
 	w.later(21 * time.Minute)
 	w.step()
+	if p = w.read(p.ID); p.LastRefusal != payment.AuthenticationFailed {
+		t.Errorf("he is told %q", p.LastRefusal)
+	}
 	p = w.must(w.pay(p.ID, w.goodCard(0)))(payment.Challenged)
 	w.must(w.submit(p, w.code(w.goodCard(0))))(payment.Held)
 }

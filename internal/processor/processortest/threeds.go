@@ -185,7 +185,7 @@ func abandoned(v *visit) {
 			}
 		}
 		d.Advance(d.expiresAt.Add(time.Minute).Sub(d.Now()))
-		if a := d.ask(d.Context(), op, payment.Query); a.Outcome != payment.Refused || a.Reason != payment.CodeExpired && a.Reason != payment.AuthenticationFailed {
+		if a := d.ask(d.Context(), op, payment.Query); a.Outcome != payment.Refused || a.Reason != payment.AuthenticationFailed {
 			v.Errorf("%+v, the payer's time is over", a)
 		}
 		if a := d.ask(d.Context(), op, payment.Continue); a.Outcome == payment.Approved || a.Outcome == payment.ChallengeGiven {

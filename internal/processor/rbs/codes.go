@@ -63,9 +63,10 @@ var actionCodes = map[int64]payment.Reason{
 
 	-2000: payment.Fraud, -2001: payment.Fraud, // black lists of cards and addresses
 	-2002: payment.CardLimit, -20010: payment.CardLimit,
-	actionExpired: payment.CodeExpired,
-	// 3-D Secure: not possible, not possible for the issuer, no frictionless for this acquirer, refused.
-	-2022: payment.AuthenticationFailed, -2023: payment.AuthenticationFailed, -2024: payment.AuthenticationFailed, -2025: payment.AuthenticationFailed,
+	// 3-D Secure: the payer did not come back from his bank in time; not possible, not possible for the issuer, no
+	// frictionless for this acquirer, refused.
+	actionExpired: payment.AuthenticationFailed,
+	-2022:         payment.AuthenticationFailed, -2023: payment.AuthenticationFailed, -2024: payment.AuthenticationFailed, -2025: payment.AuthenticationFailed,
 	-2200: payment.Unavailable, // no cryptogram
 }
 

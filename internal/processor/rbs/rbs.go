@@ -619,10 +619,8 @@ func (k *call) judgeOrder(s *status) payment.Answer {
 	case state == orderReversed:
 		// It was made, and the payer has his money back: for the payment that is no hold.
 		return k.refused(payment.HoldGone, say)
-	case state == orderDeclined:
+	case state == orderDeclined, (state == orderRegistered || state == orderAtBank) && action == actionExpired:
 		return k.refused(judgeAction(action), say)
-	case (state == orderRegistered || state == orderAtBank) && action == actionExpired:
-		return k.refused(payment.CodeExpired, say)
 	case state == orderPending, action == actionHostTimeout, action == actionPending:
 		return k.unknown(say)
 	case state == orderRegistered, state == orderAtBank:

@@ -151,8 +151,7 @@ func TestActionCodes(t *testing.T) {
 		{payment.WrongCVC, []int{117, 126}},
 		{payment.CardLimit, []int{121, 123, -2002, -20010}},
 		{payment.Unavailable, []int{907, 908, 909, 910, 911, 912, -1, -2200}},
-		{payment.CodeExpired, []int{-2007}},
-		{payment.AuthenticationFailed, []int{-2022, -2023, -2024, -2025}},
+		{payment.AuthenticationFailed, []int{-2007, -2022, -2023, -2024, -2025}},
 	} {
 		for _, code := range class.codes {
 			declined := order(6, code, "")
@@ -310,8 +309,8 @@ func TestAnswers(t *testing.T) {
 		{hold, "{\"errorCode\":6,\"errorMessage\":\"\xc7\xe0\xea\xe0\xe7\"}", unknown, ""},
 		{hold, order(0, -100, sums(0, 0, 0)), given, ""},
 		{hold, order(5, -100, ""), given, ""},
-		{hold, order(0, -2007, ""), refused, payment.CodeExpired},
-		{hold, order(5, -2007, ""), refused, payment.CodeExpired},
+		{hold, order(0, -2007, ""), refused, payment.AuthenticationFailed},
+		{hold, order(5, -2007, ""), refused, payment.AuthenticationFailed},
 		{hold, order(0, -1, ""), unknown, ""},
 		{hold, order(0, -30001, ""), unknown, ""},
 		{hold, order(7, -30001, ""), unknown, ""},
