@@ -85,7 +85,7 @@ var codes = []CodeInfo{
 	{CodeWrongSecret, "wrong_secret", "Wrong secret", "check octo_shop_id and octo_secret against what the gateway's operator gave you; both belong to one shop"},
 	{CodeBasketTotal, "basket_total", "The basket does not add up to total_sum", "make the sum of count times price equal to total_sum"},
 	{CodeInternal, "internal", "Internal error", "ask for the payment's status before repeating; if it stays, report the request id to the gateway's operator"},
-	{CodeNotLive, "not_live", "The shop may not create real payments", "send test: true, or have the shop switched to live"},
+	{CodeNotLive, "not_live", "The shop may not take real payments", "send test: true, or have the shop switched to live"},
 	{CodeCurrency, "currency", "The currency is not allowed for the shop", "use a currency that the shop has contracted"},
 	{CodePaymentMethod, "payment_method", "The payment method is unknown or not allowed", "use bank_card, uzcard or humo, as far as the shop has contracted them and the payment allows them"},
 	{CodeSupplierShop, "supplier_shop", "Wrong supplier_shop_id", "check the supplier_shop_id of the basket"},

@@ -44,7 +44,7 @@ const newsKey, otherKey = "key of the first acquirer", "key of the second"
 func newNewsroom(t *testing.T) *newsroom {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	r := &newsroom{t: t, sim: sim.New(sim.Config{Seed: 7})}
+	r := &newsroom{t: t, sim: sim.New(sim.Config{Seed: 7}), shop: merchant.Shop{Settings: merchant.Settings{Live: true}}}
 	centre := httptest.NewServer(r.sim.Handler())
 	t.Cleanup(centre.Close)
 	page := func(payment.ID) string { return "https://pay.example/3ds" }

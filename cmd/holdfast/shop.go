@@ -29,7 +29,7 @@ type shopCmd struct {
 // settingFlags are a shop's settings as flags; what is not given stays as it is.
 type settingFlags struct {
 	NotifyURL    *string  `help:"Where to send notifications of payments that name no notify_url." placeholder:"URL"`
-	Live         *bool    `help:"The shop may take real payments." negatable:""`
+	Live         *bool    `help:"The shop may take real payments; without it no card is taken any more, also for payments that are prepared." negatable:""`
 	Fee          []string `help:"Fee in percent, for all methods or one: 2%, uzcard=1.5%. Repeatable." placeholder:"[METHOD=]PERCENT" sep:"none"`
 	MinFee       []string `help:"Smallest fee, for all methods or one: 500.00, humo=100.00. Repeatable." placeholder:"[METHOD=]SUM" sep:"none"`
 	Method       []string `help:"A method the shop has contracted (repeatable; default: all): bank_card, uzcard, humo." placeholder:"METHOD"`

@@ -127,6 +127,9 @@ func (g *Gateway) Pay(ctx context.Context, shop merchant.Shop, id payment.ID, ca
 	if err != nil {
 		return p, err
 	}
+	if !p.Terms.Test && !shop.Settings.Live {
+		return p, &payment.Error{Reason: payment.NotLive} // it was live when the payment was prepared
+	}
 	centre, err := g.route(shop, card.Method, p.Terms.Amount.Currency, p.Terms.Test)
 	if err != nil {
 		return p, err

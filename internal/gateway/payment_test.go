@@ -363,7 +363,7 @@ func TestHoldLapsedAtTheCentre(t *testing.T) {
 
 func TestShopsHoldTime(t *testing.T) {
 	w := newWorld(t)
-	w.shop.Settings = merchant.Settings{HoldSeconds: map[string]int64{"uzcard": 90}}
+	w.shop.Settings = merchant.Settings{Live: true, HoldSeconds: map[string]int64{"uzcard": 90}}
 	p := w.paid(w.goodCard(0))
 	if p.HoldDeadline != t0.Add(90*time.Second) {
 		t.Errorf("held until %s", p.HoldDeadline)

@@ -149,6 +149,23 @@ func TestPayerLeavesHisBank(t *testing.T) {
 	w.must(w.submit(p, w.code(w.goodCard(0))))(payment.Held)
 }
 
+// TestShopIsLiveNoMore: of a shop that may take no real payments any more no card is taken, also for a payment that was prepared
+// before; what is held goes on, and so do test payments.
+func TestShopIsLiveNoMore(t *testing.T) {
+	w := manyContracts(t)
+	card := w.goodCard(0)
+	prepared, held := w.prepare(), w.paid(card)
+	test := w.prepare(func(t *payment.Terms) { t.Test = true })
+	w.shop.Settings.Live = false
+	if p, err := w.pay(prepared.ID, card); reason(err) != payment.NotLive || w.read(prepared.ID).Attempt != nil {
+		t.Errorf("%s, %v", p.State, err)
+	}
+	w.must(w.decide(held.ID, payment.Capture, 0))(payment.Captured)
+	w.must(w.pay(test.ID, card))(payment.Challenged)
+	w.shop.Settings.Live = true
+	w.must(w.pay(prepared.ID, card))(payment.Challenged)
+}
+
 // TestUnderWayStaysWhereItBegan: whatever a shop's routes say meanwhile, each operation of an attempt goes
 // to the contract that began it; a new attempt goes where they say by then.
 func TestUnderWayStaysWhereItBegan(t *testing.T) {
@@ -228,7 +245,7 @@ func TestClaimsOfTwoContracts(t *testing.T) {
 	w.gateway = gateway.New(gateway.Config{Store: w.store, HoldFor: holdFor, Live: all})
 	card := w.goodCard(0)
 	held := w.paid(card) // by the contract one
-	w.shop.Settings = merchant.Settings{Routes: map[string]string{"uzcard": "two"}}
+	w.shop.Settings = merchant.Settings{Live: true, Routes: map[string]string{"uzcard": "two"}}
 	// Of a hundred and twenty payments one has the salt of the hold of the first.
 	for range 130 {
 		p := w.prepare()

@@ -75,6 +75,7 @@ func newWorld(t testing.TB, answer ...time.Duration) *world {
 func newWorldOn(t testing.TB, e engine, answer ...time.Duration) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), now: t0, open: e.open, others: make([]other, e.gateways-1), shop: merchant.Shop{ID: 1, Settings: merchant.Settings{
+		Live:   true,
 		Tariff: merchant.Tariff{ID: 3, Fee: merchant.Fee{Rate: 20_000}},
 	}}}
 	if e.database != nil {

@@ -43,6 +43,7 @@ const (
 	ResendsUsedUp      Reason = "resends_used_up"      // of further codes
 	MethodNotAllowed   Reason = "method_not_allowed"   // not among the payment's methods, or no centre takes it
 	CurrencyNotAllowed Reason = "currency_not_allowed" // no centre takes the method in the payment's currency
+	NotLive            Reason = "not_live"             // the shop may take no real payments now
 	NotCaptured        Reason = "not_captured"         // no money was taken
 	NothingToRefund    Reason = "nothing_to_refund"    // all of it went back
 	RefundAmount       Reason = "refund_amount"        // more than can be given back, or outside the shop's limits

@@ -73,6 +73,7 @@ var codes = map[payment.Reason]holdfast.Code{
 	payment.ResendsUsedUp:      holdfast.CodeResendsUsedUp,
 	payment.MethodNotAllowed:   holdfast.CodePaymentMethod,
 	payment.CurrencyNotAllowed: holdfast.CodeCurrency,
+	payment.NotLive:            holdfast.CodeNotLive,
 	payment.NoChallenge:        holdfast.CodeCodeExpired,
 	payment.NotCaptured:        holdfast.CodeStatusFixed,
 	payment.NothingToRefund:    holdfast.CodeNothingToRefund,

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"holdfast/internal/gateway"
+	"holdfast/internal/merchant"
 	"holdfast/internal/payment"
 	"holdfast/internal/web/text"
 )
@@ -88,6 +89,19 @@ func TestTooManyWrongCodes(t *testing.T) {
 	if strings.Contains(v.last.body, says) {
 		t.Error("another card is refused too")
 	}
+}
+
+// A shop that may take no real payments any more takes none that was prepared before either, and the payer is told whom to ask.
+func TestShopIsLiveNoMore(t *testing.T) {
+	w := newWorld(t)
+	p, v := w.prepare("en", func(t *payment.Terms) { t.Test = false }), w.visitor()
+	_, err := w.store.UpdateShop(t.Context(), w.shop.ID, func(s *merchant.Shop) error { s.Settings.Live = false; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.pay(p, w.card("ok"))
+	v.at("pay", p)
+	v.sees(text.For("en").Reason(payment.NotLive))
 }
 
 func TestExpiredCodeAndResend(t *testing.T) {

@@ -229,7 +229,7 @@ func (v *visit) problems() map[string]string {
 // we refuse without a trace in the payment. What a bank refused, the payment knows.
 func (v *visit) refusal() payment.Reason {
 	switch r := payment.Reason(v.r.URL.Query().Get("refused")); r {
-	case payment.Busy, payment.UnderWay, payment.InDoubt, payment.MethodNotAllowed, payment.CurrencyNotAllowed, payment.AttemptsUsedUp, payment.TooManyWrongCodes, payment.NoChallenge:
+	case payment.Busy, payment.UnderWay, payment.InDoubt, payment.NotLive, payment.MethodNotAllowed, payment.CurrencyNotAllowed, payment.AttemptsUsedUp, payment.TooManyWrongCodes, payment.NoChallenge:
 		return r
 	case payment.WrongCode, payment.CodeExpired, payment.CardUnknown, payment.ResendsUsedUp:
 		if v.p.State == payment.Challenged {

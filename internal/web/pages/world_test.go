@@ -92,7 +92,7 @@ func newWorld(t testing.TB) *world {
 	t.Cleanup(func() { w.store.Close() })
 	w.gateway = gateway.New(gateway.Config{Store: w.store, Log: log, Live: w.centres, Test: w.centres})
 	secret := merchant.NewSecret()
-	if w.shop, err = w.store.CreateShop(context.Background(), merchant.Shop{Name: "Ipak Yoʻli bozori", SecretHash: secret.Hash(), UniqueKey: []byte("key")}); err != nil {
+	if w.shop, err = w.store.CreateShop(context.Background(), merchant.Shop{Name: "Ipak Yoʻli bozori", SecretHash: secret.Hash(), UniqueKey: []byte("key"), Settings: merchant.Settings{Live: true}}); err != nil {
 		t.Fatal(err)
 	}
 	shop := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
