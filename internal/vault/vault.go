@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 )
 
@@ -66,7 +67,23 @@ func create(path string) (*Vault, error) {
 	case err != nil:
 		return nil, fmt.Errorf("the vault's key cannot be written: %w", err)
 	}
+	// What is sealed may be in a database elsewhere before the machine has written this directory's names by itself.
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		return nil, fmt.Errorf("the vault's key cannot be written: %w", err)
+	}
 	return &Vault{master: key}, nil
+}
+
+// syncDir makes the names in a directory durable. Windows has no call for it, and NTFS keeps names in a journal of its own.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // format is the first byte of everything sealed, so that another way of sealing can be told apart.
