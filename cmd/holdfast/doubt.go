@@ -138,7 +138,7 @@ func showDoubt(p *payment.Payment, op *payment.Operation, now time.Time) shownDo
 
 type doubtAskCmd struct {
 	data
-	UUID string        `arg:"" help:"The payment's UUID."`
+	aPayment
 	Wait time.Duration `help:"How long to wait for the answer." default:"20s"`
 	JSON bool          `help:"As JSON."`
 }
@@ -146,14 +146,15 @@ type doubtAskCmd struct {
 func (c *doubtAskCmd) Help() string {
 	return `The gateway that serves from the data directory does the asking; without one it is asked at the next start.
 
-  holdfast doubt ask --data DIR 01a20ac1-48ca-78ba-97ae-d77a5bd59e02`
+  holdfast doubt ask --data DIR 01a20ac1-48ca-78ba-97ae-d77a5bd59e02
+  holdfast doubt ask --data DIR 1732700437604_5520_2      as doubt list names the operation`
 }
 
 func (c *doubtAskCmd) Run(ctx context.Context, p program) error {
-	return onDoubt(c.data, c.UUID, func(g *gateway.Gateway, s *store.Store, id payment.ID) error {
+	return onDoubt(ctx, c.data, &c.aPayment, func(g *gateway.Gateway, s *store.Store, id payment.ID) error {
 		pay, err := g.Hasten(ctx, id)
 		if err != nil {
-			return explainDoubt(err, id)
+			return explainDoubt(err)
 		}
 		ref, asks := pay.Open.Ref, pay.Open.Asks
 		if pay, err = answered(ctx, s, pay, c.Wait); err != nil {
@@ -177,13 +178,13 @@ func (c *doubtAskCmd) Run(ctx context.Context, p program) error {
 }
 
 // onDoubt runs f with a gateway that asks no centre: it writes beside the one that serves.
-func onDoubt(d data, uuid string, f func(*gateway.Gateway, *store.Store, payment.ID) error) error {
-	id, err := payment.ParseID(uuid)
-	if err != nil {
-		return fmt.Errorf("%q is %w", uuid, err)
-	}
+func onDoubt(ctx context.Context, d data, which *aPayment, f func(*gateway.Gateway, *store.Store, payment.ID) error) error {
 	return d.onStore(func(s *store.Store, _ *vault.Vault) error {
-		return f(gateway.New(gateway.Config{Store: s, Log: slog.New(slog.DiscardHandler)}), s, id)
+		found, err := which.find(ctx, s)
+		if err != nil {
+			return err
+		}
+		return f(gateway.New(gateway.Config{Store: s, Log: slog.New(slog.DiscardHandler)}), s, found.Payment.ID)
 	})
 }
 
@@ -210,11 +211,11 @@ func answered(ctx context.Context, s *store.Store, pay payment.Payment, wait tim
 
 type doubtResolveCmd struct {
 	data
-	UUID      string `arg:"" help:"The payment's UUID."`
+	aPayment
 	Outcome   string `help:"How it ended: approved (done), refused (not done; a capture or void is sent again), gone (the centre no longer has the hold)." enum:"approved,refused,gone" required:"" placeholder:"OUTCOME"`
 	By        string `help:"Who says so." required:"" placeholder:"NAME"`
 	Why       string `help:"What it was learned from." required:"" placeholder:"TEXT"`
-	Reference string `help:"The operation's reference, as doubt list shows it; default: the one in doubt." placeholder:"REF"`
+	Reference string `help:"The operation's reference, as doubt list shows it; default: by which the payment is named, or the one in doubt." placeholder:"REF"`
 	Amount    string `help:"The sum, where one found after a restore is another than was looked for: 600.00." placeholder:"SUM"`
 	Hold      string `help:"What the centre calls the hold or payment; needed for a hold." placeholder:"ID"`
 	RRN       string `name:"rrn" help:"The reference number of the money taken, by which it can be refunded." placeholder:"RRN"`
@@ -234,13 +235,13 @@ It may be said while the gateway serves. If the centre answers meanwhile, its an
 }
 
 func (c *doubtResolveCmd) Run(ctx context.Context, p program) error {
-	return onDoubt(c.data, c.UUID, func(g *gateway.Gateway, s *store.Store, id payment.ID) error {
+	return onDoubt(ctx, c.data, &c.aPayment, func(g *gateway.Gateway, s *store.Store, id payment.ID) error {
 		pay, err := s.Payment(ctx, id)
 		if err != nil {
-			return explainDoubt(err, id)
+			return err
 		}
 		if pay.Open == nil {
-			return explainDoubt(payment.ErrNoDoubt, id)
+			return explainDoubt(payment.ErrNoDoubt)
 		}
 		r := payment.Resolution{Outcome: payment.Outcome(c.Outcome), By: c.By, Why: c.Why, Hold: c.Hold, RRN: c.RRN}
 		if c.Outcome == "gone" {
@@ -252,8 +253,8 @@ func (c *doubtResolveCmd) Run(ctx context.Context, p program) error {
 			}
 		}
 		op := pay.Open
-		if pay, err = g.Resolve(ctx, id, cmp.Or(c.Reference, op.Ref), r); err != nil {
-			return explainDoubt(err, id)
+		if pay, err = g.Resolve(ctx, id, cmp.Or(c.Reference, c.reference(), op.Ref), r); err != nil {
+			return explainDoubt(err)
 		}
 		switch {
 		case c.JSON:
@@ -268,11 +269,9 @@ func (c *doubtResolveCmd) Run(ctx context.Context, p program) error {
 }
 
 // explainDoubt says what to do about a word that was not taken.
-func explainDoubt(err error, id payment.ID) error {
+func explainDoubt(err error) error {
 	advice := ""
 	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return noPayment(id)
 	case errors.Is(err, payment.ErrNoDoubt), errors.Is(err, payment.ErrOtherDoubt), errors.Is(err, payment.ErrAtBank):
 		advice = "holdfast payment show tells how it stands"
 	case errors.Is(err, payment.ErrBeingAsked):

@@ -219,7 +219,13 @@ func TestDoubtBesideTheServer(t *testing.T) {
 	s.says("Payment "+uuid, "payment", "show", listed.Reference)
 
 	resolve := []string{"doubt", "resolve", uuid, "--by", "Gulnora", "--why", "line 17 of the statement", "--rrn", "000000000017"}
-	s.says("asked, and still in doubt: capture unknown", "doubt", "ask", uuid)
+	hold, _ := strings.CutSuffix(listed.Reference, "_4")
+	byReference := []string{"doubt", "resolve", hold + "_3", "--by", "Gulnora", "--why", "line 17 of the statement", "--outcome", "approved"}
+	s.refuses("another is in doubt", byReference...)
+	s.refuses("there is no payment 01a20ac1-48ca-78ba-97ae-d77a5bd59e02 here", "doubt", "ask", "01a20ac1-48ca-78ba-97ae-d77a5bd59e02")
+	for _, named := range [][]string{{uuid}, {listed.Reference}, {"--shop", "1", "doubt-1"}} {
+		s.says("asked, and still in doubt: capture unknown", append([]string{"doubt", "ask"}, named...)...)
+	}
 	s.refuses("another is in doubt", append(resolve, "--outcome", "approved", "--reference", "1_1")...)
 	s.refuses("--outcome must be one of", append(resolve, "--outcome", "perhaps")...)
 	s.refuses("a sum, a hold and a reference number are those of something that was done", append(resolve, "--outcome", "refused")...)
@@ -257,7 +263,7 @@ func TestDoubtBesideTheServer(t *testing.T) {
 	s.says("asked, and still in doubt", "doubt", "ask", third)
 	s.kill()
 	s.says("nobody has asked within 100ms", "doubt", "ask", third, "--wait", "100ms")
-	s.says("it is sent again", "doubt", "resolve", third, "--outcome", "refused", "--by", "Gulnora", "--why", "not in the statement")
+	s.says("it is sent again", "doubt", "resolve", "--shop", "1", "doubt-3", "--outcome", "refused", "--by", "Gulnora", "--why", "not in the statement")
 	s.start()
 	for end := time.Now().Add(20 * time.Second); ; {
 		state, err := s.client().Status(t.Context(), "doubt-3")

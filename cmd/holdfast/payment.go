@@ -104,11 +104,16 @@ func (c *paymentListCmd) Run(ctx context.Context, p program) error {
 	})
 }
 
-type paymentShowCmd struct {
-	data
+// aPayment is a payment named by what its people have in hand.
+type aPayment struct {
 	Payment string `arg:"" help:"The payment's UUID, or our reference of one of its operations, as the log and the centres' statements have it."`
 	Shop    int64  `help:"The payment is named by the id that this shop gave it." placeholder:"ID"`
-	JSON    bool   `help:"As JSON."`
+}
+
+type paymentShowCmd struct {
+	data
+	aPayment
+	JSON bool `help:"As JSON."`
 }
 
 func (c *paymentShowCmd) Help() string {
@@ -120,21 +125,29 @@ func (c *paymentShowCmd) Help() string {
 }
 
 // find is everything known of the payment that is meant.
-func (c *paymentShowCmd) find(ctx context.Context, s *store.Store) (store.Timeline, error) {
+func (c *aPayment) find(ctx context.Context, s *store.Store) (store.Timeline, error) {
 	if c.Shop != 0 {
 		return c.findByShop(ctx, s)
 	}
 	if id, err := payment.ParseID(c.Payment); err == nil {
 		t, err := s.Timeline(ctx, id)
 		if errors.Is(err, store.ErrNotFound) {
-			err = noPayment(id)
+			err = fmt.Errorf("there is no payment %s here: holdfast payment list shows all", id)
 		}
 		return t, err
 	}
 	return c.findByReference(ctx, s)
 }
 
-func (c *paymentShowCmd) findByShop(ctx context.Context, s *store.Store) (store.Timeline, error) {
+// reference is the operation's by which the payment is named; "" where it is named otherwise.
+func (c *aPayment) reference() string {
+	if _, err := payment.ParseID(c.Payment); err == nil || c.Shop != 0 {
+		return ""
+	}
+	return c.Payment
+}
+
+func (c *aPayment) findByShop(ctx context.Context, s *store.Store) (store.Timeline, error) {
 	p, err := s.PaymentByShop(ctx, c.Shop, c.Payment)
 	switch {
 	case err == nil:
@@ -152,7 +165,7 @@ func (c *paymentShowCmd) findByShop(ctx context.Context, s *store.Store) (store.
 }
 
 // findByReference finds the payment by the number in a reference, and believes it only if an operation of it has the whole.
-func (c *paymentShowCmd) findByReference(ctx context.Context, s *store.Store) (store.Timeline, error) {
+func (c *aPayment) findByReference(ctx context.Context, s *store.Store) (store.Timeline, error) {
 	number, ok := payment.NumberIn(c.Payment)
 	if !ok {
 		return store.Timeline{}, fmt.Errorf("%q is neither a payment's UUID nor a reference such as 1732700437604_5520: with --shop ID it is what that shop calls a payment", c.Payment)
@@ -175,11 +188,6 @@ func (c *paymentShowCmd) findByReference(ctx context.Context, s *store.Store) (s
 			p.ID, c.Payment, p.ID)
 	}
 	return t, nil
-}
-
-// noPayment says what to do about a UUID that names nothing.
-func noPayment(id payment.ID) error {
-	return fmt.Errorf("there is no payment %s here: holdfast payment list shows all", id)
 }
 
 // moment is one line of a timeline.
