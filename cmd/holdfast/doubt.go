@@ -105,12 +105,12 @@ func cut(text string, most int) string {
 // inDoubt is every operation whose outcome is not known, the longest in doubt first.
 func inDoubt(ctx context.Context, s *store.Store) (list []shownDoubt, err error) {
 	now := s.Now()
-	ids, err := s.Open(ctx)
+	open, err := s.Open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, id := range ids {
-		p, err := s.Payment(ctx, id)
+	for _, o := range open {
+		p, err := s.Payment(ctx, o.ID)
 		if err != nil {
 			return nil, err
 		}

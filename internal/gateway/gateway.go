@@ -67,7 +67,7 @@ type Gateway struct {
 	mu     sync.Mutex
 	asking map[payment.ID]chan struct{} // closed when the question of this process is answered
 	behind []payment.ID                 // of a restored backup: in doubt when the others were reconciled
-	left   []payment.ID                 // see Inherit
+	left   []store.Opened               // see Inherit
 	asked  int                          // questions under way
 	idle   *sync.Cond                   // no question is under way
 
@@ -464,7 +464,7 @@ func (g *Gateway) Step(ctx context.Context) (int, error) {
 	var group errgroup.Group
 	group.SetLimit(g.cfg.AtOnce)
 	for _, d := range due {
-		group.Go(func() error { return g.attend(ctx, d.id, false) })
+		group.Go(func() error { return g.attend(ctx, d.id, 0) })
 	}
 	return len(due), errors.Join(err, group.Wait(), g.catchUpRest(ctx))
 }
@@ -473,7 +473,7 @@ func (g *Gateway) Step(ctx context.Context) (int, error) {
 type due struct {
 	id     payment.ID
 	centre named
-	orphan bool // nobody asks its open question any more
+	left   int64 // see attend
 }
 
 // named is a contract, for a simulator may have the name of a real one; without a name: none.
@@ -531,7 +531,7 @@ func (g *Gateway) Inherit(ctx context.Context) (int, error) {
 }
 
 // inherited are the questions that Inherit found; from now on they are the caller's.
-func (g *Gateway) inherited() []payment.ID {
+func (g *Gateway) inherited() []store.Opened {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	left := g.left
@@ -546,20 +546,21 @@ func (g *Gateway) Recover(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return count, g.each(g.inherited(), func(id payment.ID) error { return g.attend(ctx, id, true) })
+	return count, each(g, g.inherited(), func(o store.Opened) error { return g.attend(ctx, o.ID, o.Version) })
 }
 
-func (g *Gateway) each(ids []payment.ID, do func(payment.ID) error) error {
+func each[T any](g *Gateway, list []T, do func(T) error) error {
 	var group errgroup.Group
 	group.SetLimit(g.cfg.AtOnce)
-	for _, id := range ids {
-		group.Go(func() error { return do(id) })
+	for _, one := range list {
+		group.Go(func() error { return do(one) })
 	}
 	return group.Wait()
 }
 
-// attend gives one payment what is due to it.
-func (g *Gateway) attend(ctx context.Context, id payment.ID, orphan bool) error {
+// attend gives one payment what is due to it. Of the version left, which may be long ago by now, nobody asks its open question
+// any more, and it is asked about whether its time has come or not; 0: there is no such version.
+func (g *Gateway) attend(ctx context.Context, id payment.ID, left int64) error {
 	if g.underWay(id) != nil {
 		return nil // its question is being asked right now
 	}
@@ -570,16 +571,15 @@ func (g *Gateway) attend(ctx context.Context, id payment.ID, orphan bool) error 
 			return err
 		}
 		if p.Behind(g.restored) {
-			if p, err = g.catchUp(ctx, id, orphan); err != nil || p.Behind(g.restored) {
+			if p, err = g.catchUp(ctx, id, left); err != nil || p.Behind(g.restored) {
 				g.doubt(p)
 				return err
 			}
-			orphan = false // it has been asked about
 		}
 	}
 	change, err := g.cfg.Store.Update(ctx, id, func(p payment.Payment, now time.Time) (payment.Change, error) {
 		if p.Open != nil {
-			return payment.Begin(p, payment.Resume{Orphan: orphan, Restored: g.restored}, now)
+			return payment.Begin(p, payment.Resume{Orphan: p.Version == left, Restored: g.restored}, now)
 		}
 		return payment.Begin(p, payment.Lapse{}, now)
 	})
@@ -644,20 +644,20 @@ func (g *Gateway) Run(ctx context.Context) {
 	})
 	turns := newTurns(g.cfg.AtOnce, func(d due) {
 		if ctx.Err() == nil {
-			say(g.attend(ctx, d.id, d.orphan))
+			say(g.attend(ctx, d.id, d.left))
 		}
 	})
 	defer turns.all.Wait()
 	var starting sync.WaitGroup
 	defer starting.Wait()
 	starting.Go(func() {
-		for _, id := range g.inherited() {
+		for _, o := range g.inherited() {
 			if ctx.Err() != nil {
 				return
 			}
-			p, err := g.cfg.Store.Recall(ctx, id, 0)
+			p, err := g.cfg.Store.Recall(ctx, o.ID, 0)
 			say(err)
-			turns.take(due{id: id, centre: centreOf(&p), orphan: true})
+			turns.take(due{id: o.ID, centre: centreOf(&p), left: o.Version})
 		}
 	})
 	// look takes up what comes after a place in the list of what is due.

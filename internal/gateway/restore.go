@@ -30,7 +30,7 @@ func (g *Gateway) caughtUp(ctx context.Context, id payment.ID) (payment.Payment,
 	if g.restored.IsZero() {
 		return payment.Payment{}, nil
 	}
-	p, err := g.catchUp(ctx, id, false)
+	p, err := g.catchUp(ctx, id, 0)
 	if err == nil && p.Open == nil && p.Behind(g.restored) {
 		err = &payment.Error{Reason: payment.InDoubt, Detail: "the store was restored from a backup, and what the processing centre has done since is not known yet"}
 	}
@@ -41,8 +41,8 @@ func (g *Gateway) caughtUp(ctx context.Context, id payment.ID) (payment.Payment,
 const mostFound = payment.MaxRefunds + 10
 
 // catchUp reconciles a payment with its centre as far as the centre answers. The payment returned is as stored last: behind
-// still if that was not the whole way. With orphan nobody asks its open question any more.
-func (g *Gateway) catchUp(ctx context.Context, id payment.ID, orphan bool) (p payment.Payment, err error) {
+// still if that was not the whole way. left is as of attend.
+func (g *Gateway) catchUp(ctx context.Context, id payment.ID, left int64) (p payment.Payment, err error) {
 	if g.cfg.Store.Now().Before(g.quiet) {
 		return g.cfg.Store.Payment(ctx, id) // whatever the centre said now, it could be overtaken
 	}
@@ -50,8 +50,7 @@ func (g *Gateway) catchUp(ctx context.Context, id payment.ID, orphan bool) (p pa
 		if p, err = g.cfg.Store.Payment(ctx, id); err != nil || !p.Behind(g.restored) || g.underWay(id) != nil {
 			return p, err
 		}
-		var c payment.Command = payment.Resume{Orphan: orphan, Restored: g.restored}
-		orphan = false
+		var c payment.Command = payment.Resume{Orphan: p.Version == left, Restored: g.restored}
 		if p.Open == nil {
 			if c, err = g.look(ctx, p); err != nil || c == nil {
 				return p, err
@@ -187,8 +186,8 @@ func (g *Gateway) catchUpRest(ctx context.Context) error {
 	}
 	var mu sync.Mutex
 	var rest []payment.ID
-	err := g.each(ids, func(id payment.ID) error {
-		p, err := g.catchUp(ctx, id, false)
+	err := each(g, ids, func(id payment.ID) error {
+		p, err := g.catchUp(ctx, id, 0)
 		if err != nil || p.Behind(g.restored) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -242,7 +241,7 @@ func (g *Gateway) reconcileAll(ctx context.Context, states ...payment.State) (to
 		seen, left := 0, 0
 		doubts = nil
 		one := func(id payment.ID) error {
-			p, err := g.catchUp(ctx, id, false)
+			p, err := g.catchUp(ctx, id, 0)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -269,7 +268,7 @@ func (g *Gateway) reconcileAll(ctx context.Context, states ...payment.State) (to
 					}
 				}
 				seen += len(behind)
-				if err := g.each(behind, one); err != nil {
+				if err := each(g, behind, one); err != nil {
 					return total, doubts, err
 				}
 				if len(list) < f.Limit {

@@ -282,6 +282,52 @@ func oneCentreHangs(t *testing.T, inherited, simulator bool) {
 	stop()
 }
 
+// A question that was left open may have to wait long for its turn. What has been asked about meanwhile is not asked about then.
+func TestInheritedAndAskedMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	var doubts []payment.ID
+	for i := range 3 {
+		card := w.goodCard(i)
+		p := w.must(w.pay(w.prepare(oneStage).ID, card))(payment.Challenged)
+		w.fault(sim.Fault{Method: "trans.pay.purpose", Name: "reset"})
+		if p, err := w.submit(p, w.code(card)); err != nil || p.Open == nil {
+			t.Fatalf("%s, %v: it should be in doubt", p.State, err)
+		}
+		doubts = append(doubts, p.ID)
+	}
+	if err := w.close(); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	w.gateway = gateway.New(gateway.Config{
+		Store: w.store, HoldFor: holdFor, AtOnce: 1, Log: slog.New(slog.DiscardHandler), Live: gateway.Centres{{Processor: w.centre, Method: payment.Uzcard}},
+	})
+	if n, err := w.gateway.Inherit(t.Context()); err != nil || n != len(doubts) {
+		t.Fatalf("%d, %v", n, err)
+	}
+	arrived, let := make(chan struct{}), make(chan struct{})
+	var calls atomic.Int64
+	w.watch(nil, func(string) {
+		if calls.Add(1) == 1 {
+			close(arrived)
+			<-let
+		}
+	})
+	stop := w.running()
+	<-arrived // the first one's; the others wait
+	w.fault(sim.Fault{Method: "trans.ext", Name: "http_502"})
+	meanwhile, err := w.gateway.Inquire(t.Context(), doubts[1])
+	if err != nil || meanwhile.Open == nil || meanwhile.Open.Asks != 2 {
+		t.Fatalf("%+v, %v", meanwhile.Open, err)
+	}
+	close(let)
+	eventually(t, "the last one is taken up", func() bool { p := w.read(doubts[2]); return p.Open == nil || p.Open.Asks > 1 })
+	if p := w.read(doubts[1]); p.Version != meanwhile.Version {
+		t.Errorf("it was asked about again before its time: %+v", p.Open)
+	}
+	stop()
+}
+
 // While nobody can say what a restored backup is worth, its payments are left alone without a word, and what has come since
 // is attended to.
 func TestRunBesideABackup(t *testing.T) {

@@ -221,17 +221,23 @@ func (p Place) upTo(now time.Time, limit int) []value {
 	return []value{moment(now), num(p.due), num(p.seq), num(limit)}
 }
 
+// Opened is a payment with a question whose answer is missing, as long as it is of that version.
+type Opened struct {
+	ID      payment.ID
+	Version int64
+}
+
 // Open lists all payments with a question whose answer is missing, oldest first. Such a payment is always due one day, so only
 // the index of what is due is read.
-func (s *Store) Open(ctx context.Context) (ids []payment.ID, err error) {
+func (s *Store) Open(ctx context.Context) (open []Opened, err error) {
 	err = s.engine.read(ctx, func(q querier) error {
-		ids = nil
-		return q.query(`SELECT t.id FROM payments p JOIN terms t ON t.payment = p.seq WHERE p.due_at > 0 AND p.open <> '' ORDER BY p.seq + 0`, nil, func(r record) error {
-			ids = append(ids, payment.ID(r.blob(0)))
+		open = nil
+		return q.query(`SELECT t.id, p.version FROM payments p JOIN terms t ON t.payment = p.seq WHERE p.due_at > 0 AND p.open <> '' ORDER BY p.seq + 0`, nil, func(r record) error {
+			open = append(open, Opened{payment.ID(r.blob(0)), r.int(1)})
 			return nil
 		})
 	})
-	return ids, err
+	return open, err
 }
 
 // Claimed reports whether a payment owns the hold that the claim names. Claims are of a method and not

@@ -446,10 +446,11 @@ func paymentCases() []storeCase {
 			w.create(terms("created"))
 			w.held(terms("held"))
 			w.captured(terms("captured"), total)
-			var want []payment.ID
+			var want []store.Opened
 			for i := range 7 {
 				w.later(time.Second)
-				want = append(want, w.asking(terms(fmt.Sprint("asking-", i))).ID)
+				p := w.asking(terms(fmt.Sprint("asking-", i)))
+				want = append(want, store.Opened{ID: p.ID, Version: p.Version})
 			}
 			if got, err := w.Open(t.Context()); err != nil || !slices.Equal(got, want) {
 				t.Errorf("%v, %v, want %v", got, err, want)
