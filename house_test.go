@@ -17,6 +17,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path"
 	"path/filepath"
 	"reflect"
@@ -1135,6 +1136,11 @@ func TestReadmeStops(t *testing.T) {
 	}
 	taken := httptest.NewServer(http.NotFoundHandler())
 	defer taken.Close()
+	// The step ends its shell by SIGINT. Who was started in the background may ignore that, and whom he starts does too; a signal
+	// that is listened for is anew to them.
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt)
+	defer signal.Stop(interrupts)
 	for _, which := range []string{"API", "SIM"} {
 		dir := t.TempDir()
 		copyFile(t, program(t), filepath.Join(dir, "holdfast"))
