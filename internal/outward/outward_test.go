@@ -353,12 +353,35 @@ func TestOddAnswers(t *testing.T) {
 		"two lengths":               {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc", "", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, answer, err := call(t, new(outward.Transport), answering(t, c.text), "x")
+			var open atomic.Int64
+			tr := &outward.Transport{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+				conn, err := new(net.Dialer).DialContext(ctx, network, address)
+				if err != nil {
+					return nil, err
+				}
+				open.Add(1)
+				return &opened{conn.(*net.TCPConn), &open}, nil
+			}}
+			_, answer, err := call(t, tr, answering(t, c.text), "x")
 			if answer != c.want || (err != nil) != c.fails {
 				t.Errorf("%q, %v", answer, err)
 			}
+			if n := open.Load(); c.fails && n != 0 {
+				t.Errorf("the call failed and leaves %d connections open", n)
+			}
 		})
 	}
+}
+
+// opened is a connection that is counted while it is open.
+type opened struct {
+	*net.TCPConn
+	open *atomic.Int64
+}
+
+func (c *opened) Close() error {
+	c.open.Add(-1)
+	return c.TCPConn.Close()
 }
 
 // An error says what is wrong with an answer and repeats nothing of it: it may be a secret, and as long as it likes.
@@ -465,14 +488,78 @@ func TestTLS(t *testing.T) {
 }
 
 func TestHeadersCannotBeForged(t *testing.T) {
-	s, _ := counted(t, echo)
-	req, err := http.NewRequest(http.MethodPost, s.URL, strings.NewReader("x"))
-	if err != nil {
-		t.Fatal(err)
+	s, made := counted(t, echo)
+	tr := new(outward.Transport)
+	defer tr.CloseIdleConnections()
+	post := func(header http.Header) (string, error) {
+		req, err := http.NewRequest(http.MethodPost, s.URL, strings.NewReader("hello"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header = header
+		res, err := tr.RoundTrip(req)
+		if err != nil {
+			return "", err
+		}
+		defer res.Body.Close()
+		answer, err := io.ReadAll(res.Body)
+		return strconv.Itoa(res.StatusCode) + " " + string(answer), err
 	}
-	req.Header.Set("X-Note", "a\r\nX-Admin: yes")
-	if _, err := new(outward.Transport).RoundTrip(req); err == nil {
-		t.Error("it was sent")
+	for _, header := range []http.Header{
+		{"X-Note": {"a\r\nX-Admin: yes"}}, {"X-Note": {"a\nX-Admin: yes"}}, {"X-Note": {"a\rb"}}, {"X-Note": {"a\x00b"}},
+		{"X-Admin\r\nX-Note": {"a"}}, {"X-Admin:": {"a"}}, {"X Admin": {"a"}},
+	} {
+		if _, err := post(header); err == nil {
+			t.Errorf("%q was sent", header)
+		}
+	}
+	if made.Load() != 0 {
+		t.Errorf("%d connections were made for what cannot be sent", made.Load())
+	}
+	// Where a request goes and where it ends is the transport's to say: said twice, it could be read in two ways.
+	for range 2 {
+		if answer, err := post(http.Header{"Host": {"other.example"}, "Content-Length": {"2"}, "Transfer-Encoding": {"chunked"}, "Connection": {"close"}}); answer != "200 hello" {
+			t.Errorf("%q, %v", answer, err)
+		}
+	}
+	if made.Load() != 1 {
+		t.Errorf("%d connections, want 1", made.Load())
+	}
+}
+
+// body is a request's body that says whether it was closed.
+type body struct {
+	io.Reader
+	closed bool
+}
+
+func (b *body) Close() error {
+	b.closed = true
+	return nil
+}
+
+// A request whose body is not as long as it says is not sent, and each body is closed.
+func TestBodiesOfRequests(t *testing.T) {
+	s, made := counted(t, echo)
+	for _, c := range []struct {
+		length int64
+		fails  bool
+	}{{-1, true}, {0, true}, {5, false}, {6, true}} {
+		tr, b := new(outward.Transport), &body{Reader: strings.NewReader("hello")}
+		req, err := http.NewRequest(http.MethodPost, s.URL, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.ContentLength = c.length
+		before := made.Load()
+		res, err := tr.RoundTrip(req)
+		if err == nil {
+			res.Body.Close()
+		}
+		if (err != nil) != c.fails || c.fails && made.Load() != before || !b.closed {
+			t.Errorf("a body of 5 bytes that says it has %d: %v, %d connections more, closed %t", c.length, err, made.Load()-before, b.closed)
+		}
+		tr.CloseIdleConnections()
 	}
 }
 
@@ -496,6 +583,7 @@ func TestAddressesThatCannotBeSent(t *testing.T) {
 		{"http://xn--e1aybc.uz/notify", "a.uz\r\nX-Admin: yes", "xn--"},
 		{"http://xn--e1aybc.uz/notify?a=b c", "", "%20"},
 		{"http://xn--e1aybc.uz/notify?a= HTTP/1.1", "", "%20"},
+		{"http://xn--e1aybc.uz/notify", "a.uz\x7f", "xn--"},
 	} {
 		req, err := http.NewRequest(http.MethodPost, c.url, strings.NewReader("x"))
 		if err != nil {
