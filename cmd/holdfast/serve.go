@@ -222,7 +222,11 @@ func (g *running) serve(c *serveCmd, proxies []netip.Prefix, log *slog.Logger) (
 		return errors.Join(err, listener.Close())
 	}
 	g.address, g.centres = listener.Addr().String(), len(centres.live)
-	g.gateway = gateway.New(gateway.Config{Store: g.store, Live: centres.live, Test: centres.test, HoldFor: c.HoldTimeout, WrongCodes: gateway.WrongCodes, Log: log})
+	cfg := gateway.Config{Store: g.store, Live: centres.live, Test: centres.test, HoldFor: c.HoldTimeout, WrongCodes: gateway.WrongCodes, Log: log}
+	if !centres.simulated { // a simulator's cards are everybody's, and its codes reach nobody
+		cfg.CodesSent = gateway.CodesSent
+	}
+	g.gateway = gateway.New(cfg)
 	g.notifier = notify.New(notify.Config{
 		Store: g.store, Decide: g.gateway.Decide, AllowPrivate: centres.simulated, Log: log,
 		UniqueKey: rememberKeys(g.vault),

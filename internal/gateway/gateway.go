@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,9 @@ type Config struct {
 	// WrongCodes is how many wrong codes are taken for one card within an hour, over all its real payments;
 	// 0: no limit but each payment's own.
 	WrongCodes int
+	// CodesSent is how many codes are sent for one card within an hour, over all its real payments; 0: no limit but each
+	// payment's own.
+	CodesSent int
 	// At, which may be nil, is called at each named point between two steps of a question, for tests
 	// that end the process there.
 	At func(point Point, id payment.ID)
@@ -63,6 +67,7 @@ type Gateway struct {
 	quiet       time.Time   // by then no call of the gateway that was lost with it is under way any more
 	reconciling atomic.Bool // see Ready
 	wrongCodes  wrongCodes
+	sentCodes   sentCodes
 
 	mu     sync.Mutex
 	asking map[payment.ID]chan struct{} // closed when the question of this process is answered
@@ -88,7 +93,8 @@ func New(cfg Config) *Gateway {
 	if cfg.At == nil {
 		cfg.At = func(Point, payment.ID) {}
 	}
-	g := &Gateway{cfg: cfg, wrongCodes: wrongCodes{most: cfg.WrongCodes}, asking: make(map[payment.ID]chan struct{})}
+	g := &Gateway{cfg: cfg, asking: make(map[payment.ID]chan struct{})}
+	g.wrongCodes.most, g.sentCodes.most, g.sentCodes.seed = cfg.WrongCodes, cfg.CodesSent, maphash.MakeSeed()
 	restored := cfg.Store.Restored()
 	g.restored, g.quiet = restored.At, restored.At.Add(cfg.longestCall())
 	g.reconciling.Store(!restored.At.IsZero() && !restored.Reconciled)
@@ -348,6 +354,12 @@ func (g *Gateway) put(ctx context.Context, p payment.Payment, s secrets) payment
 	within := time.Duration(p.Attempt.Limits.AnswerMillis) * time.Millisecond
 	if late := g.cfg.Store.Now().Sub(p.Open.AskedAt); late > within && p.Open.Ask != payment.Query {
 		return unsent(p.Open, late)
+	}
+	if p.Open.Kind == payment.OpChallenge && !p.Terms.Test && !g.sentCodes.take(s.card.Number, g.cfg.Store.Now()) {
+		return payment.Answer{
+			Ref: p.Open.Ref, Outcome: payment.Refused, Reason: payment.TooManyCodes,
+			Cause: fmt.Sprintf("not asked: %d codes were sent for this card within an hour", g.cfg.CodesSent),
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()

@@ -10,24 +10,17 @@ import (
 
 // Three wrong codes end a payment (payment.MaxWrongCodes, counted in the store before the centre sees the
 // code). Whoever has a card's number could begin payment after payment with it and guess three times at
-// each; so wrong codes are also counted by card, over all payments. This count is in memory: it is a
-// brake, and a restart releases it.
+// each; so wrong codes are also counted by card, over all payments.
 
-const (
-	// WrongCodes is how many wrong codes are taken for one card within an hour; of codes of six digits that
-	// finds one in years.
-	WrongCodes    = 30
-	wrongCodesFor = time.Hour
-	mostCards     = 1 << 16
-)
+// WrongCodes is how many wrong codes are taken for one card within an hour; of codes of six digits that
+// finds one in years.
+const WrongCodes = 30
 
-// wrongCodes counts by card, for one to two times wrongCodesFor. Cards are told apart by what is kept of
-// them in the open.
+// wrongCodes counts by card. Cards are told apart by what is kept of them in the open.
 type wrongCodes struct {
-	most        int // 0: no limit
-	mu          sync.Mutex
-	now, before map[cardKey]int
-	since       time.Time
+	most  int // 0: no limit
+	mu    sync.Mutex
+	cards hourly[cardKey]
 	// underWay are the payments whose code is at the centre now, and how many callers wait for that: one of them for each
 	// payment. Were they not counted too, as many guesses as can be made at once would come before the first is found wrong.
 	underWay map[cardKey]map[payment.ID]int
@@ -46,8 +39,7 @@ func (w *wrongCodes) check(card payment.CardFacts, now time.Time) error {
 
 // refusal is check. The caller holds the lock.
 func (w *wrongCodes) refusal(k cardKey, now time.Time) error {
-	w.turn(now)
-	if w.most == 0 || w.now[k]+w.before[k] < w.most {
+	if w.most == 0 || w.cards.of(k, now) < w.most {
 		return nil
 	}
 	return &payment.Error{Reason: payment.TooManyWrongCodes, Detail: fmt.Sprintf("%d wrong codes came for this card within an hour; use another card, or this one in two hours", w.most)}
@@ -63,7 +55,7 @@ func (w *wrongCodes) begin(card payment.CardFacts, id payment.ID, now time.Time)
 		return nil, err
 	}
 	others := w.underWay[k]
-	if w.most > 0 && others[id] == 0 && w.now[k]+w.before[k]+len(others) >= w.most {
+	if w.most > 0 && others[id] == 0 && w.cards.of(k, now)+len(others) >= w.most {
 		return nil, &payment.Error{Reason: payment.Busy, Detail: "codes of other payments by this card are being checked"}
 	}
 	if others == nil {
@@ -92,18 +84,5 @@ func (w *wrongCodes) end(k cardKey, id payment.ID) {
 func (w *wrongCodes) count(card payment.CardFacts, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.turn(now)
-	if w.now[keyOf(card)]++; len(w.now) > mostCards {
-		w.before, w.now, w.since = w.now, make(map[cardKey]int), now
-	}
-}
-
-func (w *wrongCodes) turn(now time.Time) {
-	if age := now.Sub(w.since); age >= wrongCodesFor || w.now == nil {
-		w.before, w.now = w.now, make(map[cardKey]int)
-		if age >= 2*wrongCodesFor {
-			w.before = nil
-		}
-		w.since = now
-	}
+	w.cards.count(keyOf(card), now)
 }

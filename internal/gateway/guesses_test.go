@@ -158,3 +158,55 @@ func TestWrongCodesOfOneCardAtOnce(t *testing.T) {
 	}
 	w.clean()
 }
+
+// A card's holder is sent no more than so many codes within an hour, over all payments, further codes for a payment among
+// them; other cards are not concerned, and neither are test payments.
+func TestCodesSentForOneCard(t *testing.T) {
+	const most = 5
+	w := newWorld(t)
+	w.gateway = gateway.New(gateway.Config{
+		Store: w.store, HoldFor: holdFor, CodesSent: most, Live: gateway.Centres{{Processor: w.centre, Method: payment.Uzcard}},
+		Test: gateway.Centres{{Processor: w.centre, Method: payment.Uzcard}},
+	})
+	card, other := w.goodCard(1), w.goodCard(2)
+	sent := func() int { return len(w.sim.SMS(card.Phone)) }
+	first := w.must(w.pay(w.prepare().ID, card))(payment.Challenged)
+	for range 10 { // the same attempt
+		w.must(w.pay(first.ID, card))(payment.Challenged)
+	}
+	again, err := w.gateway.Resend(t.Context(), first.ID, handedIn(card).Card)
+	if err != nil || sent() != 2 {
+		t.Fatalf("%d codes were sent, %v", sent(), err)
+	}
+	code := w.code(card)
+	payments := make([]payment.Payment, 8)
+	for i := range payments {
+		payments[i] = w.prepare()
+	}
+	together(len(payments), func(i int) {
+		p, err := w.pay(payments[i].ID, card)
+		if payments[i] = p; err != nil {
+			t.Error(err)
+		}
+	})
+	if sent() != most {
+		t.Errorf("%d codes were sent, want %d", sent(), most)
+	}
+	refused := 0
+	for _, p := range payments {
+		if p.State == payment.Created && p.LastRefusal == payment.TooManyCodes {
+			refused++
+			w.must(w.pay(p.ID, other))(payment.Challenged)
+		}
+	}
+	if refused != len(payments)-(most-2) {
+		t.Errorf("%d payments were refused a code", refused)
+	}
+	if p, err := w.gateway.Resend(t.Context(), again.ID, handedIn(card).Card); err != nil || p.State != payment.Challenged || p.LastRefusal != payment.TooManyCodes || sent() != most {
+		t.Errorf("a further code: %s, %s, %v", p.State, p.LastRefusal, err)
+	}
+	w.must(w.pay(w.prepare(func(t *payment.Terms) { t.Test = true }).ID, card))(payment.Challenged)
+	w.must(w.submit(again, code))(payment.Held) // the code that it has is good
+	w.later(2 * time.Hour)
+	w.must(w.pay(w.prepare().ID, card))(payment.Challenged)
+}

@@ -40,6 +40,7 @@ const (
 	AmountAboveHold    Reason = "amount_above_hold"    // more than was set aside
 	AttemptsUsedUp     Reason = "attempts_used_up"     // of cards or codes
 	TooManyWrongCodes  Reason = "too_many_wrong_codes" // for the card, over all payments
+	TooManyCodes       Reason = "too_many_codes"       // were sent for the card, over all payments
 	ResendsUsedUp      Reason = "resends_used_up"      // of further codes
 	MethodNotAllowed   Reason = "method_not_allowed"   // not among the payment's methods, or no centre takes it
 	CurrencyNotAllowed Reason = "currency_not_allowed" // no centre takes the method in the payment's currency

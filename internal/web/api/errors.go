@@ -70,6 +70,7 @@ var codes = map[payment.Reason]holdfast.Code{
 	payment.AmountAboveHold:    holdfast.CodeAmountRange,
 	payment.AttemptsUsedUp:     holdfast.CodeAttemptsUsedUp,
 	payment.TooManyWrongCodes:  holdfast.CodeAttemptsUsedUp,
+	payment.TooManyCodes:       holdfast.CodeResendsUsedUp,
 	payment.ResendsUsedUp:      holdfast.CodeResendsUsedUp,
 	payment.MethodNotAllowed:   holdfast.CodePaymentMethod,
 	payment.CurrencyNotAllowed: holdfast.CodeCurrency,
@@ -90,7 +91,10 @@ func refusal(r payment.Reason, detail string) *failure {
 	if detail != "" {
 		f.message = code.Info().Message + ": " + detail
 	}
-	if r == payment.WrongCode {
+	switch r {
+	case payment.TooManyCodes:
+		f.message = code.Info().Message + ": too many codes were sent for this card within an hour; use another card, or this one in two hours"
+	case payment.WrongCode:
 		// The same for a wrong code, a wrong verification and a payment that is not there, which has no language
 		// (contract §4): so it is in all of them.
 		f.message = text.InAll("code.wrong")
