@@ -383,6 +383,10 @@ func TestHoldMadeAfterTheBackupIsHeld(t *testing.T) {
 			w.step()
 			w.must(w.read(p.ID), nil)(payment.Held)
 			w.must(w.decide(p.ID, payment.Capture, 0))(payment.Captured)
+			w.restart()
+			if err := w.gateway.Ready(); err != nil {
+				t.Errorf("it was reconciled: %v", err)
+			}
 		})
 	}
 }
@@ -545,8 +549,20 @@ func TestReconcileWhileTheCentreIsAway(t *testing.T) {
 	if _, err := w.decide(b.ID, payment.Capture, 0); reason(err) != payment.InDoubt {
 		t.Errorf("captured in doubt: %v", err)
 	}
+	// What is in doubt is not reconciled, and is gone on with after a restart too.
+	w.step()
+	w.restart()
+	if err := w.gateway.Ready(); err == nil {
+		t.Error("reconciled while the centre has not said a word")
+	}
+	w.reconcile()
+	w.step()
 	w.sim.ClearFaults()
 	w.rest()
+	w.restart()
+	if err := w.gateway.Ready(); err != nil {
+		t.Errorf("when the centre has said all: %v", err)
+	}
 	w.must(w.read(a.ID), nil)(payment.Captured)
 	w.must(w.read(waits.ID), nil)(payment.Expired)
 	if p := w.read(refunded.ID); p.Refunded != uzs(total) {
