@@ -414,6 +414,31 @@ func TestTwoCentresDoNotSay(t *testing.T) {
 	w.must(w.read(p.ID), nil)(payment.Expired)
 }
 
+// Where no centre is connected that could say whether a payer has paid since the backup was taken, it is not taken that he has
+// not.
+func TestNoCentreCouldSay(t *testing.T) {
+	w := newWorld(t)
+	w.withShop()
+	p := w.prepare(oneStage)
+	w.later(time.Second)
+	file := w.backup()
+	p = w.must(w.pay(p.ID, w.goodCard(0)))(payment.Challenged)
+	w.must(w.submit(p, w.code(w.goodCard(0))))(payment.Captured)
+	w.later(time.Second)
+	w.restore(file)
+	w.later(3 * time.Minute)
+	connected := w.gateway
+	w.gateway = gateway.New(gateway.Config{Store: w.store, HoldFor: holdFor, Log: slog.New(slog.DiscardHandler)})
+	if _, err := w.decide(p.ID, payment.Cancel, 0); err == nil || !strings.Contains(err.Error(), "no processing centre is connected") {
+		t.Errorf("cancelled without asking anybody: %v", err)
+	}
+	w.must(w.read(p.ID), nil)(payment.Created)
+	w.gateway = connected
+	w.reconcile()
+	w.must(w.read(p.ID), nil)(payment.Captured)
+	w.clean()
+}
+
 // Whoever comes before the reconciling is through: his payment is asked about first.
 func TestCommandOnARestoredPaymentAsksFirst(t *testing.T) {
 	w := newWorld(t)
