@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -333,7 +334,7 @@ func TestOneHoldWantedByTwo(t *testing.T) {
 	if a.State != payment.Held {
 		a, b = b, a
 	}
-	if a.State != payment.Held || b.Open == nil || b.Open.Outcome != payment.Unknown {
+	if a.State != payment.Held || b.Open == nil || b.Open.Outcome != payment.Unknown || !strings.HasSuffix(b.Open.Cause, a.Attempt.Centre.Hold+" belongs to another payment") {
 		t.Errorf("one is %s, the other %s with %+v open", a.State, b.State, b.Open)
 	}
 	w.rest()

@@ -61,6 +61,31 @@ func wrongCodesOfOneCard(t *testing.T, w *world) {
 	w.clean()
 }
 
+// Only wrong codes of real payments count: right ones do not, and what is tried at a simulator keeps no card from a real payment.
+func TestWrongCodesOfRealPaymentsCount(t *testing.T) {
+	w := newWorld(t)
+	w.gateway = gateway.New(gateway.Config{
+		Store: w.store, HoldFor: holdFor, WrongCodes: 2, Live: gateway.Centres{{Processor: w.centre, Method: payment.Uzcard}},
+		Test: gateway.Centres{{Processor: w.centre, Method: payment.Uzcard}},
+	})
+	card := w.goodCard(1)
+	p := w.prepare(func(t *payment.Terms) { t.Test = true })
+	p = w.must(w.pay(p.ID, card))(payment.Challenged)
+	for range payment.MaxWrongCodes {
+		wrong := "000000"
+		if w.code(card) == wrong {
+			wrong = "111111"
+		}
+		if _, err := w.submit(p, wrong); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		w.paid(card)
+	}
+	w.clean()
+}
+
 // A code that is handed in twice at once, by a payer who is impatient, is one guess: the card is refused when as many wrong codes
 // were answered as it may have, and no earlier.
 func TestWrongCodeHandedInTwiceAtOnce(t *testing.T) {

@@ -106,6 +106,9 @@ func TestPrepareTwiceIsOnePayment(t *testing.T) {
 			made++
 		}
 	})
+	if got[0].Terms.InitTime != t0 || got[0].Terms.ExpiresAt != t0.Add(ttl) {
+		t.Errorf("begun at %s, until %s", got[0].Terms.InitTime, got[0].Terms.ExpiresAt)
+	}
 	if made != 1 {
 		t.Errorf("%d of 100 made it", made)
 	}
@@ -373,6 +376,38 @@ func TestShopsHoldTime(t *testing.T) {
 	if p = w.read(p.ID); p.State != payment.Voided {
 		t.Errorf("it is %s", p.State)
 	}
+	w.clean()
+}
+
+// A payment goes by the shop's tariff as it was when the card was handed in.
+func TestShopsTariff(t *testing.T) {
+	w := newWorld(t)
+	w.shop.Settings = merchant.Settings{Tariff: merchant.Tariff{ID: 7, ByMethod: map[string]merchant.Fee{"uzcard": {Rate: 20_000, Minimum: 5_000, Back: true}}}}
+	p := w.paid(w.goodCard(0))
+	w.shop.Settings = merchant.Settings{}
+	p = w.must(w.decide(p.ID, payment.Capture, 0))(payment.Captured)
+	if want := (payment.FeeTerms{TariffID: 7, Rate: 20_000, Minimum: 5_000, Back: true}); p.Attempt.Fee != want || p.Fee != uzs(5_000) {
+		t.Errorf("the fee is %s by %+v", p.Fee, p.Attempt.Fee)
+	}
+	w.refund(p.ID, "r1", total/2)
+	if p = w.read(p.ID); p.Fee != uzs(2_500) {
+		t.Errorf("the fee of half of it is %s", p.Fee)
+	}
+	w.clean()
+}
+
+// A code that nobody asks for is refused, whatever the payment is at, and no centre hears of it.
+func TestCodeNobodyAsksFor(t *testing.T) {
+	w := newWorld(t)
+	created, held := w.prepare(), w.paid(w.goodCard(0))
+	w.watch(nil, func(method string) { t.Errorf("%s was called", method) })
+	for _, p := range []payment.Payment{created, held} {
+		if _, err := w.gateway.SubmitCode(t.Context(), p.ID, 1, "123456"); reason(err) == "" {
+			t.Errorf("%s: %v", p.State, err)
+		}
+		w.must(w.read(p.ID), nil)(p.State)
+	}
+	w.watch(nil, nil)
 	w.clean()
 }
 
