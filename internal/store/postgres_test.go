@@ -250,6 +250,37 @@ func TestPostgreSQLAway(t *testing.T) {
 	})
 }
 
+// A session that the server ends before it comes to COMMIT has stored nothing: that need not be looked up, and where the
+// database is away afterwards nothing is in doubt.
+func TestPostgreSQLEndedBeforeCommit(t *testing.T) {
+	server := postgrestest.Start(t)
+	dsn := server.Database(t)
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, postgresWith(dsn, 1))
+	p := w.asking(terms("order-1"))
+	for range 2 { // then a batch is one round trip
+		if err := ask(w.Store, p.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer store.Impatient(2 * time.Second)() // not in parallel with others
+	letIn := func(most string) string { return `ALTER DATABASE ` + cfg.Database + ` CONNECTION LIMIT ` + most }
+	server.Exec(t, letIn("0"), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '`+cfg.Database+`'`)
+	if err := ask(w.Store, p.ID); err == nil || errors.Is(err, store.ErrBroken) || !strings.Contains(err.Error(), "has no connection left for us") {
+		t.Errorf("told %v", err)
+	}
+	server.Exec(t, letIn("-1"))
+	if err := ask(w.Store, p.ID); err != nil {
+		t.Errorf("when it is back: %v", err)
+	}
+	if got := w.asked(p); got != 3 {
+		t.Errorf("%d updates are stored, want 3", got)
+	}
+}
+
 // Who reads waits for the database like who writes: a call begins with a read.
 func TestPostgreSQLAwayFromReaders(t *testing.T) {
 	proxy := postgrestest.NewProxy(t, postgrestest.Database(t))

@@ -153,6 +153,7 @@ type postgresWriting struct {
 	queued []asked   // goes out with the next flush
 	sent   bool
 	wrote  bool
+	marked int // rows that markCommit has written, as far as it is answered
 	hope   bool
 	hoped  []*hoped
 }
@@ -307,7 +308,7 @@ const (
 func (w *postgresWriting) end() {
 	if w.wrote {
 		w.committed += 2
-		mark := asked{sql: markCommit, args: make([][]byte, 3)}
+		mark := asked{sql: markCommit, args: make([][]byte, 3), changed: &w.marked}
 		for i, arg := range []value{bin(w.id), num(w.committed), moment(time.Now())} {
 			mark.args[i] = arg.appendTo(nil)
 		}
@@ -329,13 +330,17 @@ func (w *postgresWriting) commit() error {
 		return w.missing()
 	case !w.conn.IsClosed(), !w.wrote:
 		return err // the server said no
-	case errors.As(err, &server) && server.Severity == "ERROR":
-		return err
+	case errors.As(err, &server) && (server.Severity == "ERROR" || ended(server) && w.marked == 0):
+		return err // likewise: what comes before COMMIT has no answer, and the server gives none but in order
 	case pgconn.SafeToRetry(err):
 		return err // it was not sent
 	}
 	return w.resolve(err)
 }
+
+// ended reports that a session of PostgreSQL says itself that it ends, and not a pooler in front of it, which does not know
+// what the server has done.
+func ended(err *pgconn.PgError) bool { return err.Routine == "ProcessInterrupts" }
 
 // resolve finds out what became of the last batch, whose COMMIT was not answered.
 func (w *postgresWriter) resolve(cause error) error {
