@@ -32,7 +32,7 @@ func TestWrongCodesOfTheHourBefore(t *testing.T) {
 	card := payment.CardFacts{First6: "860031", Last4: "1293"}
 	w.count(card, now)
 	w.count(card, now)
-	now = now.Add(wrongCodesFor)
+	now = now.Add(brakeFor)
 	first, second := payment.NewID(now, [10]byte{1}), payment.NewID(now, [10]byte{2})
 	end, err := w.begin(card, first, now)
 	if err != nil {
@@ -46,7 +46,7 @@ func TestWrongCodesOfTheHourBefore(t *testing.T) {
 	if _, err := w.begin(card, second, now); reasonOf(err) != payment.TooManyWrongCodes {
 		t.Errorf("after three: %v", err)
 	}
-	now = now.Add(wrongCodesFor)
+	now = now.Add(brakeFor)
 	if end, err = w.begin(card, second, now); err != nil {
 		t.Fatalf("one within the last hour: %v", err)
 	}

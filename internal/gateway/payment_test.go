@@ -382,7 +382,7 @@ func TestShopsHoldTime(t *testing.T) {
 // A payment goes by the shop's tariff as it was when the card was handed in.
 func TestShopsTariff(t *testing.T) {
 	w := newWorld(t)
-	w.shop.Settings = merchant.Settings{Tariff: merchant.Tariff{ID: 7, ByMethod: map[string]merchant.Fee{"uzcard": {Rate: 20_000, Minimum: 5_000, Back: true}}}}
+	w.shop.Settings = merchant.Settings{Live: true, Tariff: merchant.Tariff{ID: 7, ByMethod: map[string]merchant.Fee{"uzcard": {Rate: 20_000, Minimum: 5_000, Back: true}}}}
 	p := w.paid(w.goodCard(0))
 	w.shop.Settings = merchant.Settings{}
 	p = w.must(w.decide(p.ID, payment.Capture, 0))(payment.Captured)
