@@ -32,8 +32,10 @@ const (
 const (
 	firstWait   = 2 * time.Millisecond
 	longestWait = 500 * time.Millisecond
-	insistFor   = 30 * time.Second // then its callers are told that nothing is stored
 )
+
+// insistFor is how long that goes on: then its callers are told that nothing is stored. Only a test changes it.
+var insistFor = 30 * time.Second
 
 // Decide looks at a payment and says what changes. It is pure: the store may run it again. now is
 // the store's time, the same that is written.
@@ -245,10 +247,19 @@ func (c *committer) insist(batch []*job) (taken, held []*job, err error) {
 			time.Sleep(wait)
 			wait = min(2*wait, longestWait)
 		default:
-			return taken, held, err
+			return taken, held, c.toldNo(err)
 		}
 	}
-	return taken, held, err
+	return taken, held, c.toldNo(err)
+}
+
+// toldNo is what callers are told whose batch came to nothing.
+func (c *committer) toldNo(err error) error {
+	if f := c.store.engine.failure(err); f != again && f != others {
+		return err
+	}
+	c.store.missed(err)
+	return c.store.engine.explain(err)
 }
 
 // hand passes on what is committed, or refused. The next batch builds on it at once; the callers are

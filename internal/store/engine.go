@@ -32,8 +32,8 @@ type engine interface {
 	block(ctx context.Context) (first, last int64, err error)
 	// top is the last row number that is taken by anybody.
 	top(ctx context.Context) (int64, error)
-	// away says why calls wait, and are answered in vain: others may be asked instead until it is nil again.
-	away() error
+	// absent reports whether an error says that the database takes nothing from anybody for now.
+	absent(err error) bool
 	// explain turns an error into a sentence that says what happened and what to do.
 	explain(err error) error
 	close() error

@@ -15,9 +15,9 @@ func CapLog(bytes int64) (restore func()) {
 
 // Impatient makes stores wait no longer than d for a database that is away; restore undoes that.
 func Impatient(d time.Duration) (restore func()) {
-	reach, resolve := reachWithin, resolveWithin
-	reachWithin, resolveWithin = d, d
-	return func() { reachWithin, resolveWithin = reach, resolve }
+	reach, resolve, insist := reachWithin, resolveWithin, insistFor
+	reachWithin, resolveWithin, insistFor = d, d, d
+	return func() { reachWithin, resolveWithin, insistFor = reach, resolve, insist }
 }
 
 // ReadWithin bounds each try of a store on PostgreSQL to read.

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -32,12 +31,12 @@ type postgresEngine struct {
 	readers  *pgxpool.Pool
 	finders  *pgxpool.Pool // for lookups
 	lookups  lookups
-	changed  func() // it may be another database than before: one that was promoted, or restored
-	standby  bool   // it takes no writes
+	changed  func()      // it may be another database than before: one that was promoted, or restored
+	missed   func(error) // a reader was told no
+	standby  bool        // it takes no writes
 	log      *slog.Logger
 
 	readWithin time.Duration // one try of a gateway to read; 0: a person asks, and it may take as long as it takes
-	unreached  atomic.Bool   // see away
 
 	queries sync.Map // of queryKey, texts in PostgreSQL's words
 	texts   sync.Map // of *statement, its *manyRows
@@ -60,7 +59,7 @@ var (
 )
 
 // openPostgres connects to a database and brings its schema up to date. A standby will do for who only reads.
-func openPostgres(dsn string, serve bool, readers, writers int, changed func(), log *slog.Logger) (e *postgresEngine, numberKey []byte, err error) {
+func openPostgres(dsn string, serve bool, readers, writers int, changed func(), missed func(error), log *slog.Logger) (e *postgresEngine, numberKey []byte, err error) {
 	cfg, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w (%w)", errNoAddress, err)
@@ -73,6 +72,7 @@ func openPostgres(dsn string, serve bool, readers, writers int, changed func(), 
 		cfg.MaxConns = int32(readers) + 1 // one takes row numbers
 	}
 	e = newPostgresEngine(c, writers, changed, log)
+	e.missed = missed
 	if serve {
 		e.readWithin = answerWithin
 	}
@@ -147,7 +147,7 @@ func (e *postgresEngine) check(ctx context.Context, serve bool) error {
 }
 
 func (e *postgresEngine) onlyReads() error {
-	return fmt.Errorf("%s is a read-only standby: name the primary, or all servers with target_session_attrs=read-write", e.name)
+	return explained{fmt.Errorf("%s only reads (it is a standby, or default_transaction_read_only is on): name the primary, or all servers with target_session_attrs=read-write", e.name)}
 }
 
 func (e *postgresEngine) writers() int { return len(e.writing) }
@@ -171,8 +171,20 @@ func (e *postgresEngine) close() error {
 
 var errNoAddress = errors.New("the address of the database is not understood: write it as postgres://user:password@host:5432/name")
 
-// explain turns what PostgreSQL says into a sentence that says what to do.
+// explained is an error that says what to do.
+type explained struct{ error }
+
+func (e explained) Unwrap() error { return e.error }
+
+// explain turns what PostgreSQL says into a sentence that says what to do. Explaining it again adds nothing.
 func (e *postgresEngine) explain(err error) error {
+	if errors.As(err, new(explained)) {
+		return err
+	}
+	return explained{e.explanation(err)}
+}
+
+func (e *postgresEngine) explanation(err error) error {
 	class, state := sqlState(err)
 	switch {
 	case class == "28":
@@ -212,6 +224,17 @@ type meaning struct {
 }
 
 func (m meaning) Unwrap() error { return m.error }
+
+// absent: it cannot be reached, ends, is out of something, or only reads. What is damaged may be one page alone, and what stood
+// in another's way did not stand in everybody's.
+func (e *postgresEngine) absent(err error) bool {
+	class, state := sqlState(err)
+	switch {
+	case class == "08", class == "53", class == "57", state == "25006", errors.As(err, new(*pgconn.ConnectError)):
+		return true
+	}
+	return class == ""
+}
 
 func (e *postgresEngine) failure(err error) failure {
 	var known meaning

@@ -41,14 +41,13 @@ func (e *postgresEngine) insist(ctx context.Context, pool *pgxpool.Pool, since t
 	for {
 		final, err := read.once(ctx, pool, each)
 		if err == nil {
-			e.unreached.Store(false)
 			return nil
 		}
 		if final || ctx.Err() != nil || !passing(err) {
 			return err
 		}
 		if !time.Now().Before(until) {
-			e.unreached.Store(true)
+			e.missed(err)
 			return e.explain(err)
 		}
 		select {
@@ -78,14 +77,6 @@ func (read tryToRead) once(ctx context.Context, pool *pgxpool.Pool, within time.
 		conn.Conn().Close(ctx)
 	}
 	return final, err
-}
-
-// away says that somebody has waited for the database as long as he may, and nobody has been answered since.
-func (e *postgresEngine) away() error {
-	if e.unreached.Load() {
-		return errors.New("the database does not answer; payments are taken again as soon as it does")
-	}
-	return nil
 }
 
 // passing reports whether a read that failed may succeed later.

@@ -141,7 +141,7 @@ func (e *postgresEngine) begin(writer int, hope bool) (writing, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), reachWithin)
 	defer cancel()
 	if err := w.reach(ctx); err != nil {
-		return nil, meaning{e.explain(err), others}
+		return nil, meaning{err, others}
 	}
 	return &postgresWriting{postgresWriter: w, conn: w.conn, queued: []asked{{sql: "BEGIN"}}, hope: hope}, nil
 }

@@ -194,7 +194,7 @@ func (e *sqliteEngine) top(ctx context.Context) (seq int64, err error) {
 }
 
 // A file is there or has failed.
-func (e *sqliteEngine) away() error { return nil }
+func (e *sqliteEngine) absent(error) bool { return false }
 
 func (e *sqliteEngine) explain(err error) error { return explain(err, e.path) }
 

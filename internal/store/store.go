@@ -6,7 +6,7 @@
 // writes their changes and makes them durable with one commit, and only then answers. Readers
 // never wait for it.
 //
-// Order to read: commit.go (the shared commit), payments.go, cache.go (what of them is remembered), events.go (the outbox),
+// Order to read: commit.go (the shared commit), away.go (a database that is away), payments.go, cache.go (what of them is remembered), events.go (the outbox),
 // shops.go, ranges.go, audit.go (the invariants, checked on the stored rows), backup.go, copy.go (into another database),
 // engine.go and value.go (the seam to the database), schema.go, sqlite.go, postgres.go and what it names.
 package store
@@ -87,6 +87,7 @@ type Store struct {
 
 	spread  maphash.Seed // of names over committers
 	lock    *os.File     // held while serving
+	away    away
 	closing sync.Once
 	fresh   chan Delivery // events claimed as they are made
 	lease   atomic.Int64  // of fresh events, in nanoseconds; 0: nobody takes them
@@ -121,6 +122,7 @@ func Open(cfg Config) (*Store, error) {
 	}
 	s := &Store{cfg: cfg, spread: maphash.MakeSeed(), events: make(chan struct{}, 1), due: make(chan struct{}, 1),
 		fresh: make(chan Delivery, freshRoom)}
+	s.away.ctx, s.away.end = context.WithCancel(context.Background())
 	if cfg.Serve && cfg.DB == "" {
 		held, err := lock(cfg.Dir)
 		if err != nil {
@@ -142,7 +144,7 @@ func (s *Store) open() error {
 	var err error
 	switch {
 	case IsPostgres(s.cfg.DB):
-		s.engine, numberKey, err = openPostgres(s.cfg.DB, s.cfg.Serve, s.cfg.Readers, s.cfg.Committers, s.cache.clear, s.cfg.Log)
+		s.engine, numberKey, err = openPostgres(s.cfg.DB, s.cfg.Serve, s.cfg.Readers, s.cfg.Committers, s.cache.clear, s.missed, s.cfg.Log)
 	case s.cfg.DB != "":
 		err = errNoAddress
 	default:
@@ -221,9 +223,11 @@ const metaKey = "vault_key"
 // Close finishes what was handed in and closes the store. Closing it again does nothing.
 func (s *Store) Close() (err error) {
 	s.closing.Do(func() {
+		s.away.end()
 		for _, c := range s.committers {
 			c.close()
 		}
+		s.away.probing.Wait()
 		err = errors.Join(s.engine.close(), s.unlock())
 	})
 	return err
@@ -246,9 +250,6 @@ func (s *Store) Err() error {
 	}
 	return s.broken()
 }
-
-// Away says that the database cannot be reached for longer than a call waits for it. Unlike Err it passes.
-func (s *Store) Away() error { return s.engine.away() }
 
 func (s *Store) broken() error {
 	if cause := s.cause.Load(); cause != nil {
