@@ -494,8 +494,11 @@ type named struct {
 	test bool
 }
 
-func centreOf(p *payment.Payment) named {
-	if p.Attempt == nil {
+// centreOf is the centre that what is due to a payment is asked of. That a payer's time is over, or that his code was lost with
+// its request, is decided without one.
+func (g *Gateway) centreOf(p *payment.Payment) named {
+	asks := p.State == payment.Held || p.Open != nil && p.Open.Kind.MovesMoney() || p.Behind(g.restored)
+	if p.Attempt == nil || !asks {
 		return named{}
 	}
 	return named{p.Attempt.Processor, p.Terms.Test}
@@ -519,7 +522,7 @@ func (g *Gateway) due(ctx context.Context, after store.Place, taken *turns) (lis
 			err = errors.Join(err, unread)
 			continue
 		}
-		list = append(list, due{id: id, centre: centreOf(&p)})
+		list = append(list, due{id: id, centre: g.centreOf(&p)})
 	}
 	return list, next, len(ids) == stepPayments, err
 }
@@ -669,7 +672,7 @@ func (g *Gateway) Run(ctx context.Context) {
 			}
 			p, err := g.cfg.Store.Recall(ctx, o.ID, 0)
 			say(err)
-			turns.take(due{id: o.ID, centre: centreOf(&p), left: o.Version})
+			turns.take(due{id: o.ID, centre: g.centreOf(&p), left: o.Version})
 		}
 	})
 	// look takes up what comes after a place in the list of what is due.

@@ -328,6 +328,29 @@ func TestInheritedAndAskedMeanwhile(t *testing.T) {
 	stop()
 }
 
+// A payment whose time is over has nothing to ask its centre, and ends on time where that one hangs.
+func TestTimeEndsWhereItsCentreHangs(t *testing.T) {
+	w := newWorld(t, time.Minute)
+	doubt := w.must(w.pay(w.prepare(oneStage).ID, w.goodCard(0)))(payment.Challenged)
+	w.fault(sim.Fault{Method: "trans.pay.purpose", Name: "reset"})
+	if p, err := w.submit(doubt, w.code(w.goodCard(0))); err != nil || p.Open == nil {
+		t.Fatalf("%s, %v: it should be in doubt", p.State, err)
+	}
+	waiting := w.must(w.pay(w.prepare().ID, w.goodCard(1)))(payment.Challenged)
+	w.gateway = gateway.New(gateway.Config{
+		Store: w.store, HoldFor: holdFor, AtOnce: 1, Log: slog.New(slog.DiscardHandler), Live: gateway.Centres{{Processor: w.centre, Method: payment.Uzcard}},
+	})
+	arrived, let := make(chan struct{}), make(chan struct{})
+	w.watch(nil, func(string) { close(arrived); <-let })
+	stop := w.running()
+	defer func() { close(let); stop() }()
+	w.later(5 * time.Second)
+	<-arrived
+	w.watch(nil, nil)
+	w.later(ttl)
+	eventually(t, "the time of the one that waits for its payer is over", func() bool { return w.read(waiting.ID).State == payment.Expired })
+}
+
 // While nobody can say what a restored backup is worth, its payments are left alone without a word, and what has come since
 // is attended to.
 func TestRunBesideABackup(t *testing.T) {
