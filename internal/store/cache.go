@@ -144,6 +144,6 @@ func (c *cache) closed(results []Result) {
 // neighbours says whether an event is known to be the first of its payment that may not be told yet, and
 // the last that there is.
 func (c *cache) neighbours(key EventKey) (first, last bool) {
-	r, ok := c.bySeqOf(key.seq)
-	return key.n == 1 || ok && key.n <= r.told+1, ok && key.n == r.payment.LastEvent
+	r, _ := c.bySeqOf(key.seq) // of one that is not remembered no event is told, and none is the last
+	return key.n <= r.told+1, key.n == r.payment.LastEvent
 }

@@ -302,3 +302,99 @@ func TestPostgreSQLDoesNothingLate(t *testing.T) {
 		t.Errorf("stored are %q, want %q, %v", names, want, err)
 	}
 }
+
+// What is remembered of payments: the latest version of each, for as many as there is room for, and nothing of before the cache
+// was emptied.
+func TestCache(t *testing.T) {
+	c := newCache()
+	id := func(seq int64) payment.ID { return payment.ID{15: byte(seq), 14: byte(seq >> 8), 13: byte(seq >> 16)} }
+	put := func(seq, version, age int64) {
+		c.put(row{seq: seq, payment: payment.Payment{ID: id(seq), Version: version, Progress: payment.Progress{LastEvent: int(version)}}}, uint64(age))
+	}
+	is := func(what string, seq, version int64) { // 0: nothing
+		t.Helper()
+		byID, ok := c.byID(id(seq))
+		bySeq, also := c.bySeqOf(seq)
+		if ok != (version != 0) || ok != also || byID.payment.Version != version || bySeq.payment.Version != version || ok && byID.seq != seq {
+			t.Errorf("%s: version %d by its id, %d by its row, want %d", what, byID.payment.Version, bySeq.payment.Version, version)
+		}
+	}
+	age := int64(c.emptied())
+	put(1, 2, age)
+	is("put in", 1, 2)
+	put(1, 1, age)
+	is("an earlier version", 1, 2)
+	put(1, 3, age)
+	is("a later one", 1, 3)
+	put(1, 4, age+1)
+	is("of another age", 1, 3)
+
+	// Events that are told and taken stay so when a later version is put in.
+	one := EventKey{seq: 1, n: 1}
+	result := func(n int, accepted, again bool) Result {
+		r := Result{Delivery: Delivery{Key: EventKey{1, n}}, Accepted: accepted}
+		if again {
+			r.NextAt = time.Unix(1, 0)
+		}
+		return r
+	}
+	know := func(what string, told, taken int) {
+		t.Helper()
+		if r, _ := c.bySeqOf(1); r.told != told || r.taken != taken {
+			t.Errorf("%s: told up to %d, taken up to %d, want %d and %d", what, r.told, r.taken, told, taken)
+		}
+	}
+	c.closed([]Result{result(1, false, false), {Delivery: Delivery{Key: EventKey{7, 1}}, Accepted: true}})
+	know("given up, only the store can say it", 0, 0)
+	c.closed([]Result{result(2, true, false)})
+	know("the second before the first", 0, 0)
+	c.closed([]Result{result(1, true, true)})
+	know("taken, and told again", 0, 1)
+	c.closed([]Result{result(1, true, false), result(2, true, false)})
+	know("two at once", 2, 2)
+	put(1, 4, age)
+	know("changed since", 2, 2)
+	for _, want := range []struct {
+		key         EventKey
+		first, last bool
+	}{
+		{one, true, false}, {EventKey{1, 3}, true, false}, {EventKey{1, 4}, false, true}, {EventKey{1, 5}, false, false},
+		{EventKey{7, 1}, true, false}, {EventKey{7, 2}, false, false},
+	} {
+		if first, last := c.neighbours(want.key); first != want.first || last != want.last {
+			t.Errorf("event %d of %d: the first %t, the last %t", want.key.n, want.key.seq, first, last)
+		}
+	}
+
+	// The oldest makes room, and memory that is used again keeps nothing of it.
+	for seq := int64(2); seq <= cacheSize; seq++ {
+		put(seq, seq, age)
+	}
+	is("full", 1, 4)
+	put(cacheSize+1, 1, age)
+	is("the oldest", 1, 0)
+	is("the newest", cacheSize+1, 1)
+	is("the second", 2, 2)
+	if r, _ := c.bySeqOf(cacheSize + 1); r.told != 0 || r.taken != 0 {
+		t.Errorf("it is told up to %d, taken up to %d", r.told, r.taken)
+	}
+	c.forget(2)
+	is("forgotten", 2, 0)
+	if len(c.bySeq) != cacheSize-1 || len(c.seqs) != cacheSize-1 {
+		t.Errorf("%d and %d are remembered", len(c.bySeq), len(c.seqs))
+	}
+	put(2, 5, age)
+	is("put in again", 2, 5)
+	c.clear()
+	put(3, 9, age) // read before that
+	is("emptied", 3, 0)
+	put(3, 9, age+1)
+	is("and after", 3, 9)
+
+	c = nil // as in a process that does not serve
+	c.clear()
+	put(1, 1, int64(c.emptied()))
+	c.closed([]Result{result(1, true, false)})
+	c.forget(1)
+	is("no cache", 1, 0)
+}
