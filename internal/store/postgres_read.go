@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -82,7 +83,7 @@ func (read tryToRead) once(ctx context.Context, pool *pgxpool.Pool, within time.
 // passing reports whether a read that failed may succeed later.
 func passing(err error) bool {
 	class, _ := sqlState(err)
-	return class == "" || class == "57" || class == "40" || outdated(err)
+	return class == "" || class == "57" || class == "40" || outdated(err) || errors.As(err, new(*pgconn.ConnectError))
 }
 
 // lookups are reads of single payments. Those that come while one round trip is under way go together with the next.

@@ -339,6 +339,50 @@ func TestPostgreSQLAwayFromReaders(t *testing.T) {
 	})
 }
 
+// A server that lets nobody in is away, whatever it says why: too many are there, the password was changed. Who reads waits for
+// it like who writes, and is told in a sentence.
+func TestPostgreSQLLetsNobodyIn(t *testing.T) {
+	server := postgrestest.Start(t)
+	dsn := server.Database(t)
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, postgres(dsn))
+	p := w.create(terms("order-1"))
+	read := func() error {
+		_, one := w.Store.Payment(t.Context(), p.ID)
+		_, all := w.Shops(t.Context())
+		return errors.Join(one, all)
+	}
+	for _, c := range []struct{ never, again, want string }{
+		{`ALTER DATABASE ` + cfg.Database + ` CONNECTION LIMIT 0`, `ALTER DATABASE ` + cfg.Database + ` CONNECTION LIMIT -1`, "has no connection left for us: raise max_connections"},
+		{`ALTER ROLE ` + cfg.User + ` PASSWORD 'changed'`, `ALTER ROLE ` + cfg.User + ` PASSWORD '` + postgrestest.Password + `'`, "does not let us in: check the user and the password"},
+	} {
+		t.Run(c.want, func(t *testing.T) {
+			const end = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '` + postgrestest.Owner + `'`
+			server.Exec(t, c.never, end)
+			back := time.AfterFunc(time.Second, func() { server.Exec(t, c.again) })
+			if err := read(); err != nil || back.Stop() {
+				t.Errorf("for a second nobody was let in, and the reader is told %v", err)
+			}
+			server.Exec(t, c.never, end)
+			defer store.Impatient(time.Second)() // not in parallel with others
+			if err := read(); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("told %v", err)
+			}
+			if w.Away() == nil || w.Err() != nil {
+				t.Errorf("away: %v, failed: %v", w.Away(), w.Err())
+			}
+			server.Exec(t, c.again)
+			eventually(t, "payments are taken again", func() bool { return w.Away() == nil })
+			if err := read(); err != nil {
+				t.Errorf("when it is back: %v", err)
+			}
+		})
+	}
+}
+
 // newest is the last of the connections that readers use.
 func newest(t *testing.T, proxy *postgrestest.Proxy, read func() error) int {
 	t.Helper()
