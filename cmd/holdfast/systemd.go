@@ -84,6 +84,9 @@ func (g *running) alive(now time.Time) error {
 	if err := g.store.Err(); err != nil {
 		return err
 	}
+	if g.store.Away() != nil { // the loops wait for it too
+		return nil
+	}
 	for loop, last := range map[string]time.Time{"deadlines": g.gateway.Stepped(), "notifications": g.notifier.Stepped()} {
 		if since := now.Sub(last); since > stuckAfter {
 			return fmt.Errorf("nobody has looked after %s for %s", loop, since.Round(time.Second))

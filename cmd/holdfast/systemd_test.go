@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"holdfast"
+	"holdfast/internal/merchant"
+	"holdfast/internal/postgrestest"
 )
 
 // systemd is the far end of sd_notify: what a service says, it hears.
@@ -249,5 +251,26 @@ func TestAlive(t *testing.T) {
 	}
 	if err := g.alive(last.Add(stuckAfter + time.Second)); err == nil {
 		t.Error("a gateway without its loops counts as alive")
+	}
+}
+
+// TestAliveWhileTheDatabaseIsAway: a gateway whose database is away lives, however long its loops wait for it: a restart
+// would not mend that, and a gateway cannot start without its database.
+func TestAliveWhileTheDatabaseIsAway(t *testing.T) {
+	db := postgrestest.Database(t)
+	s := newStageOn(t, db, "error", nil)
+	s.kill()
+	c := serveCmd{data: s.data(), Listen: "127.0.0.1:0", Sim: s.sim.URL, HoldTimeout: time.Minute, Doubt: time.Minute}
+	g, err := c.start(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.stop()
+	postgrestest.Refuse(t, db, "shops", postgrestest.AtStatement, "53100", 0, 1) // its disk is full
+	if _, err := g.store.CreateShop(t.Context(), merchant.Shop{Name: "Toys"}); err == nil || g.store.Away() == nil {
+		t.Fatalf("told %v, away: %v", err, g.store.Away())
+	}
+	if err := g.alive(time.Now().Add(stuckAfter + time.Second)); err != nil {
+		t.Errorf("it is to be restarted: %v", err)
 	}
 }
