@@ -112,6 +112,7 @@ func newPostgresEngine(c *pgx.ConnConfig, writers int, changed func(), log *slog
 	if c.RuntimeParams["application_name"] == "" {
 		c.RuntimeParams["application_name"] = "holdfast"
 	}
+	c.RuntimeParams["client_encoding"] = "UTF8" // whatever the role, the database or the address says: all our texts are
 	e := &postgresEngine{
 		name: fmt.Sprintf("the database %s at %s", c.Database, c.Host), database: c.Copy(), changed: changed, log: log,
 	}
@@ -125,7 +126,7 @@ func newPostgresEngine(c *pgx.ConnConfig, writers int, changed func(), log *slog
 // check refuses a server that would lose what it has acknowledged, or that a gateway could not write to.
 func (e *postgresEngine) check(ctx context.Context, serve bool) error {
 	settings := make(map[string]string)
-	for _, name := range []string{"server_version_num", "server_version", "transaction_read_only", "synchronous_commit"} {
+	for _, name := range []string{"server_version_num", "server_version", "transaction_read_only", "synchronous_commit", "server_encoding"} {
 		var value *string
 		if err := e.writing[0].conn.QueryRow(ctx, `SELECT current_setting($1, true)`, name).Scan(&value); err != nil {
 			return e.explain(err)
@@ -142,6 +143,9 @@ func (e *postgresEngine) check(ctx context.Context, serve bool) error {
 	}
 	if settings["synchronous_commit"] == "off" {
 		return fmt.Errorf("%s acknowledges what is not on the disk yet (synchronous_commit is off): set it to on for this database or user", e.name)
+	}
+	if encoding := settings["server_encoding"]; encoding != "UTF8" && encoding != "SQL_ASCII" { // which keeps what it is given
+		return fmt.Errorf("%s keeps texts in %s, which has no place for what shops and payers write: make it with createdb --encoding UTF8 --template template0", e.name, encoding)
 	}
 	return nil
 }

@@ -179,6 +179,29 @@ func TestPostgreSQLRetries(t *testing.T) {
 	}
 }
 
+// Texts are UTF-8 on the way to the database, whatever is usual there: a shop's name for a payment that was written in another
+// way is another name, and the payment would be made again.
+func TestPostgreSQLTexts(t *testing.T) {
+	dsn := postgrestest.Database(t)
+	const name = "Заказ №1"
+	makes := func(dsn string, wantNew bool) {
+		w := newWorld(t, postgres(dsn))
+		terms := terms("any")
+		terms.ShopPaymentID = name
+		if _, made, err := w.Create(t.Context(), shop, name, maker(terms)); err != nil || made != wantNew {
+			t.Errorf("made: %v, %v", made, err)
+		}
+	}
+	makes(dsn, true)
+	makes(dsn+"&client_encoding=LATIN1", false)
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tell(t, dsn, `ALTER DATABASE `+cfg.Database+` SET client_encoding = 'WIN1251'`)
+	makes(dsn, false)
+}
+
 // What the database does not take is its own job's trouble, and nobody else's.
 func TestPostgreSQLOneBadRow(t *testing.T) {
 	w := newWorld(t, postgresWith(postgrestest.Database(t), 1)) // all wait behind one
@@ -942,6 +965,10 @@ func TestPostgreSQLCannotBeUsed(t *testing.T) {
 		spoil(own)
 		return own
 	}
+	latin := func() string {
+		server.Exec(t, `CREATE DATABASE latin OWNER `+postgrestest.Owner+` TEMPLATE template0 ENCODING 'LATIN1'`)
+		return postgrestest.DSN("latin", server)
+	}
 	// An older server speaks through a proxy: the distribution has only one.
 	old := postgrestest.NewProxy(t, dsn)
 	number, version := server.Ask(t, `current_setting('server_version_num')`), server.Ask(t, `current_setting('server_version')`)
@@ -959,6 +986,7 @@ func TestPostgreSQLCannotBeUsed(t *testing.T) {
 		{"a standby and nobody", strings.Replace(postgrestest.DSN(cfg.Database, standby), standby.Address(), standby.Address()+",127.0.0.1:1", 1), "no server of its address takes writes: name the primary too"},
 		{"an older server", old.DSN(), "is PostgreSQL 12" + version[2:] + ", and the store needs 13 or later: upgrade the server"},
 		{"synchronous_commit is off", dsn + "&synchronous_commit=off", "synchronous_commit is off): set it to on"},
+		{"texts in another encoding", latin(), "keeps texts in LATIN1, which has no place for what shops and payers write: make it with createdb --encoding UTF8"},
 		{"a newer schema", database(func(dsn string) {
 			tell(t, dsn, `CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL); INSERT INTO meta VALUES ('schema', '9999')`)
 		}), "was written by a newer holdfast (schema 9999"},
