@@ -157,8 +157,11 @@ func eventCases() []storeCase {
 				w.asking(terms(fmt.Sprint("order-", i)))
 			}
 			free := func(endpoint string, _ int64) bool { return endpoint != "http://busy.example:8080" }
-			if names, _ := w.take(2, free); cmp.Diff([]string{"order-0/1 try 1", "order-1/1 try 1"}, names) != "" {
+			if names, _ := w.take(1, free); cmp.Diff([]string{"order-0/1 try 1"}, names) != "" {
 				t.Errorf("claimed %v", names)
+			}
+			if got, _, more, err := w.Claim(t.Context(), store.Place{}, 1, lease, free, noPlace); err != nil || len(got) != 1 || !more {
+				t.Errorf("there is more than the limit: %v, more: %t, %v", got, more, err)
 			}
 			if names, _ := w.take(2, free); cmp.Diff([]string{"order-2/1 try 1"}, names) != "" {
 				t.Errorf("claimed %v", names)
@@ -186,11 +189,45 @@ func eventCases() []storeCase {
 			}
 			d := w.takes("order-1/2 try 1")
 			w.outcomesAre(p, "1 wait_user_action: due 3m0s", "2 waiting_for_capture: due 2m30s")
+			// That it fails too says nothing of the first.
+			w.record(w.failed(d[0], time.Second))
+			w.outcomesAre(p, "1 wait_user_action: due 3m0s", "2 waiting_for_capture: due 2m1s")
+			w.later(time.Second)
 			// Taken, it makes the first old news.
-			w.record(delivered(d[0]))
+			w.record(delivered(w.takes("order-1/2 try 2")[0]))
 			w.outcomesAre(p, "1 wait_user_action: a later one was taken", "2 waiting_for_capture: delivered")
 			w.later(time.Hour)
 			w.takes()
+			line, err := w.Timeline(t.Context(), p.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fail := store.DeliveryRecord{At: t0, Took: time.Millisecond, Status: 500, Note: "internal error"}
+			try := func(r store.DeliveryRecord, n int, at time.Duration) store.DeliveryRecord {
+				r.Attempt, r.At = n, t0.Add(at)
+				return r
+			}
+			for i, want := range [][]store.DeliveryRecord{
+				{try(fail, 1, 0), try(fail, 2, time.Minute), try(fail, 3, 2*time.Minute)},
+				{try(fail, 1, 2*time.Minute), try(store.DeliveryRecord{Took: time.Millisecond, Status: 200}, 2, 2*time.Minute+time.Second)},
+			} {
+				if diff := cmp.Diff(want, line.Events[i].Deliveries); diff != "" {
+					t.Errorf("tries of event %d (-want +got):\n%s", i+1, diff)
+				}
+			}
+		}},
+		{"events: one that has failed often goes before the next, and not beside it", func(t *testing.T, w *world) {
+			p := w.asking(terms("order-1"))
+			for try := 1; try <= store.Patience; try++ {
+				w.record(w.failed(w.takes(fmt.Sprintf("order-1/1 try %d", try))[0], time.Minute))
+				w.later(time.Minute)
+			}
+			w.later(time.Second)
+			w.mustSettle(p.ID, payment.Answer{Outcome: payment.Approved, Centre: payment.Centre{Hold: "9"}})
+			d := w.takes("order-1/1 try 4") // both are due
+			w.takes()
+			w.record(w.failed(d[0], time.Minute))
+			w.takes("order-1/2 try 1")
 		}},
 		{"events: old news is not sent again although its own attempt ends later", func(t *testing.T, w *world) {
 			for _, firstHangs := range []time.Duration{lease / 2, 10 * lease} { // within its lease, and past it
