@@ -20,9 +20,19 @@ func noPlace(string) {} // is kept count of
 // take claims what is due and names it: "order-1/2 try 1".
 func (w *world) take(limit int, admit func(string, int64) bool) (names []string, taken []store.Delivery) {
 	w.t.Helper()
-	taken, _, _, err := w.Claim(w.t.Context(), store.Place{}, limit, lease, admit, noPlace)
+	places := 0 // that are kept, and are given back by who sends
+	taken, _, _, err := w.Claim(w.t.Context(), store.Place{}, limit, lease, func(endpoint string, shop int64) bool {
+		has := admit(endpoint, shop)
+		if has {
+			places++
+		}
+		return has
+	}, func(string) { places-- })
 	if err != nil {
 		w.t.Fatal(err)
+	}
+	if places != len(taken) {
+		w.t.Errorf("%d events are claimed, and %d places are kept for them", len(taken), places)
 	}
 	for _, d := range taken {
 		p, err := w.Payment(w.t.Context(), d.Payment)
@@ -160,11 +170,18 @@ func eventCases() []storeCase {
 			if names, _ := w.take(1, free); cmp.Diff([]string{"order-0/1 try 1"}, names) != "" {
 				t.Errorf("claimed %v", names)
 			}
-			if got, _, more, err := w.Claim(t.Context(), store.Place{}, 1, lease, free, noPlace); err != nil || len(got) != 1 || !more {
+			got, next, more, err := w.Claim(t.Context(), store.Place{}, 1, lease, free, noPlace)
+			if err != nil || len(got) != 1 || !more {
 				t.Errorf("there is more than the limit: %v, more: %t, %v", got, more, err)
 			}
-			if names, _ := w.take(2, free); cmp.Diff([]string{"order-2/1 try 1"}, names) != "" {
-				t.Errorf("claimed %v", names)
+			// What comes behind that is the last one, and not the busy one, which came before.
+			if got, _, more, err = w.Claim(t.Context(), next, 2, lease, anywhere, noPlace); err != nil || len(got) != 1 || got[0].Endpoint != "https://shop.example" || more {
+				t.Errorf("behind it: %v, more: %t, %v", got, more, err)
+			}
+			if got, next, more, err := w.Claim(t.Context(), store.Place{}, 2, lease, free, noPlace); err != nil || len(got) > 0 || more {
+				t.Errorf("only the busy one is due: %v, more: %t, %v", got, more, err)
+			} else if got, _, _, err := w.Claim(t.Context(), next, 2, lease, anywhere, noPlace); err != nil || len(got) > 0 {
+				t.Errorf("it has been looked at, and is found behind that again: %v, %v", got, err)
 			}
 			// It has been due for the longest, and stays so: from a place behind it on it is in nobody's way.
 			behind := store.DueAt(w.Now())
@@ -278,6 +295,9 @@ func eventCases() []storeCase {
 			r := w.failed(d[0], time.Minute)
 			r.Accepted, r.Status, r.Note = true, 200, "no decision"
 			w.record(r)
+			w.later(time.Minute)
+			r.Delivery, r.NextAt = w.takes("order-1/2 try 2")[0], w.Now().Add(time.Minute)
+			w.record(r)
 			w.begin(p.ID, payment.Decide{Accept: payment.Cancel, By: payment.ByMerchant})
 			w.mustSettle(p.ID, payment.Answer{Outcome: payment.Approved})
 			// The news need not wait for a merchant who has the request.
@@ -285,7 +305,7 @@ func eventCases() []storeCase {
 			w.record(w.failed(d[0], time.Hour))
 			w.later(time.Minute)
 			w.takes()
-			w.outcomesAre(p, "1 wait_user_action: delivered", "2 waiting_for_capture: the payment is decided", "3 canceled: due 1h0m0s")
+			w.outcomesAre(p, "1 wait_user_action: delivered", "2 waiting_for_capture: the payment is decided", "3 canceled: due 1h1m0s")
 		}},
 		{"events: a note that is no text is no reason to forget what became of a delivery", func(t *testing.T, w *world) {
 			p := w.asking(terms("order-1"))
