@@ -96,6 +96,61 @@ func commitCases() []storeCase {
 				t.Errorf("%d jobs took %d commits", after.Jobs-before.Jobs, after.Commits-before.Commits)
 			}
 		}},
+		{"commit: whoever writes waits for the disk, whoever else shares his commit", func(t *testing.T, w *world) {
+			blocker, p, q := w.create(terms("blocker")), w.create(terms("order-1")), w.create(terms("order-2"))
+			refuse := func() error {
+				_, err := w.Update(context.Background(), q.ID, func(payment.Payment, time.Time) (payment.Change, error) {
+					return payment.Change{}, errStop
+				})
+				if errors.Is(err, errStop) {
+					return nil
+				}
+				return fmt.Errorf("a refused job: %w", err)
+			}
+			change := func() error {
+				_, err := w.Update(context.Background(), p.ID, func(p payment.Payment, now time.Time) (payment.Change, error) {
+					return payment.Begin(p, pay(), now)
+				})
+				return err
+			}
+			look := func() error {
+				_, err := w.Update(context.Background(), q.ID, func(p payment.Payment, _ time.Time) (payment.Change, error) {
+					return payment.Change{Payment: p}, nil
+				})
+				return err
+			}
+			write := func() error { // of another kind
+				return w.PutBack(context.Background(), []store.Delivery{{}}, w.Now())
+			}
+			for _, c := range []struct {
+				name  string
+				jobs  []func() error
+				syncs uint64
+			}{
+				{"refused", []func() error{refuse}, 0},
+				{"changed nothing", []func() error{look}, 0},
+				{"changed, refused", []func() error{change, refuse}, 1},
+				{"refused, of another kind", []func() error{refuse, write}, 1},
+				{"of another kind, refused", []func() error{write, refuse}, 1},
+			} {
+				before := w.Stats().Syncs
+				release := w.block(blocker.ID)
+				errs := make(chan error)
+				for i, job := range c.jobs {
+					go func() { errs <- job() }()
+					w.waiting(i + 1)
+				}
+				release()
+				for range c.jobs {
+					if err := <-errs; err != nil {
+						t.Errorf("%s: %v", c.name, err)
+					}
+				}
+				if syncs := w.Stats().Syncs - before; syncs != c.syncs {
+					t.Errorf("%s: the disk was asked %d times to keep it, want %d", c.name, syncs, c.syncs)
+				}
+			}
+		}},
 		{"commit: jobs of one payment take their turns, and others do not wait for them", func(t *testing.T, w *world) {
 			blocker, p := w.create(terms("blocker")), w.asking(terms("order-1"))
 			release := w.block(blocker.ID)
