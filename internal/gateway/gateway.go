@@ -63,9 +63,9 @@ const DefaultHoldFor = 30 * time.Minute
 // Gateway takes payments. It is safe for concurrent use.
 type Gateway struct {
 	cfg         Config
-	restored    time.Time   // of the backup that the store began as; zero: it did not
-	quiet       time.Time   // by then no call of the gateway that was lost with it is under way any more
-	reconciling atomic.Bool // see Ready
+	restored    time.Time     // of the backup that the store began as; zero: it did not
+	longest     time.Duration // see longestCall
+	reconciling atomic.Bool   // see Ready
 	wrongCodes  wrongCodes
 	sentCodes   sentCodes
 
@@ -96,7 +96,7 @@ func New(cfg Config) *Gateway {
 	g := &Gateway{cfg: cfg, asking: make(map[payment.ID]chan struct{})}
 	g.wrongCodes.most, g.sentCodes.most, g.sentCodes.seed = cfg.WrongCodes, cfg.CodesSent, maphash.MakeSeed()
 	restored := cfg.Store.Restored()
-	g.restored, g.quiet = restored.At, restored.At.Add(cfg.longestCall())
+	g.restored, g.longest = restored.At, cfg.longestCall()
 	g.reconciling.Store(!restored.At.IsZero() && !restored.Reconciled)
 	g.idle = sync.NewCond(&g.mu)
 	g.stepped.Store(time.Now().UnixNano())
@@ -376,7 +376,18 @@ func (g *Gateway) put(ctx context.Context, p payment.Payment, s secrets) payment
 	}
 	answer := centre.Ask(ctx, q)
 	answer.Ref = p.Open.Ref
-	return answer
+	return g.believed(answer, p.Open)
+}
+
+// believed is what counts of an answer. What a centre does not know of, or no longer holds, is true if it was sent long enough
+// ago; where the clock was set forward since, that seems longer ago than it is, and counts from then.
+func (g *Gateway) believed(a payment.Answer, op *payment.Operation) payment.Answer {
+	steady := g.cfg.Store.Steady()
+	if op.Ask != payment.Query || op.AskedAt.IsZero() || a.Outcome != payment.NeverSeen && a.Outcome != payment.Refused ||
+		!op.SentAt.Before(steady) || !op.AskedAt.Before(steady.Add(g.longest)) {
+		return a
+	}
+	return payment.Answer{Ref: a.Ref, Outcome: payment.Unknown, Cause: fmt.Sprintf("%s, too soon after the clock was set forward: %s", a.Outcome, a.Cause)}
 }
 
 // unsent is the answer to a question that was committed and could not be asked in time, because the
@@ -518,7 +529,7 @@ func (g *Gateway) due(ctx context.Context, after store.Place, taken *turns) (lis
 			continue
 		}
 		p, unread := g.cfg.Store.Recall(ctx, id, 0)
-		if unread != nil || now.Before(g.quiet) && p.Behind(g.restored) { // whatever its centre said now, it could be overtaken
+		if unread != nil || now.Before(g.quiet()) && p.Behind(g.restored) { // whatever its centre said now, it could be overtaken
 			err = errors.Join(err, unread)
 			continue
 		}

@@ -37,13 +37,25 @@ func (g *Gateway) caughtUp(ctx context.Context, id payment.ID) (payment.Payment,
 	return p, err
 }
 
+// lastSent is when the gateway that was lost with the store may have sent something last: until the restore, or where the clock was
+// set forward after that, until then (see believed).
+func (g *Gateway) lastSent() time.Time {
+	if steady := g.cfg.Store.Steady(); steady.After(g.restored) {
+		return steady
+	}
+	return g.restored
+}
+
+// quiet is by when no call of that gateway is under way any more.
+func (g *Gateway) quiet() time.Time { return g.lastSent().Add(g.longest) }
+
 // mostFound bounds how many operations one payment can have been missing.
 const mostFound = payment.MaxRefunds + 10
 
 // catchUp reconciles a payment with its centre as far as the centre answers. The payment returned is as stored last: behind
 // still if that was not the whole way. left is as of attend.
 func (g *Gateway) catchUp(ctx context.Context, id payment.ID, left int64) (p payment.Payment, err error) {
-	if g.cfg.Store.Now().Before(g.quiet) {
+	if g.cfg.Store.Now().Before(g.quiet()) {
 		return g.cfg.Store.Payment(ctx, id) // whatever the centre said now, it could be overtaken
 	}
 	for range mostFound {
@@ -89,7 +101,7 @@ func (g *Gateway) look(ctx context.Context, p payment.Payment) (payment.Command,
 			"operation", l.Operation.Ref, "kind", l.Operation.Kind, "outcome", outcome, "cause", cause)
 		return payment.Adopt{Look: *l, RefundID: newUUID(), Restored: g.restored}, nil
 	}
-	for _, l := range p.Looks(attempts, g.restored) {
+	for _, l := range p.Looks(attempts, g.lastSent()) {
 		if unsaid != nil && l.N != unsaid.N {
 			break
 		}
@@ -152,7 +164,7 @@ func (g *Gateway) Reconcile(ctx context.Context) error {
 	}
 	log := g.cfg.Log.With("restored", restored.At, "backup", restored.Taken)
 	log.Warn("the store was restored from a backup: its payments are reconciled with the processing centres before anything is sent for them")
-	if !pause(ctx, g.quiet.Sub(g.cfg.Store.Now())) {
+	if !pause(ctx, g.quiet().Sub(g.cfg.Store.Now())) {
 		return ctx.Err()
 	}
 	asked, doubts, err := g.reconcileAll(ctx, payment.Created, payment.Challenged, payment.Held)

@@ -59,6 +59,8 @@ type world struct {
 
 	db string // a database of PostgreSQL; "": a file in dir
 
+	elapsed func() time.Duration // see store.Config, where a test sets the clock
+
 	mu   sync.Mutex
 	now  time.Time
 	at   func(gateway.Point, payment.ID) // at each named point, where a test wants to know
@@ -118,7 +120,7 @@ func (w *world) start() {
 
 func (w *world) serveFrom(first *store.Store) (*store.Store, *gateway.Gateway) {
 	w.t.Helper()
-	s, err := w.open(store.Config{Dir: w.dir, DB: w.db, Serve: true, Now: w.clock, Log: slog.New(slog.DiscardHandler)}, first)
+	s, err := w.open(store.Config{Dir: w.dir, DB: w.db, Serve: true, Now: w.clock, Elapsed: w.elapsed, Log: slog.New(slog.DiscardHandler)}, first)
 	if err != nil {
 		w.t.Fatal(err)
 	}

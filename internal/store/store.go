@@ -6,8 +6,9 @@
 // writes their changes and makes them durable with one commit, and only then answers. Readers
 // never wait for it.
 //
-// Order to read: commit.go (the shared commit), away.go (a database that is away), payments.go, cache.go (what of them is remembered), events.go (the outbox),
-// shops.go, ranges.go, audit.go (the invariants, checked on the stored rows), backup.go, copy.go (into another database),
+// Order to read: commit.go (the shared commit), payments.go, cache.go (what of them is remembered), events.go (the outbox),
+// shops.go, ranges.go, audit.go (the invariants, checked on the stored rows), clock.go, backup.go, copy.go (into another database),
+// away.go (a database that is away),
 // engine.go and value.go (the seam to the database), schema.go, sqlite.go, postgres.go and what it names.
 package store
 
@@ -43,7 +44,10 @@ type Config struct {
 	DB    string           // postgres://…: the store is a database of PostgreSQL, which several processes may serve from; "": a file in Dir
 	Serve bool             // this process serves payments: it creates them and keeps their deadlines; without it DB may be a standby, to be read
 	Now   func() time.Time // default time.Now
-	Log   *slog.Logger     // default slog.Default
+	// Elapsed is how much time has gone by, by a clock that nobody sets; default the machine's, or, with Now, none: Now is then
+	// never set.
+	Elapsed func() time.Duration
+	Log     *slog.Logger // default slog.Default
 	// Readers is how many may read at the same time; default 4.
 	Readers int
 	// Committers is how many write at the same time to a database that takes several, each for payments of its own;
@@ -73,6 +77,7 @@ const File = "holdfast.db"
 // Store is open until Close. It is safe for concurrent use.
 type Store struct {
 	cfg        Config
+	clock      clock
 	engine     engine
 	committers []*committer
 	cause      atomic.Pointer[error] // of ErrBroken
@@ -100,7 +105,8 @@ type Store struct {
 // The errors are sentences for the person who starts the program.
 func Open(cfg Config) (*Store, error) {
 	if cfg.Now == nil {
-		cfg.Now = time.Now
+		began := time.Now()
+		cfg.Now, cfg.Elapsed = time.Now, func() time.Duration { return time.Since(began) }
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -120,7 +126,7 @@ func Open(cfg Config) (*Store, error) {
 			return nil, fmt.Errorf("the data directory cannot be made: %w", err)
 		}
 	}
-	s := &Store{cfg: cfg, spread: maphash.MakeSeed(), events: make(chan struct{}, 1), due: make(chan struct{}, 1),
+	s := &Store{cfg: cfg, clock: clock{wall: cfg.Now, elapsed: cfg.Elapsed, log: cfg.Log}, spread: maphash.MakeSeed(), events: make(chan struct{}, 1), due: make(chan struct{}, 1),
 		fresh: make(chan Delivery, freshRoom)}
 	s.away.ctx, s.away.end = context.WithCancel(context.Background())
 	if cfg.Serve && cfg.DB == "" {
@@ -283,9 +289,6 @@ func (s *Store) do(ctx context.Context, j *job) error {
 	}
 	return s.committers[n%uint64(len(s.committers))].do(ctx, j)
 }
-
-// Now is the store's time: microseconds, UTC.
-func (s *Store) Now() time.Time { return s.cfg.Now().UTC().Truncate(time.Microsecond) }
 
 // Told wakes whoever delivers events: a token is in the channel when a commit made one.
 func (s *Store) Told() <-chan struct{} { return s.events }

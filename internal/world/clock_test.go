@@ -11,8 +11,12 @@ func (w *world) setClock(step time.Duration) {
 	w.skew.Add(-int64(step))
 	now := w.now().Add(step)
 	w.moment.Store(&now)
+	if quiet := now.Add(shown); step > 0 && w.lost != nil && w.lost.quiet.Before(quiet) {
+		w.lost.quiet = quiet
+	}
 	for i := range w.late {
 		w.late[i].at = w.late[i].at.Add(step)
+		w.late[i].set = w.late[i].set || step > 0
 	}
 	for i := range w.asking {
 		a := &w.asking[i]

@@ -31,6 +31,7 @@ type lateCall struct {
 	ref     string // of the operation that it is about
 	request *http.Request
 	body    []byte
+	set     bool // the clock was set forward since
 }
 
 var errDead = errors.New("the process is dead")
@@ -113,7 +114,7 @@ func (n *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	case requestLost:
 		return nil, errors.New("dial: connection refused after the first byte")
 	case requestLate:
-		w.late = append(w.late, lateCall{w.now().Add(time.Duration(1+w.rand.IntN(60)) * time.Second), method, question.ref, r, body})
+		w.late = append(w.late, lateCall{w.now().Add(time.Duration(1+w.rand.IntN(60)) * time.Second), method, question.ref, r, body, false})
 		return nil, context.DeadlineExceeded
 	case answerLost, connReset, timeOut, lateAnswer:
 	default:

@@ -329,13 +329,16 @@ func pick[T any](w *world, of ...T) T { return of[w.rand.IntN(len(of))] }
 // now is what all clocks say, but for the centres'.
 func (w *world) now() time.Time { return *w.moment.Load() }
 
+// elapsed is how much time has gone by: the centres' clock is never set.
+func (w *world) elapsed() time.Duration { return w.now().Add(time.Duration(w.skew.Load())).Sub(t0) }
+
 // start opens the store from a seat and makes a gateway on it, which acts from now on.
 func (w *world) start(i int, from seat) error {
 	p := &process{w: w, name: fmt.Sprint("gateway ", i+1), seat: from}
 	var err error
 	quiet := slog.New(slog.DiscardHandler)
 	p.store, err = from.open(store.Config{
-		Serve: true, Now: w.now, Log: quiet, Readers: 1,
+		Serve: true, Now: w.now, Elapsed: w.elapsed, Log: quiet, Readers: 1,
 		At: func(point store.Point) { p.reached(string(point)) },
 	})
 	if err != nil {
@@ -540,6 +543,12 @@ func (w *world) restart(i int) {
 		w.wrong("the store does not close: %v", err)
 		return
 	}
+	for i, call := range w.late {
+		if call.set {
+			w.late[i].at = w.now() // the next process does not know that the clock was set; it has started only when this has arrived
+		}
+	}
+	w.arrive(w.now())
 	w.say("%s starts", old.name)
 	if err := w.start(i, old.seat); err != nil {
 		w.processes[i] = nil
