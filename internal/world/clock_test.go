@@ -11,6 +11,11 @@ func (w *world) setClock(step time.Duration) {
 	w.skew.Add(-int64(step))
 	now := w.now().Add(step)
 	w.moment.Store(&now)
+	for _, p := range w.processes {
+		if p != nil {
+			p.store.Now() // as it looks all the time
+		}
+	}
 	if quiet := now.Add(shown); step > 0 && w.lost != nil && w.lost.quiet.Before(quiet) {
 		w.lost.quiet = quiet
 	}
