@@ -20,6 +20,13 @@ func Impatient(d time.Duration) (restore func()) {
 	return func() { reachWithin, resolveWithin, insistFor = reach, resolve, insist }
 }
 
+// SetMachine sets the clock of the machine that stores are opened on by d; restore undoes that.
+func SetMachine(d time.Duration) (restore func()) {
+	was := machineTime
+	machineTime = func() time.Time { return was().Add(d) }
+	return func() { machineTime = was }
+}
+
 // ReadWithin bounds each try of a store on PostgreSQL to read.
 func ReadWithin(s *Store, d time.Duration) { s.engine.(*postgresEngine).readWithin = d }
 

@@ -48,6 +48,7 @@ const oldestPostgres = 130000
 const (
 	connectWithin  = 5 * time.Second  // one try to reach the server, where the DSN does not say
 	answerWithin   = 15 * time.Second // one round trip of a gateway
+	clocksApart    = 10 * time.Second // how far a gateway's clock may be from the server's, and so two gateways' by twice as much
 	rowsInOneBlock = 256
 	staleCommitter = 30 * 24 * time.Hour
 )
@@ -56,6 +57,7 @@ const (
 var (
 	reachWithin   = 30 * time.Second // how long a batch, or a read, waits for a server that cannot be reached
 	resolveWithin = 60 * time.Second // how long it waits to learn what became of a COMMIT
+	machineTime   = time.Now         // what this machine's clock says, whatever Config.Now does
 )
 
 // openPostgres connects to a database and brings its schema up to date. A standby will do for who only reads.
@@ -146,6 +148,25 @@ func (e *postgresEngine) check(ctx context.Context, serve bool) error {
 	}
 	if encoding := settings["server_encoding"]; encoding != "UTF8" && encoding != "SQL_ASCII" { // which keeps what it is given
 		return fmt.Errorf("%s keeps texts in %s, which has no place for what shops and payers write: make it with createdb --encoding UTF8 --template template0", e.name, encoding)
+	}
+	if serve {
+		return e.checkClock(ctx)
+	}
+	return nil
+}
+
+// checkClock refuses a gateway whose clock is not the server's. One whose clock is ahead of another gateway's takes what that one is
+// asking a centre for something that was asked long ago, and the centre's word that it does not know of it for the truth.
+func (e *postgresEngine) checkClock(ctx context.Context) error {
+	var theirs time.Time
+	before := machineTime()
+	if err := e.writing[0].conn.QueryRow(ctx, `SELECT now()`).Scan(&theirs); err != nil {
+		return e.explain(err)
+	}
+	after := machineTime()
+	if theirs.Before(before.Add(-clocksApart)) || theirs.After(after.Add(clocksApart)) {
+		return fmt.Errorf("this machine's clock says %s, and that of %s %s: set the clocks right first, for gateways whose clocks are apart take each other's questions for lost",
+			after.UTC().Format(time.RFC3339), e.name, theirs.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

@@ -1006,6 +1006,32 @@ func TestPostgreSQLCannotBeUsed(t *testing.T) {
 	}
 }
 
+// Gateways of one database go by its clock, or do not start. Who only reads may.
+func TestPostgreSQLClocksApart(t *testing.T) {
+	dsn := postgrestest.Database(t)
+	open := func(serve bool) error {
+		s, err := store.Open(store.Config{Dir: t.TempDir(), DB: dsn, Serve: serve, Log: slog.New(slog.DiscardHandler)})
+		if err == nil {
+			err = s.Close()
+		}
+		return err
+	}
+	for _, apart := range []time.Duration{-time.Minute, time.Minute} {
+		restore := store.SetMachine(apart)
+		serving, reading := open(true), open(false)
+		restore()
+		if serving == nil || !strings.Contains(serving.Error(), "set the clocks right first") {
+			t.Errorf("%s apart, and told %v", apart, serving)
+		}
+		if reading != nil {
+			t.Errorf("%s apart, it cannot be read: %v", apart, reading)
+		}
+	}
+	if err := open(true); err != nil {
+		t.Error(err)
+	}
+}
+
 // Who only reads may do so on a standby, which is a little late, and cannot write there.
 func TestPostgreSQLStandby(t *testing.T) {
 	server := postgrestest.Start(t)
