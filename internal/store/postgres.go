@@ -77,6 +77,8 @@ func openPostgres(dsn string, serve bool, readers, writers int, changed func(), 
 	e.missed = missed
 	if serve {
 		e.readWithin = answerWithin
+	} else {
+		cfg.AfterConnect = asLongAsItTakes
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), reachWithin)
 	defer cancel()
@@ -86,7 +88,7 @@ func openPostgres(dsn string, serve bool, readers, writers int, changed func(), 
 	if err := e.check(ctx, serve); err != nil {
 		return nil, nil, errors.Join(err, e.close())
 	}
-	if numberKey, err = e.migrate(ctx); err != nil {
+	if numberKey, err = e.migrate(context.Background()); err != nil {
 		return nil, nil, errors.Join(err, e.close())
 	}
 	if e.readers, err = pgxpool.NewWithConfig(context.Background(), cfg); err != nil {
@@ -99,6 +101,12 @@ func openPostgres(dsn string, serve bool, readers, writers int, changed func(), 
 		return nil, nil, errors.Join(e.explain(err), e.close())
 	}
 	return e, numberKey, nil
+}
+
+// asLongAsItTakes is for who asks as a person: the statement_timeout of a gateway's role is none for the audit of a large store.
+func asLongAsItTakes(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, `SET statement_timeout = 0`)
+	return err
 }
 
 // severalServers reports whether an address names more than one server. (One has a fallback too, from TLS to none.)

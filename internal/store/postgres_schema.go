@@ -56,7 +56,7 @@ const schemaTries = 5
 func (e *postgresEngine) bringUp(ctx context.Context) (err error) {
 	// Two that make the same table at once: one of them is told that it is there.
 	for try := 1; ; try++ {
-		_, err = e.writing[0].conn.Exec(ctx, `CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)`)
+		err = e.soon(ctx, `CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)`)
 		if err == nil {
 			break
 		}
@@ -64,11 +64,11 @@ func (e *postgresEngine) bringUp(ctx context.Context) (err error) {
 			return e.explain(err)
 		}
 	}
-	if _, err := e.writing[0].conn.Exec(ctx, `INSERT INTO meta (name, value) VALUES ('schema', '0') ON CONFLICT (name) DO NOTHING`); err != nil {
-		return e.explain(err)
-	}
 	for {
 		version, err := e.meta(ctx, "schema")
+		if err == nil && version == "" { // else it would wait here for who is at a step
+			err = e.soon(ctx, `INSERT INTO meta (name, value) VALUES ('schema', '0') ON CONFLICT (name) DO NOTHING`)
+		}
 		if err != nil {
 			return e.explain(err)
 		}
@@ -83,12 +83,21 @@ func (e *postgresEngine) bringUp(ctx context.Context) (err error) {
 			return e.explain(err)
 		}
 	}
-	if _, err = e.writing[0].conn.Exec(ctx, `DELETE FROM committers WHERE at > 0 AND at < $1`, time.Now().Add(-staleCommitter).UnixMicro()); err != nil {
+	if err := e.soon(ctx, `DELETE FROM committers WHERE at > 0 AND at < $1`, time.Now().Add(-staleCommitter).UnixMicro()); err != nil {
 		return e.explain(err)
 	}
 	return nil
 }
 
+// soon runs a statement that takes no longer the larger the store is.
+func (e *postgresEngine) soon(ctx context.Context, sql string, args ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, reachWithin)
+	defer cancel()
+	_, err := e.writing[0].conn.Exec(ctx, sql, args...)
+	return err
+}
+
+// migrateFrom takes a step. With all that a large store has it takes as long as it takes, also where statements of gateways may not.
 func (e *postgresEngine) migrateFrom(ctx context.Context, version int) error {
 	sql, to, err := migration(version)
 	if err != nil {
@@ -99,6 +108,9 @@ func (e *postgresEngine) migrateFrom(ctx context.Context, version int) error {
 		return err
 	}
 	defer tx.Rollback(ctx)
+	if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = 0`); err != nil {
+		return err
+	}
 	// Whoever else is at it waits here, and then finds that it is done.
 	tag, err := tx.Exec(ctx, `UPDATE meta SET value = $1 WHERE name = 'schema' AND value = $2`, strconv.Itoa(to), strconv.Itoa(version))
 	if err != nil || tag.RowsAffected() == 0 {
@@ -126,6 +138,8 @@ func (e *postgresEngine) migrateFrom(ctx context.Context, version int) error {
 
 // meta is a text of the table meta; "": there is none, or no such table.
 func (e *postgresEngine) meta(ctx context.Context, name string) (value string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, reachWithin)
+	defer cancel()
 	err = e.writing[0].conn.QueryRow(ctx, `SELECT value FROM meta WHERE name = $1`, name).Scan(&value)
 	if _, state := sqlState(err); errors.Is(err, pgx.ErrNoRows) || state == "42P01" {
 		return "", nil

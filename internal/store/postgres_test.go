@@ -202,6 +202,82 @@ func TestPostgreSQLTexts(t *testing.T) {
 	makes(dsn, false)
 }
 
+// The statement_timeout of the gateways' role is for gateways: an audit, and a step of the schema, take as long as they take.
+func TestPostgreSQLTakesItsTime(t *testing.T) {
+	const timeout = 2 * time.Second
+	defer store.Impatient(timeout)() // not in parallel with others
+	// slow is a database, in which another session has run a statement that what is done in it must wait for.
+	slow := func(t *testing.T, statement string, prepare func(dsn string), do func(dsn string) error) {
+		t.Helper()
+		dsn := postgrestest.Database(t)
+		prepare(dsn)
+		cfg, err := pgx.ParseConfig(dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tell(t, dsn, fmt.Sprintf(`ALTER DATABASE %s SET statement_timeout = %d`, cfg.Database, timeout.Milliseconds()))
+		connect := func() *pgx.Conn {
+			conn, err := pgx.Connect(t.Context(), dsn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return conn
+		}
+		holds, looks := connect(), connect()
+		defer looks.Close(context.Background())
+		defer holds.Close(context.Background())
+		if _, err := holds.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() { done <- do(dsn) }()
+		const waits = `SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'holdfast'
+			AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > '4 s')`
+		for long := false; !long; {
+			if err := looks.QueryRow(t.Context(), waits).Scan(&long); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case err := <-done:
+				t.Fatalf("what takes longer than %s: %v", timeout, err)
+			default:
+			}
+		}
+		if _, err := holds.Exec(t.Context(), `COMMIT`); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	t.Run("an audit", func(t *testing.T) {
+		slow(t, `BEGIN; LOCK TABLE entries IN ACCESS EXCLUSIVE MODE`, func(dsn string) {
+			newWorld(t, postgres(dsn)).captured(terms("order-1"), total)
+		}, func(dsn string) error {
+			return opened(t, dsn, func(s *store.Store) error {
+				_, err := s.Audit(t.Context(), nil)
+				return err
+			})
+		})
+	})
+	t.Run("a step of the schema", func(t *testing.T) {
+		slow(t, `BEGIN; UPDATE meta SET value = '0' WHERE name = 'schema'`, func(dsn string) {
+			tell(t, dsn, `CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL); INSERT INTO meta VALUES ('schema', '0')`)
+		}, func(dsn string) error {
+			return opened(t, dsn, func(*store.Store) error { return nil })
+		})
+	})
+}
+
+// opened does something with a store that is opened beside those that serve.
+func opened(t *testing.T, dsn string, do func(*store.Store) error) error {
+	s, err := postgres(dsn)(store.Config{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(s), s.Close())
+}
+
 // What the database does not take is its own job's trouble, and nobody else's.
 func TestPostgreSQLOneBadRow(t *testing.T) {
 	w := newWorld(t, postgresWith(postgrestest.Database(t), 1)) // all wait behind one
