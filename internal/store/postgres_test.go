@@ -269,6 +269,42 @@ func TestPostgreSQLTakesItsTime(t *testing.T) {
 	})
 }
 
+// A gateway that stands still with a transaction open is ended by the server when the server says so, where that is sooner than the
+// store would have it.
+func TestPostgreSQLStandsStill(t *testing.T) {
+	dsn := postgrestest.Database(t)
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tell(t, dsn, `ALTER DATABASE `+cfg.Database+` SET idle_in_transaction_session_timeout = '1s'`)
+	proxy := postgrestest.NewProxy(t, dsn)
+	w := newWorld(t, postgresWith(proxy.DSN(), 1))
+	ended := make(chan struct{})
+	var still, end sync.Once
+	proxy.Watch(func(m postgrestest.Message) postgrestest.Verdict {
+		switch {
+		case m.FromServer && m.Type == 'E' && m.Text == "25P03":
+			end.Do(func() { close(ended) })
+		case !m.FromServer && strings.HasPrefix(m.Text, "INSERT INTO committers"): // all before it is on its way
+			still.Do(func() {
+				select {
+				case <-ended:
+				case <-time.After(10 * time.Second):
+					t.Error("it stands still for 10 s, and the server does not end it")
+				}
+			})
+		}
+		return postgrestest.Pass
+	})
+	if _, err := w.CreateShop(t.Context(), merchant.Shop{Name: "Toys"}); err != nil {
+		t.Error(err)
+	}
+	if shops, err := w.Shops(t.Context()); err != nil || len(shops) != 1 {
+		t.Errorf("%d shops, %v", len(shops), err)
+	}
+}
+
 // opened does something with a store that is opened beside those that serve.
 func opened(t *testing.T, dsn string, do func(*store.Store) error) error {
 	s, err := postgres(dsn)(store.Config{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
