@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -541,12 +540,14 @@ func together(n int, f func(i int)) {
 	done.Wait()
 }
 
-// eventually spins until a condition holds that another goroutine brings about.
+// eventually waits until a condition holds that another goroutine brings about. It leaves the processor to that, and the deadline is
+// generous, for a loaded machine.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !holds(); runtime.Gosched() {
+	const patience = 3 * time.Minute
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("in 30 s it did not come about that %s", what)
+			t.Fatalf("in %s it did not come about that %s", patience, what)
 		}
 	}
 }

@@ -340,13 +340,13 @@ func commitCases() []storeCase {
 				t.Errorf("after: %v", err)
 			}
 			// The serving store notices another one's write, if not at once.
-			for end := time.Now().Add(10 * time.Second); ; {
-				if got, err := w.Payment(t.Context(), p.ID); err == nil && got.Open != nil {
-					break
-				} else if err != nil || time.Now().After(end) {
-					t.Fatalf("the change is lost: %v", err)
+			eventually(t, "the serving store has the change", func() bool {
+				got, err := w.Payment(t.Context(), p.ID)
+				if err != nil {
+					t.Fatal(err)
 				}
-			}
+				return got.Open != nil
+			})
 			if err := s.Close(); err != nil {
 				t.Errorf("closing twice: %v", err)
 			}

@@ -61,7 +61,7 @@ func TestFailureOfTheDiskEndsEverything(t *testing.T) {
 			<-inside
 			continue
 		}
-		for end := time.Now().Add(30 * time.Second); s.Stats().Waiting < i; {
+		for end := time.Now().Add(3 * time.Minute); s.Stats().Waiting < i; time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatal("the job is not handed in")
 			}
