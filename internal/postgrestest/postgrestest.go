@@ -10,8 +10,8 @@
 // A machine without PostgreSQL fails the test and says what to install; nothing is skipped.
 //
 // Order to read: postgrestest.go (servers and databases), standby.go (a second server that takes over), proxy.go
-// (connections that break), refuse.go (statements that fail), stale.go (what a lost keeper left), distributed.go (what
-// of SQL the engines that spread a database over machines do not take).
+// (connections that break), refuse.go (statements that fail), stale.go (what a lost keeper left), port.go (ports that stay
+// free), distributed.go (what of SQL the engines that spread a database over machines do not take).
 package postgrestest
 
 import (
@@ -280,7 +280,7 @@ wait $server
 func (s *Server) up() error {
 	for try := 1; ; try++ {
 		if try > 1 || s.port == 0 {
-			port, err := freePort()
+			port, err := FreePort()
 			if err != nil {
 				return err
 			}
@@ -534,13 +534,4 @@ func run(name string, args ...string) error {
 		return fmt.Errorf("%s: %w: %s", name, err, out)
 	}
 	return nil
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }

@@ -233,3 +233,18 @@ func TestSweep(t *testing.T) {
 	}
 	s.keeper = nil
 }
+
+// A free port is none that most systems give away, and nobody is given it twice.
+func TestFreePort(t *testing.T) {
+	given := make(map[int]bool)
+	for range 50 {
+		n, err := FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n < firstPort || n >= lastPort || given[n] {
+			t.Errorf("%d is given, after %v", n, given)
+		}
+		given[n] = true
+	}
+}
