@@ -210,7 +210,7 @@ func commitCases() []storeCase {
 				created bool
 				err     error
 			}
-			results := make(chan result, 14)
+			results := make(chan result, 15)
 			handedIn := 0
 			create := func(name string, id ...payment.ID) {
 				go func() {
@@ -223,6 +223,7 @@ func commitCases() []storeCase {
 			for i := range 5 {
 				create(fmt.Sprint("before-", i))
 			}
+			create("blocker") // is there, and gets another turn to be found
 			// Two payments with one ID: the second's row cannot be written.
 			create("twin-1", same)
 			create("twin-2", same)
@@ -250,9 +251,13 @@ func commitCases() []storeCase {
 				create(fmt.Sprint("after-", i))
 			}
 			release()
-			for range 14 {
+			for range 15 {
 				r := <-results
 				switch {
+				case r.name == "blocker":
+					if r.err != nil || r.created || r.p.ID != blocker.ID {
+						t.Errorf("the one that is there: %s, created %v, %v", r.p.ID, r.created, r.err)
+					}
 				case r.name == "refused":
 					if r.err != no {
 						t.Errorf("the refused one got %v", r.err)

@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -127,6 +129,59 @@ func TestNothingIsShownBeforeItIsDurable(t *testing.T) {
 	} {
 		if err := read(); !errors.Is(err, ErrBroken) {
 			t.Errorf("%s shows it: %v", name, err)
+		}
+	}
+}
+
+// Who reads what is committed and not on the disk yet waits, and is shown it when it is there.
+func TestReadersWaitForTheDisk(t *testing.T) {
+	synced, let := make(chan struct{}), make(chan struct{})
+	first := sync.OnceFunc(func() { close(synced); <-let })
+	s, err := Open(Config{Dir: t.TempDir(), Serve: true, Log: slog.New(slog.DiscardHandler), At: func(at Point) {
+		if at == Durable {
+			first()
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	errs := make(chan error, 2)
+	go func() {
+		_, _, err := s.Create(t.Context(), 12, "order-1", func(number int64, now time.Time) payment.Change {
+			terms := payment.Terms{ShopPaymentID: "order-1", Amount: money.New(100, money.UZS), Methods: []payment.Method{payment.Uzcard}, ExpiresAt: now.Add(time.Hour)}
+			return payment.New(payment.NewID(now, [10]byte{1}), number, 12, terms, now)
+		})
+		errs <- err
+	}()
+	<-synced
+	go func() {
+		_, err := s.PaymentByShop(t.Context(), 12, "order-1")
+		errs <- err
+	}()
+	waits := func() bool {
+		stacks := make([]byte, 1<<20)
+		for _, stack := range strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+			if strings.Contains(stack, "(*committer).await") && strings.Contains(stack, "(*Cond).Wait") {
+				return true
+			}
+		}
+		return false
+	}
+	for deadline := time.Now().Add(30 * time.Second); !waits(); runtime.Gosched() {
+		if len(errs) > 0 || time.Now().After(deadline) {
+			t.Fatal("the reader does not wait")
+		}
+	}
+	close(let)
+	for range 2 {
+		select {
+		case err := <-errs:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatal("it is on the disk, and who waited for that waits still")
 		}
 	}
 }
