@@ -426,6 +426,18 @@ func paymentCases() []storeCase {
 					t.Errorf("at %s, at most %d, one after another: %v, %v, want %v", c.at, c.limit, got, err, c.want)
 				}
 			}
+			// One in doubt is due when it is asked about next, whatever was due before: a hold, or, for a refund, nothing.
+			hold, refund := w.asking(terms("hold in doubt")), w.captured(terms("refund in doubt"), total)
+			w.begin(refund.ID, payment.Reimburse{ID: "refund-1", ShopID: "r1", Amount: uzs(500)})
+			for _, p := range []payment.Payment{hold, refund} {
+				p = w.mustSettle(p.ID, payment.Answer{Outcome: payment.Unknown})
+				for _, early := range []time.Duration{time.Microsecond, 0} {
+					got, _, err := w.Due(t.Context(), p.Due().Add(-early), store.Place{}, 10)
+					if err != nil || slices.Contains(got, p.ID) != (early == 0) {
+						t.Errorf("%s, %s before it is asked about: %v, %v", p.Terms.ShopPaymentID, early, got, err)
+					}
+				}
+			}
 		}},
 		{"soon: a token when a commit leaves something due", func(t *testing.T, w *world) {
 			p := w.asking(terms("order-1"))
@@ -446,7 +458,9 @@ func paymentCases() []storeCase {
 			w.create(terms("created"))
 			w.held(terms("held"))
 			w.captured(terms("captured"), total)
-			var want []store.Opened
+			refund := w.captured(terms("refund"), total) // nothing was due of it before
+			refund = w.begin(refund.ID, payment.Reimburse{ID: "refund-1", ShopID: "r1", Amount: uzs(500)})
+			want := []store.Opened{{ID: refund.ID, Version: refund.Version}}
 			for i := range 7 {
 				w.later(time.Second)
 				p := w.asking(terms(fmt.Sprint("asking-", i)))
