@@ -138,7 +138,11 @@ func (e *postgresEngine) check(ctx context.Context, serve bool) error {
 	settings := make(map[string]string)
 	for _, name := range []string{"server_version_num", "server_version", "transaction_read_only", "synchronous_commit", "server_encoding"} {
 		var value *string
-		if err := e.writing[0].conn.QueryRow(ctx, `SELECT current_setting($1, true)`, name).Scan(&value); err != nil {
+		ask := `SELECT current_setting($1, true)`
+		if name == "synchronous_commit" { // what it was before keySettings
+			ask = `SELECT max(reset_val) FROM pg_settings WHERE name = $1`
+		}
+		if err := e.writing[0].conn.QueryRow(ctx, ask, name).Scan(&value); err != nil {
 			return e.explain(err)
 		}
 		if value != nil {

@@ -269,6 +269,32 @@ func TestPostgreSQLTakesItsTime(t *testing.T) {
 	})
 }
 
+// What is acknowledged is on the disk, also where a server that the gateway comes to later is told that this does not matter: it is
+// checked at the start alone.
+func TestPostgreSQLStaysSynchronous(t *testing.T) {
+	dsn := postgrestest.Database(t)
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, postgresWith(dsn, 1))
+	p := w.asking(terms("order-1"))
+	for told, want := range map[string]string{"off": "on", "remote_apply": "remote_apply"} {
+		tell(t, dsn, `CREATE OR REPLACE FUNCTION synchronous() RETURNS trigger LANGUAGE plpgsql AS $$
+			BEGIN
+				IF current_setting('synchronous_commit') <> '`+want+`' THEN RAISE EXCEPTION 'synchronous_commit is %', current_setting('synchronous_commit'); END IF;
+				RETURN NEW;
+			END $$; CREATE OR REPLACE TRIGGER synchronous BEFORE UPDATE ON payments FOR EACH ROW EXECUTE FUNCTION synchronous()`)
+		tell(t, dsn, `ALTER DATABASE `+cfg.Database+` SET synchronous_commit = `+told+`; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+		if err := ask(w.Store, p.ID); err != nil {
+			t.Errorf("told that it is %s: %v", told, err)
+		}
+	}
+	if got := w.asked(p); got != 2 {
+		t.Errorf("%d updates are stored, want 2", got)
+	}
+}
+
 // A gateway that stands still with a transaction open is ended by the server when the server says so, where that is sooner than the
 // store would have it.
 func TestPostgreSQLStandsStill(t *testing.T) {

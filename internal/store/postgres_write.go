@@ -17,10 +17,12 @@ import (
 // keySettings are of sessions that find their rows by their keys, always, as far as the server knows them: they must not be
 // led astray by a plan that was made while the tables were empty. And a gateway that stands still with a transaction open
 // must not hold up the others; where the server gives it less than 30,000
-// milliseconds, that stays.
-const keySettings = `SELECT set_config(s.name, v.value, false) FROM pg_settings s JOIN (VALUES
+// milliseconds, that stays. And what
+// is acknowledged is on the disk, whatever a server that was promoted, or is told something new, thinks of synchronous_commit: off
+// is on, and all else stays as the session found it.
+const keySettings = `SELECT set_config(s.name, coalesce(v.value, CASE s.setting WHEN 'off' THEN 'on' ELSE s.setting END), false) FROM pg_settings s JOIN (VALUES
 	('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), ('plan_cache_mode', 'force_generic_plan'), ('jit', 'off'),
-	('idle_in_transaction_session_timeout', '30s')) AS v (name, value) ON v.name = s.name
+	('idle_in_transaction_session_timeout', '30s'), ('synchronous_commit', NULL)) AS v (name, value) ON v.name = s.name
 	WHERE NOT (s.name = 'idle_in_transaction_session_timeout' AND s.setting ~ '^([1-9][0-9]{0,3}|[12][0-9]{4})$')`
 
 // roomy has the server ask for a large piece of memory and give it back. With the C library of most systems (mallopt(3),
