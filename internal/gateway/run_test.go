@@ -284,7 +284,7 @@ func oneCentreHangs(t *testing.T, inherited, simulator bool) {
 
 // A question that was left open may have to wait long for its turn. What has been asked about meanwhile is not asked about then.
 func TestInheritedAndAskedMeanwhile(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, time.Minute)
 	var doubts []payment.ID
 	for i := range 3 {
 		card := w.goodCard(i)
