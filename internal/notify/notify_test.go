@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	"holdfast/internal/money"
 	"holdfast/internal/notify"
 	"holdfast/internal/payment"
+	"holdfast/internal/sim"
 	"holdfast/internal/store"
 	"holdfast/internal/web"
 	"holdfast/internal/web/api"
@@ -139,7 +141,7 @@ func TestSchedule(t *testing.T) {
 		t.Errorf("it was tried for %v", sum)
 	}
 	e := w.events(p.ID)[0]
-	if e.Outcome != "gave up" || e.Attempts != len(pauses)+1 || len(e.Deliveries) != e.Attempts {
+	if e.Outcome != "gave up" || e.Attempts != len(pauses)+1 || len(e.Deliveries) != e.Attempts || e.Deliveries[0].Note != "answered 500" {
 		t.Errorf("the event ended as %q after %d attempts (%d on record)", e.Outcome, e.Attempts, len(e.Deliveries))
 	}
 	ids := make(map[string]bool)
@@ -250,7 +252,7 @@ func TestAnswers(t *testing.T) {
 		{200, "\ufeff" + `{"accept_status":"capture","final_amount":400}`, "capture 400.00"}, // a byte order mark
 		{200, `{"accept_status":"\u0063apture"}`, "capture 1000.00"},
 		{200, `{"accept_status":"cancel"}`, "cancel"},
-		{200, `{"accept_status":"cancel","final_amount":5}`, "cancel"},
+		{200, `{"accept_status":"cancel","final_amount":5}`, "cancel"}, {200, `{"accept_status":"cancel","final_amount":"all"}`, "cancel"},
 		{299, `{"accept_status":"cancel"}`, "cancel"},
 		{200, `{"accept_status":"wait_user_action"}`, stops},
 		{200, `{"accept_status":"waiting_user_action","final_amount":7}`, stops},
@@ -297,6 +299,10 @@ func TestAnswers(t *testing.T) {
 			got = stops
 		}
 		for _, e := range w.events(p.ID) {
+			outcome := map[string]string{nothing: "", stops: "left to set_accept"}
+			if want, undecided := outcome[c.want]; e.Status == payment.StatusWaitingForCapture && e.Outcome != want && (undecided || e.Outcome != "decided") {
+				t.Errorf("%s: the request for a decision ended as %q", name, e.Outcome)
+			}
 			for _, d := range e.Deliveries {
 				if e.Status == payment.StatusWaitingForCapture && c.want == nothing && d.Note == "" {
 					t.Errorf("%s: nobody is told why it decides nothing", name)
@@ -336,7 +342,13 @@ func TestSetAcceptWithinNotification(t *testing.T) {
 	server := httptest.NewServer(site.Handler())
 	defer server.Close()
 	client := holdfast.Client{BaseURL: server.URL, ShopID: w.shop.ID, Secret: holdfast.Secret(w.secret)}
-	for _, answer := range []string{`{}`, `{"accept_status":"capture"}`, `{"accept_status":"capture","final_amount":300}`, `{"accept_status":"cancel"}`, `{"accept_status":"wait_user_action"}`} {
+	for answer, want := range map[string]struct{ outcome, note string }{
+		`{}`:                          {"delivered", "the answer has no accept_status: nothing was decided"},
+		`{"accept_status":"capture"}`: {"decided", "the answer says capture, but capture was decided before"},
+		`{"accept_status":"capture","final_amount":300}`: {"decided", "the answer decided: capture"},
+		`{"accept_status":"cancel"}`:                     {"decided", "the answer says cancel, but capture was decided before"},
+		`{"accept_status":"wait_user_action"}`:           {"left to set_accept", ""},
+	} {
 		var failed atomic.Value
 		s := w.newShopServer(func(n told) (int, string) {
 			if n.Status != "waiting_for_capture" {
@@ -360,8 +372,39 @@ func TestSetAcceptWithinNotification(t *testing.T) {
 		if got := s.statuses(); got[len(got)-1] != "succeeded" {
 			t.Errorf("answered %s: told %v", answer, got)
 		}
+		if e := w.events(p.ID)[1]; e.Outcome != want.outcome || len(e.Deliveries) != 1 || e.Deliveries[0].Note != want.note {
+			t.Errorf("answered %s: %q, %+v, want %+v", answer, e.Outcome, e.Deliveries, want)
+		}
 	}
 	w.audit()
+}
+
+// A decision that is in doubt at the centre is one: who took the request within which it came is not asked again, and who
+// did not take it gets it by the schedule of what is refused.
+func TestDecidedWithinAndInDoubt(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]time.Duration{200: 0, 500: notify.Backoff[0]} {
+		w := newWorld(t, false)
+		s := w.newShopServer(nil)
+		s.answer = func(n told) (int, string) {
+			if n.Status != "waiting_for_capture" {
+				return 200, ""
+			}
+			id, err := payment.ParseID(n.PaymentUUID)
+			check(t, err)
+			check(t, w.sim.AddFault(sim.Fault{Method: "hold.dismiss.charge", Name: "answer_lost"}))
+			if p := w.decide(w.payment(id), payment.Capture); p.Open == nil || p.State != payment.Held {
+				t.Errorf("it is %s, and not in doubt", p.State)
+			}
+			return status, ""
+		}
+		p := w.hold(w.prepare(s.url, false))
+		w.deliver()
+		e := w.events(p.ID)[1]
+		if pause := max(e.NextAt.Sub(w.now()), 0); e.Attempts != 1 || pause != want || status == 200 && e.Outcome != "delivered" {
+			t.Errorf("answered %d: %q after %d attempts, again in %v, want %v", status, e.Outcome, e.Attempts, pause, want)
+		}
+	}
 }
 
 // A merchant who refuses one status for ever still gets the later ones, in their order.
@@ -612,6 +655,17 @@ func TestHugeAnswer(t *testing.T) {
 	w.deliver()
 	if got := w.payment(held.ID); got.Decision != nil {
 		t.Errorf("half an answer has decided: %+v", got.Decision)
+	}
+	// What an answer says of its length is no reason to make room for it.
+	boasting := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Length", strconv.Itoa(1<<62))
+		rw.Write(make([]byte, 65<<10))
+	}))
+	defer boasting.Close()
+	p = w.decide(w.prepare(boasting.URL, true), payment.Cancel)
+	w.deliver()
+	if e := w.events(p.ID)[0]; e.Outcome != "delivered" {
+		t.Errorf("%+v", e)
 	}
 }
 
