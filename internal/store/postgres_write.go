@@ -15,11 +15,10 @@ import (
 )
 
 // keySettings are of sessions that find their rows by their keys, always, as far as the server knows them: they must not be
-// led astray by a plan that was made while the tables were empty. And a gateway that stands still with a transaction open
-// must not hold up the others; where the server gives it less than 30,000
-// milliseconds, that stays. And what
-// is acknowledged is on the disk, whatever a server that was promoted, or is told something new, thinks of synchronous_commit: off
-// is on, and all else stays as the session found it.
+// led astray by a plan that was made while the tables were empty. A gateway that stands still with a transaction open must not
+// hold up the others; where the server gives it less than 30,000 milliseconds, that stays. And what is acknowledged is on the
+// disk, whatever a server that was promoted, or is told something new, thinks of synchronous_commit: off is on, and all else
+// stays as the session found it.
 const keySettings = `SELECT set_config(s.name, coalesce(v.value, CASE s.setting WHEN 'off' THEN 'on' ELSE s.setting END), false) FROM pg_settings s JOIN (VALUES
 	('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), ('plan_cache_mode', 'force_generic_plan'), ('jit', 'off'),
 	('idle_in_transaction_session_timeout', '30s'), ('synchronous_commit', NULL)) AS v (name, value) ON v.name = s.name
