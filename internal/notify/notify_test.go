@@ -3,6 +3,7 @@ package notify_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"holdfast"
+	"holdfast/internal/merchant"
 	"holdfast/internal/money"
 	"holdfast/internal/notify"
 	"holdfast/internal/payment"
@@ -666,6 +668,28 @@ func TestHugeAnswer(t *testing.T) {
 	w.deliver()
 	if e := w.events(p.ID)[0]; e.Outcome != "delivered" {
 		t.Errorf("%+v", e)
+	}
+}
+
+// Where a shop's key cannot be read nothing is sent: signed with another key it would be refused, or believed of anybody. It
+// is tried again.
+func TestKeyCannotBeRead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	s := w.newShopServer(nil)
+	p := w.decide(w.prepare(s.url, true), payment.Cancel)
+	cfg := w.cfg
+	cfg.UniqueKey = func(merchant.Shop) (string, error) { return "", errors.New("it is sealed with another key") }
+	if n, err := notify.New(cfg).Step(t.Context()); n != 1 || err != nil {
+		t.Fatalf("%d, %v", n, err)
+	}
+	if e := w.events(p.ID)[0]; len(s.all()) != 0 || e.NextAt.Sub(w.now()) != notify.Backoff[0] || e.Deliveries[0].Note != "the shop's key cannot be read: it is sealed with another key" {
+		t.Errorf("%d were sent; %+v", len(s.all()), e)
+	}
+	w.next()
+	w.deliver()
+	if got := s.statuses(); len(got) != 1 || w.events(p.ID)[0].Outcome != "delivered" {
+		t.Errorf("then %v, %+v", got, w.events(p.ID))
 	}
 }
 
