@@ -34,6 +34,15 @@ var heads = []string{
 	"POST / HTTP/1.1\r\nHost: a\r\nPragma: no-cache\r\nContent-Length: 1\r\n\r\na",
 	"\r\nPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
 	"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+	"POST /\nHost: a\r\nContent-Length: 0\r\n\r\n",
+	"POST /\x7f HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+	"POST / HTTP/1.1\r\nHost:\r\nContent-Length: 0\r\n\r\n",
+	"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 65537\r\n\r\n",
+	"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551617\r\n\r\na", // 1, where it is counted in 64 bits
+	"POST / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nContent-Length: 0\r\n\r\n",
+	"POST / HTTP/1.1\r\nHost: a\r\nTrailer: X-A\r\nContent-Length: 0\r\n\r\n",
+	"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\na",
+	"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
 }
 
 // FuzzHead: whatever is taken for a plain POST is what net/http takes it for, to the last byte, and that is known
