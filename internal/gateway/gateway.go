@@ -73,6 +73,7 @@ type Gateway struct {
 	asking map[payment.ID]chan struct{} // closed when the question of this process is answered
 	behind []payment.ID                 // of a restored backup: in doubt when the others were reconciled
 	left   []store.Opened               // see Inherit
+	unsaid map[payment.ID]time.Time     // of a restored backup: until when Run leaves alone those of which no centre says anything
 	asked  int                          // questions under way
 	idle   *sync.Cond                   // no question is under way
 
@@ -93,7 +94,7 @@ func New(cfg Config) *Gateway {
 	if cfg.At == nil {
 		cfg.At = func(Point, payment.ID) {}
 	}
-	g := &Gateway{cfg: cfg, asking: make(map[payment.ID]chan struct{})}
+	g := &Gateway{cfg: cfg, asking: make(map[payment.ID]chan struct{}), unsaid: make(map[payment.ID]time.Time)}
 	g.wrongCodes.most, g.sentCodes.most, g.sentCodes.seed = cfg.WrongCodes, cfg.CodesSent, maphash.MakeSeed()
 	restored := cfg.Store.Restored()
 	g.restored, g.longest = restored.At, cfg.longestCall()
@@ -525,7 +526,7 @@ func (g *Gateway) due(ctx context.Context, after store.Place, taken *turns) (lis
 	}
 	g.stepped.Store(time.Now().UnixNano())
 	for _, id := range ids {
-		if taken.has(id) {
+		if taken.has(id) || taken != nil && g.unsaidYet(id) {
 			continue
 		}
 		p, unread := g.cfg.Store.Recall(ctx, id, 0)

@@ -64,7 +64,8 @@ func (g *Gateway) catchUp(ctx context.Context, id payment.ID, left int64) (p pay
 		}
 		var c payment.Command = payment.Resume{Orphan: p.Version == left, Restored: g.restored}
 		if p.Open == nil {
-			if c, err = g.look(ctx, p); err != nil || c == nil {
+			c, err = g.look(ctx, p)
+			if g.noteUnsaid(id, err != nil || c == nil); err != nil || c == nil {
 				return p, err
 			}
 		}
@@ -150,8 +151,30 @@ func (g *Gateway) choices(ctx context.Context, p payment.Payment) (attempts []pa
 	return attempts, nil
 }
 
-// reconcileEvery is how long Reconcile waits before it tries again what could not be done.
-const reconcileEvery = time.Second
+// How long Reconcile waits before it tries again what could not be done, twice as long each time, and how long Run leaves such
+// a payment alone. Who cannot reach a centre yet must not knock at its door all the time.
+const (
+	reconcileSoon  = time.Second
+	reconcileEvery = 30 * time.Second
+)
+
+// noteUnsaid notes whether the centres have just said nothing of what they did for a payment.
+func (g *Gateway) noteUnsaid(id payment.ID, nothing bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if nothing {
+		g.unsaid[id] = time.Now().Add(reconcileEvery)
+	} else {
+		delete(g.unsaid, id)
+	}
+}
+
+// unsaidYet reports that it is too early to ask them again.
+func (g *Gateway) unsaidYet(id payment.ID) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return time.Now().Before(g.unsaid[id])
+}
 
 // Reconcile asks the centres about every payment that came with a restored backup: first those that were under way,
 // and when each of them has been asked about, Ready is nil; then those that were captured, which can only have been
@@ -248,7 +271,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 // reconcileAll catches up with all payments that are in one of the states, round after round, until each is reconciled or in
 // doubt. It returns how many there were, and those in doubt.
 func (g *Gateway) reconcileAll(ctx context.Context, states ...payment.State) (total int, doubts []payment.ID, err error) {
-	for round := 0; ; round++ {
+	for wait := reconcileSoon; ; wait = min(2*wait, reconcileEvery) {
 		var mu sync.Mutex
 		seen, left := 0, 0
 		doubts = nil
@@ -294,7 +317,7 @@ func (g *Gateway) reconcileAll(ctx context.Context, states ...payment.State) (to
 			return total, doubts, nil
 		}
 		g.cfg.Log.Warn("not all payments of the backup could be asked about; they are tried again", "left", left, "in doubt", len(doubts))
-		if !pause(ctx, reconcileEvery) {
+		if !pause(ctx, wait) {
 			return total, doubts, ctx.Err()
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -412,6 +413,38 @@ func TestTwoCentresDoNotSay(t *testing.T) {
 		t.Errorf("when they say that they did nothing it is %s, %v", got.State, err)
 	}
 	w.must(w.read(p.ID), nil)(payment.Expired)
+}
+
+// Centres that say nothing of what they did since the backup was taken are not asked all the time: the machine is new to them,
+// and they may take it for an attack.
+func TestSilentCentresAreLeftAlone(t *testing.T) {
+	w := newWorld(t)
+	w.withShop()
+	p := w.prepare(oneStage, func(t *payment.Terms) { t.Methods = []payment.Method{payment.Uzcard, payment.BankCard} })
+	file := w.backup()
+	w.later(time.Second)
+	w.restore(file)
+	w.connectToys(w.sim)
+	w.fault(sim.Fault{Method: "*", Name: "http_429", Times: 1_000_000})
+	var calls atomic.Int64
+	w.watch(nil, func(string) { calls.Add(1) })
+	w.later(ttl)
+	stop := w.running()
+	eventually(t, "the centre is asked", func() bool { return calls.Load() > 0 })
+	last := w.gateway.Stepped()
+	for range 6 {
+		eventually(t, "Run looks again what is due", func() bool { return w.gateway.Stepped().After(last) })
+		last = w.gateway.Stepped()
+	}
+	stop()
+	if n := calls.Load(); n != 1 {
+		t.Errorf("%d calls came to the centre", n)
+	}
+	w.must(w.read(p.ID), nil)(payment.Created)
+	w.sim.ClearFaults()
+	if _, err := w.decide(p.ID, payment.Cancel, 0); reason(err) != payment.Finished { // a shop that asks need not wait
+		t.Errorf("when they say that they did nothing: %v", err)
+	}
 }
 
 // Where no centre is connected that could say whether a payer has paid since the backup was taken, it is not taken that he has
