@@ -996,19 +996,9 @@ func TestCommandsInDocuments(t *testing.T) {
 	}
 }
 
-// freeAddress is an address on which nobody listens.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	port, err := postgrestest.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("127.0.0.1:%d", port)
-}
-
 // TestPrecedence: flags, file and environment overrule one another as the pages say.
 func TestPrecedence(t *testing.T) {
-	sources := map[string]string{"flag": freeAddress(t), "file": freeAddress(t), "environment": freeAddress(t)}
+	sources := map[string]string{"flag": postgrestest.FreeAddress(t), "file": postgrestest.FreeAddress(t), "environment": postgrestest.FreeAddress(t)}
 	config := filepath.Join(t.TempDir(), "holdfast.json")
 	if err := os.WriteFile(config, fmt.Appendf(nil, `{"serve": {"listen": %q}}`, sources["file"]), 0o600); err != nil {
 		t.Fatal(err)
@@ -1062,7 +1052,7 @@ func runReadme(t *testing.T, db string) {
 	// The Go program of the page is the shop's own server, as it is for a reader.
 	dir := t.TempDir()
 	copyFile(t, program(t), filepath.Join(dir, "holdfast"))
-	apiAddress, simAddress, shopAddress := freeAddress(t), freeAddress(t), freeAddress(t)
+	apiAddress, simAddress, shopAddress := postgrestest.FreeAddress(t), postgrestest.FreeAddress(t), postgrestest.FreeAddress(t)
 	buildExample(t, theBlock(t, "README.md", "go run"), filepath.Join(dir, "shop"))
 
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -1146,7 +1136,7 @@ func TestReadmeStops(t *testing.T) {
 		defer cancel()
 		cmd := exec.CommandContext(ctx, "bash", "-c", first+"echo It went on.\n")
 		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "API=http://"+freeAddress(t), "SIM=http://"+freeAddress(t), which+"="+taken.URL, "DATA="+filepath.Join(dir, "data"))
+		cmd.Env = append(os.Environ(), "API=http://"+postgrestest.FreeAddress(t), "SIM=http://"+postgrestest.FreeAddress(t), which+"="+taken.URL, "DATA="+filepath.Join(dir, "data"))
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 		cmd.WaitDelay = 5 * time.Second

@@ -72,7 +72,7 @@ func newStageLogging(t *testing.T, level string, log io.Writer) *stage {
 
 // newStageOn keeps the payments in a database of PostgreSQL, or in a file where db is "".
 func newStageOn(t *testing.T, db, level string, log io.Writer) *stage {
-	s := &stage{t: t, dir: t.TempDir(), db: db, sim: httptest.NewServer(sim.New(sim.Config{}).Handler()), listen: freeAddress(t), level: level, log: log}
+	s := &stage{t: t, dir: t.TempDir(), db: db, sim: httptest.NewServer(sim.New(sim.Config{}).Handler()), listen: postgrestest.FreeAddress(t), level: level, log: log}
 	t.Cleanup(s.sim.Close)
 	err := s.data().onServingStore(func(st *store.Store, v *vault.Vault) (err error) {
 		s.shop, err = createShop(t.Context(), st, v, "Kill", &settingFlags{Fee: []string{"2%"}})
@@ -86,22 +86,12 @@ func newStageOn(t *testing.T, db, level string, log io.Writer) *stage {
 	return s
 }
 
-// freeAddress is for a program that is started there again and again.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	port, err := postgrestest.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("127.0.0.1:%d", port)
-}
-
 func (s *stage) data() data { return data{Data: s.dir, DB: s.db} }
 
 // beside is a second gateway on the same database.
 func (s *stage) beside() *stage {
 	second := *s
-	second.listen, second.process, second.kills = freeAddress(s.t), nil, 0
+	second.listen, second.process, second.kills = postgrestest.FreeAddress(s.t), nil, 0
 	second.start()
 	s.t.Cleanup(func() { second.kill() })
 	return &second

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"sync/atomic"
+	"testing"
 )
 
 // Systems give ports from 32768 on, or 49152, to whoever takes any.
@@ -31,4 +32,14 @@ func FreePort() (int, error) {
 		failed = errors.Join(failed, err)
 	}
 	return 0, fmt.Errorf("no port is free: %w", failed)
+}
+
+// FreeAddress is a loopback address with such a port.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	port, err := FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
