@@ -517,7 +517,8 @@ func (g *Gateway) centreOf(p *payment.Payment) named {
 }
 
 // due looks what wants attention now, the longest due first, from behind a place on; next is where it has come to, and more
-// says that there may be more. Those that are taken already it leaves out.
+// says that there may be more. Those that are taken already it leaves out, and for who takes any those of which no centre says
+// anything yet.
 func (g *Gateway) due(ctx context.Context, after store.Place, taken *turns) (list []due, next store.Place, more bool, err error) {
 	now := g.cfg.Store.Now()
 	ids, next, err := g.cfg.Store.Due(ctx, now, after, stepPayments)

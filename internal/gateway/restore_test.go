@@ -392,8 +392,8 @@ func TestHoldMadeAfterTheBackupIsHeld(t *testing.T) {
 	}
 }
 
-// Two centres do not say what they have done under one reference: neither is taken to be the one, and both are asked again.
-func TestTwoCentresDoNotSay(t *testing.T) {
+// restoredForTwoMethods is a payment of a backup that its payer could have paid at centres of two methods since.
+func restoredForTwoMethods(t *testing.T) (*world, payment.Payment) {
 	w := newWorld(t)
 	w.withShop()
 	p := w.prepare(oneStage, func(t *payment.Terms) { t.Methods = []payment.Method{payment.Uzcard, payment.BankCard} })
@@ -401,6 +401,12 @@ func TestTwoCentresDoNotSay(t *testing.T) {
 	w.later(time.Second)
 	w.restore(file)
 	w.connectToys(w.sim)
+	return w, p
+}
+
+// Two centres do not say what they have done under one reference: neither is taken to be the one, and both are asked again.
+func TestTwoCentresDoNotSay(t *testing.T) {
+	w, p := restoredForTwoMethods(t)
 	w.later(3 * time.Minute)
 	w.fault(sim.Fault{Method: "*", Name: "garbage", Times: 3}) // each contract is asked about the first reference
 	if got, err := w.decide(p.ID, payment.Cancel, 0); reason(err) != payment.InDoubt {
@@ -418,13 +424,7 @@ func TestTwoCentresDoNotSay(t *testing.T) {
 // Centres that say nothing of what they did since the backup was taken are not asked all the time: the machine is new to them,
 // and they may take it for an attack.
 func TestSilentCentresAreLeftAlone(t *testing.T) {
-	w := newWorld(t)
-	w.withShop()
-	p := w.prepare(oneStage, func(t *payment.Terms) { t.Methods = []payment.Method{payment.Uzcard, payment.BankCard} })
-	file := w.backup()
-	w.later(time.Second)
-	w.restore(file)
-	w.connectToys(w.sim)
+	w, p := restoredForTwoMethods(t)
 	w.fault(sim.Fault{Method: "*", Name: "http_429", Times: 1_000_000})
 	var calls atomic.Int64
 	w.watch(nil, func(string) { calls.Add(1) })
