@@ -294,3 +294,85 @@ func TestNameInTheSMS(t *testing.T) {
 		}
 	}
 }
+
+// A store that was brought back to an earlier time knows which contracts payments could go to then: none of them may be missing
+// until the last of its payments has been asked about, unless the operator says that nobody can ask it.
+func TestContractsOfABackup(t *testing.T) {
+	quiet := slog.New(slog.DiscardHandler)
+	dir := t.TempDir()
+	open := func() *store.Store {
+		t.Helper()
+		s, err := store.Open(store.Config{Dir: dir, Serve: true, Log: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	page := func(payment.ID) string { return "https://pay.example/3ds" }
+	connected := func(names ...string) (all gateway.Centres) {
+		t.Helper()
+		for _, name := range names {
+			connector, err := rbs.New(rbs.Config{
+				Name: name, Endpoint: "https://bank.example", Login: "a", Password: "b", ReturnURL: page, MethodNotificationURL: page,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, gateway.Centre{Processor: connector, Method: payment.BankCard})
+		}
+		return all
+	}
+	s := open()
+	again := func() { // what a store says of a restore, it says as of when it was opened
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = open()
+	}
+	defer func() { s.Close() }()
+	terms := payment.Terms{ShopPaymentID: "one", Amount: money.New(100_00, money.UZS), Methods: []payment.Method{payment.BankCard}}
+	if _, _, err := gateway.New(gateway.Config{Store: s, Log: quiet}).Prepare(t.Context(), merchant.Shop{ID: 1}, terms, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	recovered := func() error {
+		_, err := s.MarkRestored(t.Context())
+		again()
+		return err
+	}
+	reconciled := func() error {
+		err := s.SetReconciled(t.Context())
+		again()
+		return err
+	}
+	for _, c := range []struct {
+		name string
+		then func() error // what happens before it
+		live gateway.Centres
+		gone []string
+		says string // in the log or as an error; "" is not a word
+	}{
+		{name: "the first start", live: connected("toys", "books")},
+		{name: "one is taken out", live: connected("toys"), says: "stays as it is\" contract=books"},
+		{name: "and connected again", live: connected("books", "toys")},
+		{name: "one is missing after a restore", then: recovered, live: connected("toys"), says: "the contract books was connected"},
+		{name: "another is said to be gone", live: connected("toys"), gone: []string{"toys"}, says: "--gone books"},
+		{name: "it is said to be gone", live: connected("toys"), gone: []string{"books"}, says: "is not asked about\" contract=books"},
+		{name: "it was gone before", live: connected("toys")},
+		{name: "it is there again", live: connected("toys", "books")},
+		{name: "and missing again", live: connected("toys"), says: "the contract books was connected"},
+		{name: "one is missing when all were asked about", then: reconciled, live: connected("toys"), says: "stays as it is\" contract=books"},
+	} {
+		if c.then != nil {
+			if err := c.then(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var said strings.Builder
+		if err := knownAgain(s, c.live, c.gone, slog.New(slog.NewTextHandler(&said, nil))); err != nil {
+			said.WriteString(err.Error())
+		}
+		if !strings.Contains(said.String(), c.says) || c.says == "" && said.Len() > 0 {
+			t.Errorf("%s: it says %q, want %q", c.name, said.String(), c.says)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,8 +26,10 @@ import (
 // command runs the program's command line on the stage's data directory; what it printed, and how it ended.
 func (s *stage) command(args ...string) (said string, code int) {
 	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute) // a server that ought not to have started ends then
+	defer cancel()
 	var out bytes.Buffer
-	code = program{stdout: &out, stderr: &out}.run(s.t.Context(), append(args, "--data", s.dir))
+	code = program{stdout: &out, stderr: &out}.run(ctx, append(args, "--data", s.dir))
 	return out.String(), code
 }
 
@@ -319,6 +322,7 @@ func TestBackupAndRestoreOfTheProgram(t *testing.T) {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 	s.says("clean: every invariant holds", "restore", file, "--key", key)
+	s.refuses("connect it again", "serve", "--uzcard-url", "https://a.example", "--uzcard-login", "a", "--uzcard-password", "b", "--uzcard-merchant", "1", "--uzcard-terminal", "2", "--listen", "127.0.0.1:0")
 	s.within = time.Minute // the centres are given the time of their longest call
 	s.start()
 	for name, want := range map[string]string{

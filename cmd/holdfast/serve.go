@@ -47,6 +47,7 @@ type serveCmd struct {
 	Sim         string        `help:"A simulator (holdfast sim): for test payments, and for all where no real centre is set." placeholder:"URL"`
 	HoldTimeout time.Duration `help:"How long a hold waits for a decision where the shop sets nothing." default:"30m"`
 	Doubt       time.Duration `help:"How long after an operation a centre's \"not found\" proves nothing." default:"2m"`
+	Gone        []string      `help:"A contract of which nobody can ask any more what was paid there since a backup was taken that was restored. Repeatable." placeholder:"NAME"`
 	DebugListen string        `help:"Loopback address for profiles of the running process (net/http/pprof) and the store's counts of commits (/debug/store); default: none." placeholder:"ADDRESS"`
 	JSON        bool          `help:"Say where it serves as one line of JSON, once it is ready."`
 
@@ -218,7 +219,7 @@ func (g *running) serve(c *serveCmd, proxies []netip.Prefix, log *slog.Logger) (
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	if err := warnOfRoutes(g.store, centres.live, log); err != nil {
+	if err := cmp.Or(knownAgain(g.store, centres.live, c.Gone, log), warnOfRoutes(g.store, centres.live, log)); err != nil {
 		return errors.Join(err, listener.Close())
 	}
 	g.address, g.centres = listener.Addr().String(), len(centres.live)
@@ -275,6 +276,39 @@ func (g *running) serve(c *serveCmd, proxies []netip.Prefix, log *slog.Logger) (
 		}
 	}()
 	return nil
+}
+
+// knownAgain notes which contracts are connected, for a store that a backup brings back: of that, none may be missing that payments
+// could go to when it was taken. What was paid there since would be ended unasked, for the others know nothing of it. gone are
+// those of which the operator says that nobody can ask them any more.
+func knownAgain(s *store.Store, live gateway.Centres, gone []string, log *slog.Logger) error {
+	ctx := context.Background()
+	before, err := s.Contracts(ctx)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, centre := range live {
+		names = append(names, centre.Name())
+	}
+	slices.Sort(names)
+	restored := s.Restored()
+	behind := !restored.At.IsZero() && !restored.Reconciled
+	for _, name := range before {
+		switch {
+		case slices.Contains(names, name):
+		case !behind:
+			log.Warn("a contract that was connected at the last start is not now: what is under way there stays as it is", "contract", name)
+		case slices.Contains(gone, name):
+			log.Warn("a contract is gone: what was paid there since the backup was taken is not asked about", "contract", name)
+		default:
+			return fmt.Errorf("the contract %s was connected when the backup was taken that this store was restored from, and is not now: connect it again, for what was paid there since would be ended without asking it (where nobody can ask it any more: --gone %[1]s)", name)
+		}
+	}
+	if slices.Equal(before, names) {
+		return nil
+	}
+	return s.SetContracts(ctx, names)
 }
 
 // warnOfRoutes tells of shops whose payments go to a contract that is not connected.

@@ -23,6 +23,7 @@ const (
 	metaRestored   = "restored_at"
 	metaFrom       = "restored_from"
 	metaReconciled = "reconciled"
+	metaContracts  = "contracts" // of any store that was served; names, with spaces between them
 )
 
 // Restored says that a store began as a backup.
@@ -41,6 +42,22 @@ func (s *Store) SetReconciled(ctx context.Context) error {
 		_, err := w.exec(`UPDATE meta SET value = '1' WHERE name = ?1`, []value{str(metaReconciled)}) // restore made the row
 		return err
 	}})
+}
+
+// Contracts are the names of the contracts that payments could go to since the last start: the last that SetContracts was given.
+func (s *Store) Contracts(ctx context.Context) (names []string, err error) {
+	err = s.engine.read(ctx, func(q querier) error {
+		return q.query(`SELECT value FROM meta WHERE name = ?1`, []value{str(metaContracts)}, func(row record) error {
+			names = strings.Fields(row.text(0))
+			return nil
+		})
+	})
+	return names, err
+}
+
+// SetContracts notes the names of the contracts that payments may go to from now on; a name has no spaces. A backup keeps them.
+func (s *Store) SetContracts(ctx context.Context, names []string) error {
+	return s.do(ctx, &job{exec: func(w writing, _ time.Time) error { return putMeta(w, metaContracts, strings.Join(names, " ")) }})
 }
 
 func restoredMark(e engine) (r Restored, err error) {
