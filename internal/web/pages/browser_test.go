@@ -287,11 +287,31 @@ func (b *tab) pressAt(x, y float64, click int64) {
 	}
 }
 
-// back presses the back button. A page that the browser had kept whole has no load event.
+// back presses the back button and waits until the browser is at another place of its history. A page that it had kept whole has no
+// load event.
 func (b *tab) back() {
 	b.w.t.Helper()
+	place := func() (int64, error) {
+		history, err := chromedp.Call(b.ctx, cdppage.GetNavigationHistory, cdp.Empty{})
+		return history.CurrentIndex, err
+	}
+	before, err := place()
+	if err != nil {
+		b.w.t.Fatal(err)
+	}
+	b.pressBack()
+	b.until("the page before", func() (bool, error) {
+		now, err := place()
+		return now < before, err
+	})
+	b.until("all of the page before", func() (bool, error) {
+		return chromedp.Run(b.ctx, chromedp.Evaluate[bool]("document.readyState === 'complete'"))
+	})
+}
+
+// pressBack presses the back button, whatever comes of it.
+func (b *tab) pressBack() {
 	chromedp.Run(b.ctx, chromedp.Evaluate[bool]("(history.back(), true)")) // the page may be gone before it can answer
-	time.Sleep(200 * time.Millisecond)
 }
 
 // shot keeps a picture of the page where git does not look.
@@ -1062,7 +1082,7 @@ func TestBankInTheBrowser(t *testing.T) {
 			b.shot("3-paid")
 			b.complaints()
 			// Whoever goes back now would send the bank's form once more, which our page does not allow, or ends here again.
-			b.back()
+			b.pressBack()
 			b.open("/3ds/" + p.ID.String())
 			b.reaches("status", p, "#return")
 			if got := w.payment(p.ID); got.State != payment.Captured || got.Attempts != 1 {
