@@ -933,6 +933,24 @@ func TestFlagsTable(t *testing.T) {
 	}
 }
 
+// TestGatewaysStayEnded: the socket starts a stopped service again at the next connection, upon whatever is in its directory
+// by then. Who is told to stop the one is told to stop both.
+func TestGatewaysStayEnded(t *testing.T) {
+	told := 0
+	for _, page := range documents(t) {
+		for i, line := range strings.Split(read(t, page), "\n") {
+			if _, units, found := strings.Cut(line, "systemctl stop "); found {
+				if told++; !strings.Contains(units, "holdfast.socket holdfast.service") {
+					t.Errorf("%s:%d: a connection starts it again: %s", page, i+1, line)
+				}
+			}
+		}
+	}
+	if told == 0 {
+		t.Error("nobody is told how a gateway is ended")
+	}
+}
+
 // TestCommandsInDocuments: every command of ours in the documentation exists, with its flags.
 func TestCommandsInDocuments(t *testing.T) {
 	commands := make(map[string]bool)
