@@ -951,6 +951,27 @@ func TestGatewaysStayEnded(t *testing.T) {
 	}
 }
 
+// TestPostgreSQLAsDeployed: what the page on deploying says that the program makes and wants of a database is so.
+func TestPostgreSQLAsDeployed(t *testing.T) {
+	page := read(t, "docs/deploy.md")
+	var tables, factors []string
+	for _, m := range regexp.MustCompile(`ALTER TABLE (\w+) SET \(fillfactor = (\d+)\)`).FindAllStringSubmatch(read(t, "internal/store/schema/postgres.sql"), -1) {
+		tables, factors = append(tables, "`"+m[1]+"`"), append(factors, m[2])
+	}
+	oldest := regexp.MustCompile(`oldestPostgres = (\d+)0000`).FindStringSubmatch(read(t, "internal/store/postgres.go"))
+	if len(tables) == 0 || oldest == nil {
+		t.Fatal("the store says no more how its tables are filled, or what the oldest server is")
+	}
+	for _, want := range []string{
+		"| `fillfactor` of " + strings.Join(tables, " and ") + " | " + strings.Join(factors, " and ") + ", as the gateway makes them |",
+		"PostgreSQL " + oldest[1] + " or later",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("docs/deploy.md does not say %q", want)
+		}
+	}
+}
+
 // TestCommandsInDocuments: every command of ours in the documentation exists, with its flags.
 func TestCommandsInDocuments(t *testing.T) {
 	commands := make(map[string]bool)
