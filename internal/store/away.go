@@ -56,7 +56,7 @@ func (s *Store) missed(err error) {
 		return
 	}
 	a.since = a.missed
-	s.cfg.Log.Error("the database takes no payments; callers are told that nothing was stored until it does again", "error", s.engine.explain(err))
+	s.cfg.Log.Error("the database takes no payments; calls fail until it does again", "error", s.engine.explain(err))
 	a.probing.Go(s.probe)
 }
 

@@ -53,7 +53,7 @@ func watched(t *testing.T, dsn string) (w *world, log *lines) {
 // saysOnce fails unless the log tells once why the database was away, and once that this is over.
 func (l *lines) saysOnce(t *testing.T, why string) {
 	t.Helper()
-	for _, line := range []string{"the database takes no payments; callers are told that nothing was stored until it does again", why, "the database takes payments again"} {
+	for _, line := range []string{"the database takes no payments; calls fail until it does again", why, "the database takes payments again"} {
 		if n := strings.Count(l.String(), line); n != 1 {
 			t.Errorf("the log says %d times %q:\n%s", n, line, l)
 		}
