@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 }
 
 var (
-	seedCount = flag.Int("seeds", 0, "how many worlds TestWorld plays; 0: 2000 on SQLite, 40 on PostgreSQL")
+	seedCount = flag.Int("seeds", 0, fmt.Sprintf("how many worlds TestWorld plays; 0: %d on SQLite, %d on PostgreSQL", usualOnSQLite, usualOnPostgreSQL))
 	firstSeed = flag.Uint64("from", 1, "the first of them: to go on where an earlier run ended")
 	oneSeed   = flag.Uint64("seed", 0, "the one world that TestWorld plays, and shows; 0: all of -seeds")
 )
