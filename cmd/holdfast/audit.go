@@ -21,7 +21,8 @@ type auditCmd struct {
 
 func (c *auditCmd) Help() string {
 	return `Ends 0 if every invariant holds, 1 if one is broken; docs/payment-cycle.md explains them.
-It may run while the gateway serves, and on a standby of its database.
+It may run while the gateway serves, and on a standby of its database. --sim is for a store whose
+payments all went to that simulator, when nothing is under way.
 
   holdfast audit --data /var/lib/holdfast
   holdfast audit --data /var/lib/holdfast --db postgres://holdfast@standby/holdfast
