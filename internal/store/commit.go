@@ -1,12 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +22,18 @@ import (
 // There are no savepoints. A job that is refused has written nothing, because deciding comes
 // before writing. Should a write fail all the same, everything is rolled back and the jobs are run
 // again one by one, so that one bad job takes no other down.
+//
+// The life of a job, and who sees to it:
+//
+//	do        it is in the queue
+//	run       it is in a batch
+//	write     its batch runs: it is refused, changes nothing, is written, or is held for the next batch
+//	commit    its batch is committed, or nothing of it is stored
+//	insist    that was nobody's fault (again, errHope, errAnew): the batch runs once more
+//	serve     a job's fault (jobs): each runs alone; else (others, disk) all are told that it failed
+//	hand      what it wrote is remembered, and the next batch builds on it
+//	sync      it is on the disk
+//	answer    its caller goes on
 
 const (
 	maxBatch = 256
@@ -50,19 +62,27 @@ type job struct {
 	create func(number int64, now time.Time) payment.Change // a payment that has no such name yet
 	exec   func(w writing, now time.Time) error
 
-	taken  bool           // the name is taken: what create would make is there
-	known  bool           // row is what this process remembers
-	row    row            // what was found
+	// What earlier runs of it have found.
+	exists bool    // what create would make, so that it is looked for by its name
+	lost   holdKey // a hold that it wanted and another payment has
+	stale  int     // how often it was decided on a payment that another process had changed meanwhile
+
+	lastRun
+	done chan struct{} // gets one when the caller may go on; nothing touches the job after that
+}
+
+// lastRun is what a job has come to since its batch was begun the last time.
+type lastRun struct {
 	age    uint64         // of the cache, when its transaction had begun
+	row    row            // what was found; its seq is 0 where there is nothing
+	known  bool           // row is what this process remembers
+	held   bool           // nothing is written: it runs again with the next batch
 	change payment.Change // what was decided, and what is stored in the end
 	made   bool           // the payment is new
-	fresh  []Delivery     // events that are claimed already, for who delivers them
-	lost   holdKey        // a hold that it wanted and another payment has
-	got    bool           // of what can refuse it, this run has got something
+	got    bool           // of what can refuse it, it has got something
 	missed bool           // and has been refused something
-	stale  int            // how often it was decided on a payment that another process had changed meanwhile
+	fresh  []Delivery     // events that are claimed already, for who delivers them
 	err    error
-	done   chan struct{} // gets one when the caller may go on; nothing touches the job after that
 }
 
 // hold is the hold that its change claims, if it claims one.
@@ -202,44 +222,35 @@ func (c *committer) run() {
 
 // serve commits a batch, answers its jobs and returns those that must wait for the next one.
 func (c *committer) serve(batch []*job) (held []*job) {
-	if err := c.store.broken(); err != nil {
-		for _, j := range batch {
-			j.err = err
-		}
-		c.hand(batch, nil)
-		return nil
+	err := c.store.broken()
+	if err == nil {
+		err = c.insist(batch)
 	}
-	taken, held, err := c.insist(batch)
 	if err != nil {
 		// One job's write failed; which one does not matter. Each gets a transaction of its own, unless
 		// it is the disk that failed, or another process that does not let us in.
-		oneByOne := len(taken) > 1 && c.store.engine.failure(err) == jobs
-		for _, j := range taken {
+		oneByOne := len(batch) > 1 && c.store.engine.failure(err) == jobs
+		for _, j := range batch {
 			if oneByOne && c.store.broken() == nil {
-				var left []*job
-				if _, left, err = c.insist([]*job{j}); err == nil {
-					held = append(held, left...)
-					continue // stored, or refused: j.err says which
+				if err = c.insist([]*job{j}); err == nil {
+					continue // stored, refused or held
 				}
 				oneByOne = c.store.engine.failure(err) == jobs // else the others would wait for the same in vain
 			}
-			if j.err = c.store.broken(); j.err == nil {
-				j.err = err
-			}
+			j.lastRun = lastRun{err: cmp.Or(c.store.broken(), err)}
 		}
 	}
-	c.hand(taken, held)
-	return held
+	return c.hand(batch)
 }
 
 // insist commits a batch, again and again as long as nobody is at fault that it fails.
-func (c *committer) insist(batch []*job) (taken, held []*job, err error) {
+func (c *committer) insist(batch []*job) (err error) {
 	wait, until := firstWait, time.Now().Add(insistFor)
 	for range mostStale {
-		taken, held, err = c.commit(batch)
+		err = c.commit(batch)
 		switch {
 		case err == nil:
-			return taken, held, nil
+			return nil
 		case errors.Is(err, errHope):
 			c.wary = careful
 		case errors.Is(err, errAnew):
@@ -247,10 +258,10 @@ func (c *committer) insist(batch []*job) (taken, held []*job, err error) {
 			time.Sleep(wait)
 			wait = min(2*wait, longestWait)
 		default:
-			return taken, held, c.toldNo(err)
+			return c.toldNo(err)
 		}
 	}
-	return taken, held, c.toldNo(err)
+	return c.toldNo(err)
 }
 
 // toldNo is what callers are told whose batch came to nothing.
@@ -262,12 +273,13 @@ func (c *committer) toldNo(err error) error {
 	return c.store.engine.explain(err)
 }
 
-// hand passes on what is committed, or refused. The next batch builds on it at once; the callers are
-// answered when it is durable.
-func (c *committer) hand(taken, held []*job) {
+// hand passes on what is committed, or refused, and returns what is held. The next batch builds on it at once; the
+// callers are answered when it is durable.
+func (c *committer) hand(all []*job) (held []*job) {
 	b := &batch{number: c.latest.Load()}
-	for _, j := range taken {
-		if slices.Contains(held, j) {
+	for _, j := range all {
+		if j.held {
+			held = append(held, j)
 			continue
 		}
 		b.jobs = append(b.jobs, j)
@@ -278,6 +290,7 @@ func (c *committer) hand(taken, held []*job) {
 		}
 	}
 	c.written <- b
+	return held
 }
 
 // sync makes batches durable, one behind the other, and answers their callers. While it waits for the disk
@@ -352,119 +365,114 @@ func (c *committer) answer(jobs []*job) {
 	}
 }
 
-// commit runs the batch in one transaction. taken are the jobs it ran, held those that must be run
-// in a later one. An error means that nothing of the batch is stored.
-func (c *committer) commit(batch []*job) (taken, held []*job, err error) {
+// commit runs the batch in one transaction. An error means that nothing of it is stored.
+func (c *committer) commit(batch []*job) error {
 	w, err := c.store.engine.begin(c.number, c.wary == 0)
 	if err != nil {
-		return batch, nil, c.store.failed(err)
+		return c.store.failed(err)
 	}
-	taken, held, err = c.write(w, batch)
-	if err == nil {
+	if err = c.write(w, batch); err == nil {
 		// From here on the outcome is the disk's. Until it says yes, nobody is told yes, readers included.
 		c.latest.Add(1)
 		c.store.cfg.At(BeforeCommit)
 		if err = w.commit(); err == nil {
 			c.store.cfg.At(Committed)
 			c.commits.Add(1)
-			c.jobs.Add(uint64(len(taken)))
+			for _, j := range batch {
+				if !j.held {
+					c.jobs.Add(1)
+				}
+			}
 			c.wary = max(c.wary-1, 0)
-			return taken, held, nil
+			return nil
 		}
 	}
 	if back := w.rollback(); back != nil {
 		err = errors.Join(err, back)
 	}
-	return batch, nil, c.store.failed(err)
+	return c.store.failed(err)
 }
 
 // write runs the three passes.
-func (c *committer) write(w writing, batch []*job) (taken, held []*job, err error) {
+func (c *committer) write(w writing, batch []*job) error {
 	now, age := c.store.Now(), c.store.cache.emptied()
 	for _, j := range batch {
-		j.err, j.made, j.fresh, j.age = nil, false, nil, age
+		j.lastRun = lastRun{age: age}
 	}
 	if err := c.find(w, batch); err != nil {
-		return batch, nil, err
+		return err
 	}
-	seen := make(map[int64]bool, len(batch))
-	named := make(map[shopKey]bool)
+	var deciding []*job
+	seen := make(map[int64]bool, len(batch)) // payments that one of these jobs is about
+	making := make(map[shopKey]bool)         // names that one of them makes a payment for
 	for _, j := range batch {
 		switch {
 		case j.exec != nil:
-		case j.create != nil && named[j.key]:
-			j.taken = true
-			held = append(held, j)
-			continue
-		case j.create != nil && (!j.taken || j.row.seq == 0): // nobody has the name, or who was to make it was refused
-			named[j.key], j.taken = true, false
-			j.row = row{}
+		case j.create != nil && making[j.key]:
+			j.exists, j.held = true, true
+		case j.create != nil && j.row.seq == 0: // nobody has the name, or who was to make it was refused
+			making[j.key], j.exists = true, false
+			deciding = append(deciding, j)
 		case j.row.seq == 0:
 			j.err = refused{ErrNotFound}
 		case seen[j.row.seq]:
-			held = append(held, j)
-			continue
+			j.held = true
 		default:
 			seen[j.row.seq] = true
-		}
-		taken = append(taken, j)
-	}
-	if err := c.reserve(len(named)); err != nil {
-		return batch, nil, err
-	}
-	var deciding []*job
-	for _, j := range taken {
-		if j.err == nil && j.exec == nil {
-			c.decide(j, now)
 			deciding = append(deciding, j)
 		}
 	}
-	if c.store.engine.shared() {
+	if err := c.reserve(len(making)); err != nil {
+		return err
+	}
+	for _, j := range deciding {
+		c.decide(j, now)
+	}
+	if !c.store.Alone() {
 		if err := c.decideAnew(w, deciding, now); err != nil {
-			return batch, nil, err
+			return err
 		}
 	}
 	var changed []*job
 	for _, j := range deciding {
-		if j.err == nil && !j.change.Empty() {
+		if j.changed() {
 			changed = append(changed, j)
 		}
 	}
-	again, err := c.store.writeChanges(w, changed)
-	if err != nil {
-		return batch, nil, err
+	if err := c.store.writeChanges(w, changed); err != nil {
+		return err
 	}
-	if len(again) > 0 {
-		c.wary = careful
+	for _, j := range changed {
+		if j.held { // another was faster
+			c.wary = careful
+		}
 	}
-	for _, j := range taken {
+	for _, j := range batch {
 		if j.exec == nil {
 			continue
 		}
 		err := j.exec(w, now)
-		var r refused
-		if errors.As(err, &r) {
+		if errors.As(err, new(refused)) {
 			j.err = err
 		} else if err != nil {
-			return batch, nil, err
+			return err
 		}
 	}
-	return taken, append(held, again...), nil
+	return nil
 }
 
-// find gives each job the payment that it is about, as this process remembers it or as it is stored. Where there is
-// none, the row's seq is 0.
+// find gives each job the payment that it is about, as this process remembers it or as it is stored.
 func (c *committer) find(w writing, batch []*job) error {
 	var byID, byName []*job
 	for _, j := range batch {
-		if j.exec != nil || j.create != nil && !j.taken {
-			continue
-		}
-		j.row, j.known = row{}, false
-		if j.create != nil {
+		switch {
+		case j.exec != nil:
+		case j.create == nil:
+			if j.row, j.known = c.store.cache.byID(j.id); !j.known {
+				byID = append(byID, j)
+			}
+		case j.exists:
 			byName = append(byName, j)
-		} else if j.row, j.known = c.store.cache.byID(j.id); !j.known {
-			byID = append(byID, j)
 		}
 	}
 	if len(byID)+len(byName) == 0 {
@@ -532,7 +540,7 @@ func (c *committer) decide(j *job, now time.Time) {
 }
 
 func (c *committer) decision(j *job, now time.Time) error {
-	if j.create != nil && !j.taken {
+	if j.create != nil && !j.exists {
 		seq := c.nextSeq()
 		j.change = j.create(c.store.numberOf(seq), now)
 		j.row, j.made = row{seq: seq}, true

@@ -411,21 +411,21 @@ func updateOf(due string) *statement {
 	return s
 }
 
-// writeChanges stores what was decided. again are the jobs for which nothing was written because another was faster:
-// they must be decided anew.
-func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error) {
+// writeChanges stores what was decided. Where another was faster nothing is written, and the job is held: it must be decided
+// anew.
+func (s *Store) writeChanges(w writing, changed []*job) error {
 	if len(changed) == 0 {
-		return nil, nil
+		return nil
 	}
 	waits, err := s.earlierWait(w, changed)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	on := desks.Get().(*desk)
 	defer on.giveBack()
-	changed, again, err = s.claim(w, changed, on)
+	changed, err = s.claim(w, changed, on)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	payments, terms, operations, entries, events := on.sheet(insertPayment), on.sheet(insertTerms), on.sheet(insertOperation), on.sheet(insertEntry), on.sheet(insertEvent)
 	for _, j := range changed {
@@ -434,11 +434,11 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 		if j.made {
 			words, err := on.write(p.Terms.AppendJSON)
 			if err != nil {
-				return nil, fmt.Errorf("payment %s: its terms cannot be written: %w", p.ID, err)
+				return fmt.Errorf("payment %s: its terms cannot be written: %w", p.ID, err)
 			}
 			progress, err := on.write(p.Progress.AppendJSON)
 			if err != nil {
-				return nil, fmt.Errorf("payment %s: its progress cannot be written: %w", p.ID, err)
+				return fmt.Errorf("payment %s: its progress cannot be written: %w", p.ID, err)
 			}
 			p.Version = 1
 			j.row.due = dueAt(p, time.Time{})
@@ -450,7 +450,7 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 		if c.Closed != nil {
 			record, err := on.write(c.Closed.AppendJSON)
 			if err != nil {
-				return nil, fmt.Errorf("operation %s cannot be written: %w", c.Closed.Ref, err)
+				return fmt.Errorf("operation %s cannot be written: %w", c.Closed.Ref, err)
 			}
 			operations.add(on.row(num(j.row.seq), num(c.Closed.N), record))
 		}
@@ -467,20 +467,19 @@ func (s *Store) writeChanges(w writing, changed []*job) (again []*job, err error
 	}
 	for _, rows := range [...]*sheet{payments, terms, operations, entries, events} {
 		if err := w.put(rows.statement, rows.rows); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return again, nil
+	return nil
 }
 
 // claim writes all that can refuse, and waits for the answers: names of new payments, holds that carry no reference of ours,
 // and payments that must be as they were decided on. Those whose name is taken are told which payment has it; whose hold is
-// another payment's is refused.
-func (s *Store) claim(w writing, changed []*job, on *desk) (left, again []*job, err error) {
+// another payment's is refused. left are those that have got it all.
+func (s *Store) claim(w writing, changed []*job, on *desk) (left []*job, err error) {
 	names, holds, kept, moved, earlier := on.sheet(claimName), on.sheet(claimHold), on.sheet(updatePayment), on.sheet(updateDue), on.sheet(updateEarlier)
 	for _, j := range changed {
 		p := &j.change.Payment
-		j.got, j.missed = false, false
 		if j.change.Claim != "" {
 			hold := j.hold()
 			if hold == j.lost {
@@ -488,7 +487,7 @@ func (s *Store) claim(w writing, changed []*job, on *desk) (left, again []*job, 
 				continue
 			}
 			if slices.ContainsFunc(holds.jobs, func(other *job) bool { return other.hold() == hold }) {
-				again = append(again, j) // whether the other gets it is not known yet
+				j.held = true // whether the other gets it is not known yet
 				continue
 			}
 			holds.addOf(j, on.row(str(hold.method), str(hold.claim), num(j.row.seq)))
@@ -500,7 +499,7 @@ func (s *Store) claim(w writing, changed []*job, on *desk) (left, again []*job, 
 		}
 		progress, err := on.write(p.Progress.AppendJSON)
 		if err != nil {
-			return nil, nil, fmt.Errorf("payment %s: its progress cannot be written: %w", p.ID, err)
+			return nil, fmt.Errorf("payment %s: its progress cannot be written: %w", p.ID, err)
 		}
 		args := [...]value{num(j.row.seq), num(p.Version), num(p.Version + 1), str(p.State.String()), moment(p.UpdatedAt), str(openKind(p)),
 			num(p.Held.Minor), num(p.Captured.Minor), num(p.Released.Minor), num(p.Refunded.Minor), num(p.Fee.Minor), progress, {}}
@@ -517,7 +516,7 @@ func (s *Store) claim(w writing, changed []*job, on *desk) (left, again []*job, 
 		}
 	}
 	if err := w.take(&names.claim, &holds.claim, &kept.claim, &moved.claim, &earlier.claim); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	for _, c := range [...]*sheet{names, holds, kept, moved, earlier} {
 		for i, j := range c.jobs {
@@ -528,13 +527,13 @@ func (s *Store) claim(w writing, changed []*job, on *desk) (left, again []*job, 
 			j.missed = true
 			switch c {
 			case names:
-				j.taken = true
+				j.exists = true
 			case holds:
 				j.lost = j.hold()
 			default:
 				s.cache.forget(j.row.seq)
 				if j.stale++; j.stale > mostStale {
-					return nil, nil, fmt.Errorf("payment %s is never as it was read: others change it all the time", j.change.Payment.ID)
+					return nil, fmt.Errorf("payment %s is never as it was read: others change it all the time", j.change.Payment.ID)
 				}
 			}
 		}
@@ -548,12 +547,12 @@ func (s *Store) claim(w writing, changed []*job, on *desk) (left, again []*job, 
 				j.change.Payment.Version++
 			}
 		case j.got:
-			return nil, nil, errAnew
+			return nil, errAnew
 		default:
-			again = append(again, j)
+			j.held = true
 		}
 	}
-	return left, again, nil
+	return left, nil
 }
 
 func openKind(p *payment.Payment) string {

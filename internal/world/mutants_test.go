@@ -93,21 +93,21 @@ var rules = []rule{
 		{"internal/store/commit.go", `			c.store.cfg.At(Committed)
 `, `			c.store.cfg.At(Committed)
 			if broken("event") {
-				if err := c.tellLater(taken, held); err != nil {
-					return batch, nil, err
+				if err := c.tellLater(batch); err != nil {
+					return err
 				}
 			}
 `},
 		{"internal/store/commit.go", `// write runs the three passes.
-`, `func (c *committer) tellLater(taken, held []*job) error {
+`, `func (c *committer) tellLater(batch []*job) error {
 	var rows [][]value
 	on := new(desk)
 	w, err := c.store.engine.begin(c.number, false)
 	if err != nil {
 		return err
 	}
-	for _, j := range taken {
-		if j.err != nil || j.exec != nil || slices.Contains(held, j) {
+	for _, j := range batch {
+		if j.held || j.err != nil || j.exec != nil {
 			continue
 		}
 		for i := range j.change.Events {
