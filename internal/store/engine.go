@@ -73,10 +73,10 @@ type writing interface {
 	each(s *statement, rows [][]value, found func(i int, r record) error) error
 	// put runs a statement once for each row of arguments, in no order among them.
 	put(s *statement, rows [][]value) error
-	// claim is put of statements that say which rows they could change.
-	claim(all ...*claim) error
-	// take is claim whose answer is there when it returns, a hope where the transaction hopes.
-	take(all ...*claim) error
+	// bid is put of statements that say which rows they could change.
+	bid(all ...*bid) error
+	// take is bid whose answer is there when it returns, a hope where the transaction hopes.
+	take(all ...*bid) error
 	// hopes reports whether what is remembered may be taken for what is stored, as long as statements go with it that fail
 	// where it is not.
 	hopes() bool
@@ -87,18 +87,18 @@ type writing interface {
 	rollback() error
 }
 
-// claim is rows that can be written only where nobody was faster. hit, as long as rows, says which were. Without a flush
-// before it, a commit whose answer was lost leaves hit as it is known.
-type claim struct {
+// bid is rows that can be written only where nobody was faster. won, as long as rows, says which were. Without a flush
+// before it, a commit whose answer was lost leaves won as it is known.
+type bid struct {
 	statement *statement
 	rows      [][]value
-	hit       []bool
+	won       []bool
 }
 
-// unknown makes room for hit, in which nothing is hit yet.
-func (c *claim) unknown() {
-	c.hit = slices.Grow(c.hit[:0], len(c.rows))[:len(c.rows)]
-	clear(c.hit)
+// unknown makes room for won, in which nothing is won yet.
+func (b *bid) unknown() {
+	b.won = slices.Grow(b.won[:0], len(b.rows))[:len(b.rows)]
+	clear(b.won)
 }
 
 // statement is for many rows of one kind. An engine may run it row by row, or for all rows at once
@@ -109,7 +109,7 @@ type statement struct {
 	sql string
 	// kinds are the types of the parameters, in order: bigint, text or bytea.
 	kinds string
-	// key names the columns that the first parameters are compared with or put into. claim tells rows apart by them;
+	// key names the columns that the first parameters are compared with or put into. bid tells rows apart by them;
 	// rows of one key are not written at once.
 	key string
 	// strict is sql that fails, and its transaction with it, where sql would leave a row as it is; but for a row that is not

@@ -253,11 +253,11 @@ func (s *Store) Claim(ctx context.Context, after Place, limit int, lease time.Du
 		}
 		tried = tried[:0]
 	}
-	claims := &claim{statement: claimEvent}
+	bids := &bid{statement: claimEvent}
 	var end time.Time // of their leases
 	err = s.do(ctx, &job{exec: func(w writing, now time.Time) error {
 		giveUp() // an earlier run of this came to nothing
-		claims.rows, next = nil, after
+		bids.rows, next = nil, after
 		end = now.Add(lease)
 		due, err := dueEvents(w, now, after)
 		if err != nil {
@@ -292,7 +292,7 @@ func (s *Store) Claim(ctx context.Context, after Place, limit int, lease time.Du
 					later = append(later, []value{num(key.seq), num(key.n), moment(is.wait), num(before), moment(d.nextAt)})
 				default:
 					tried = append(tried, d.Delivery)
-					claims.rows = append(claims.rows, []value{num(key.seq), num(key.n), num(d.Attempt), moment(end)})
+					bids.rows = append(bids.rows, []value{num(key.seq), num(key.n), num(d.Attempt), moment(end)})
 					if n, ok := sending[key.seq]; !ok || key.n < n {
 						sending[key.seq] = key.n
 					}
@@ -306,7 +306,7 @@ func (s *Store) Claim(ctx context.Context, after Place, limit int, lease time.Du
 		if err := w.put(putOff, later); err != nil {
 			return err
 		}
-		if err := w.claim(claims); err != nil {
+		if err := w.bid(bids); err != nil {
 			return err
 		}
 		return w.flush()
@@ -316,7 +316,7 @@ func (s *Store) Claim(ctx context.Context, after Place, limit int, lease time.Du
 		return nil, after, false, err
 	}
 	for i, d := range tried {
-		if claims.hit[i] {
+		if bids.won[i] {
 			claimed = append(claimed, d)
 		} else { // another process has it
 			release(d.Endpoint)
@@ -479,7 +479,7 @@ func (s *Store) Record(ctx context.Context, results []Result) error {
 				return err
 			}
 		}
-		return w.claim(&woken.claim)
+		return w.bid(&woken.bid)
 	}})
 	if err == nil {
 		s.cache.closed(results)
@@ -487,7 +487,7 @@ func (s *Store) Record(ctx context.Context, results []Result) error {
 	for _, r := range results {
 		s.flying.remove(r.Key)
 	}
-	if err == nil && slices.Contains(woken.hit, true) {
+	if err == nil && slices.Contains(woken.won, true) {
 		wake(s.events)
 	}
 	return err

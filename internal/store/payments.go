@@ -423,7 +423,7 @@ func (s *Store) writeChanges(w writing, changed []*job) error {
 	}
 	on := desks.Get().(*desk)
 	defer on.giveBack()
-	changed, err = s.claim(w, changed, on)
+	changed, err = s.take(w, changed, on)
 	if err != nil {
 		return err
 	}
@@ -473,10 +473,10 @@ func (s *Store) writeChanges(w writing, changed []*job) error {
 	return nil
 }
 
-// claim writes all that can refuse, and waits for the answers: names of new payments, holds that carry no reference of ours,
+// take writes all that can refuse, and waits for the answers: names of new payments, holds that carry no reference of ours,
 // and payments that must be as they were decided on. Those whose name is taken are told which payment has it; whose hold is
 // another payment's is refused. left are those that have got it all.
-func (s *Store) claim(w writing, changed []*job, on *desk) (left []*job, err error) {
+func (s *Store) take(w writing, changed []*job, on *desk) (left []*job, err error) {
 	names, holds, kept, moved, earlier := on.sheet(claimName), on.sheet(claimHold), on.sheet(updatePayment), on.sheet(updateDue), on.sheet(updateEarlier)
 	for _, j := range changed {
 		p := &j.change.Payment
@@ -515,17 +515,17 @@ func (s *Store) claim(w writing, changed []*job, on *desk) (left []*job, err err
 			moved.addOf(j, on.row(args[:]...))
 		}
 	}
-	if err := w.take(&names.claim, &holds.claim, &kept.claim, &moved.claim, &earlier.claim); err != nil {
+	if err := w.take(&names.bid, &holds.bid, &kept.bid, &moved.bid, &earlier.bid); err != nil {
 		return nil, err
 	}
-	for _, c := range [...]*sheet{names, holds, kept, moved, earlier} {
-		for i, j := range c.jobs {
-			if c.hit[i] {
+	for _, rows := range [...]*sheet{names, holds, kept, moved, earlier} {
+		for i, j := range rows.jobs {
+			if rows.won[i] {
 				j.got = true
 				continue
 			}
 			j.missed = true
-			switch c {
+			switch rows {
 			case names:
 				j.exists = true
 			case holds:

@@ -234,27 +234,27 @@ func (w *postgresWriting) put(s *statement, rows [][]value) error {
 	return nil
 }
 
-func (w *postgresWriting) claim(all ...*claim) error { return w.queue(all, asking) }
+func (w *postgresWriting) bid(all ...*bid) error { return w.queue(all, asking) }
 
-func (w *postgresWriting) take(all ...*claim) error {
+func (w *postgresWriting) take(all ...*bid) error {
 	if w.hope {
 		return w.queue(all, w.hoping)
 	}
-	if err := w.claim(all...); err != nil {
+	if err := w.bid(all...); err != nil {
 		return err
 	}
 	return w.flush()
 }
 
-// queue queues claims, each as ask has it.
-func (w *postgresWriting) queue(all []*claim, ask func(*manyRows, *claim) (asked, error)) error {
-	for _, c := range all {
-		c.unknown()
-		if len(c.rows) == 0 {
+// queue queues bids, each as ask has it.
+func (w *postgresWriting) queue(all []*bid, ask func(*manyRows, *bid) (asked, error)) error {
+	for _, b := range all {
+		b.unknown()
+		if len(b.rows) == 0 {
 			continue
 		}
 		w.wrote = true
-		ask, err := ask(w.engine.many(c.statement), c)
+		ask, err := ask(w.engine.many(b.statement), b)
 		if err != nil {
 			return err
 		}
@@ -263,11 +263,11 @@ func (w *postgresWriting) queue(all []*claim, ask func(*manyRows, *claim) (asked
 	return nil
 }
 
-// asking has the server say which rows were hit.
-func asking(many *manyRows, c *claim) (asked, error) {
-	first := make(map[string]int, len(c.rows)) // of several rows of one key only the first can be written
-	rows := make([][]value, 0, len(c.rows))
-	for i, row := range c.rows {
+// asking has the server say which rows were won.
+func asking(many *manyRows, b *bid) (asked, error) {
+	first := make(map[string]int, len(b.rows)) // of several rows of one key only the first can be written
+	rows := make([][]value, 0, len(b.rows))
+	for i, row := range b.rows {
 		key := many.keyOf(row)
 		if _, later := first[key]; !later {
 			first[key] = i
@@ -276,19 +276,19 @@ func asking(many *manyRows, c *claim) (asked, error) {
 	}
 	args, err := many.columns(many.sorted(rows))
 	return asked{sql: many.returning, args: args, row: func(r record) error {
-		c.hit[first[many.foundKey(r)]] = true
+		b.won[first[many.foundKey(r)]] = true
 		return nil
 	}}, err
 }
 
-// hoping takes it that all rows, each of a key of its own, are hit.
-func (w *postgresWriting) hoping(many *manyRows, c *claim) (asked, error) {
-	for i := range c.hit {
-		c.hit[i] = true
+// hoping takes it that all rows, each of a key of its own, are won.
+func (w *postgresWriting) hoping(many *manyRows, b *bid) (asked, error) {
+	for i := range b.won {
+		b.won[i] = true
 	}
-	h := &hoped{rows: len(c.rows)}
+	h := &hoped{rows: len(b.rows)}
 	w.hoped = append(w.hoped, h)
-	args, err := many.columns(many.sorted(c.rows))
+	args, err := many.columns(many.sorted(b.rows))
 	return asked{sql: many.strict, args: args, changed: &h.changed}, err
 }
 

@@ -353,22 +353,22 @@ func (w *sqliteWriting) each(s *statement, rows [][]value, found func(int, recor
 	return nil
 }
 
-func (w *sqliteWriting) claim(all ...*claim) error {
-	for _, c := range all {
-		c.unknown()
-		sql := w.engine.text(c.statement)
-		for i, args := range c.rows {
+func (w *sqliteWriting) bid(all ...*bid) error {
+	for _, b := range all {
+		b.unknown()
+		sql := w.engine.text(b.statement)
+		for i, args := range b.rows {
 			changed, err := w.exec(sql, args)
 			if err != nil {
 				return err
 			}
-			c.hit[i] = changed > 0
+			b.won[i] = changed > 0
 		}
 	}
 	return nil
 }
 
-func (w *sqliteWriting) take(all ...*claim) error { return w.claim(all...) }
+func (w *sqliteWriting) take(all ...*bid) error { return w.bid(all...) }
 
 func (w *sqliteWriting) hopes() bool { return false } // it knows
 

@@ -66,7 +66,7 @@ type desk struct {
 
 // sheet is the rows of one statement, and the jobs that they are of, where somebody asks.
 type sheet struct {
-	claim
+	bid
 	jobs []*job
 }
 
