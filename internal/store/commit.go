@@ -109,12 +109,10 @@ type refused struct{ error }
 
 func (r refused) Unwrap() error { return r.error }
 
-// errAnew says that a part of a job could be written and another could not: nothing of the batch may stay, and it runs
-// again with what is known now.
+// errAnew says that a part of a job could be written and another could not: nothing of the batch may stay.
 var errAnew = errors.New("what was decided is not possible any more")
 
-// errHope says that somebody else was faster where a transaction hoped that nobody was: nothing of it is stored, and it runs
-// again with care.
+// errHope says that somebody else was faster where a transaction hoped that nobody was (postgresWriting).
 var errHope = errors.New("another process was faster than was hoped")
 
 // careful is how many batches are written with care after one that another process got in the way of: where that

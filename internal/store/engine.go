@@ -19,8 +19,8 @@ type engine interface {
 	lookup(ctx context.Context, s *statement, row []value, found func(record) error) error
 	// writers is how many transactions that write may be open at the same time in this process.
 	writers() int
-	// begin opens a transaction that writes, the only one of its writer: 0, 1, 2 … With hope it may take it that nobody else
-	// has written meanwhile, and then fails with errHope where somebody has.
+	// begin opens a transaction that writes, the only one of its writer: 0, 1, 2 … With hope (see postgresWriting) it may take
+	// it that nobody else has written meanwhile, and then fails with errHope where somebody has.
 	begin(writer int, hope bool) (writing, error)
 	// sync makes everything committed so far durable before it returns.
 	sync() error

@@ -19,10 +19,7 @@ import (
 // postgresEngine is a database of PostgreSQL: connections that write, and a pool that reads. Other gateways
 // have theirs, and nobody tells us what they write.
 //
-// What a batch writes is queued and goes out with the next thing that needs an answer, all its rows of a kind in
-// one statement: a batch takes one round trip where nobody else was faster, and two when it is written with care.
-//
-// Order to read: postgres_write.go, postgres_read.go, postgres_wire.go (how it is said), postgres_text.go (in which
+// Order to read: postgres_write.go (hope and care), postgres_read.go, postgres_wire.go (how it is said), postgres_text.go (in which
 // words), postgres_schema.go.
 type postgresEngine struct {
 	name     string // for errors: where it is

@@ -149,7 +149,16 @@ func (e *postgresEngine) begin(writer int, hope bool) (writing, error) {
 	return &postgresWriting{postgresWriter: w, conn: w.conn, queued: []asked{{sql: "BEGIN"}}, hope: hope}, nil
 }
 
-// postgresWriting is a transaction of a writer.
+// postgresWriting is a transaction of a writer. What it is asked for is queued, and goes out with the next thing that needs an
+// answer, all rows of a kind in one statement. A batch is written in one of two ways:
+//
+//	in hope    in one round trip, which ends with COMMIT. All that can refuse it is put in strict words (statement.strict,
+//	           noneEarlier): where a name, a hold, a payment or an event is not as this process remembers it, or as it
+//	           hopes, they fail, and all of the batch with them: errHope.
+//	with care  in two: all that can refuse (Store.take), whose answers say what each job has won; then the rest and COMMIT.
+//	           A job that has won nothing is held for the next batch. If one has won a part, all is undone: errAnew.
+//
+// After errHope the batch is run again with care, and so are the next hundred (careful).
 type postgresWriting struct {
 	*postgresWriter
 	conn   *pgx.Conn // stays the same, also when the writer has got another
