@@ -15,6 +15,20 @@ import (
 // The outbox. An event becomes due, is claimed (the attempt is on disk before it is sent), and its
 // result is recorded. Events of one payment are told in order; an endpoint that does not take one
 // of them gets the later ones all the same, after Patience attempts.
+//
+// An event's row says that it
+//
+//	waits       next_at is when it is due, lease_until is 0
+//	is claimed  next_at and lease_until are the end of its lease; then it is due again
+//	is closed   next_at is null, and outcome says why
+//
+// and who changes that is
+//
+//	eventRow                a new one waits, is claimed at once (Fresh), or is closed where there is nowhere to send
+//	Claim                   what is due is claimed, waits a little more for an earlier one, or is closed as not needed any more
+//	Record                  what was claimed is closed, or waits for its next attempt; once the merchant has it, those before
+//	                        it are closed; and the one behind it is due
+//	PutBack, ReleaseLeases  what was claimed and is not sent waits
 
 // Patience is how many attempts an event gets before the next one of its payment may overtake it.
 const Patience = 3
@@ -120,11 +134,11 @@ func (s *Store) earlierWait(w writing, changed []*job) (waits map[EventKey]bool,
 		return nil, nil // nobody takes fresh ones: none is handed over
 	}
 	waits = make(map[EventKey]bool)
-	var asked []EventKey
-	var at []int64
+	var asked []*payment.Event
 	var rows, hoped [][]value
 	for _, j := range changed {
-		for _, e := range j.change.Events {
+		for i := range j.change.Events {
+			e := &j.change.Events[i]
 			key := EventKey{j.row.seq, e.N}
 			if e.N <= j.row.told+1 {
 				continue
@@ -136,21 +150,17 @@ func (s *Store) earlierWait(w writing, changed []*job) (waits map[EventKey]bool,
 				}
 				continue
 			}
-			asked, at = append(asked, key), append(at, micros(e.At))
-			rows = append(rows, []value{num(j.row.seq), num(e.N)})
+			asked, rows = append(asked, e), append(rows, []value{num(j.row.seq), num(e.N)})
 		}
 	}
 	if err := w.each(noneEarlier, hoped, func(int, record) error { return nil }); err != nil || len(rows) == 0 {
 		return waits, err
 	}
 	err = w.each(earlierEvents, rows, func(i int, r record) error {
-		switch told, taken := r.int(1) > at[i], r.int(2) != 0; {
-		case told:
-			if !s.Alone() && !s.flying.has(EventKey{asked[i].seq, int(r.int(0))}, timeAt(at[i])) {
-				waits[asked[i]] = true
-			}
-		case !taken:
-			waits[asked[i]] = true
+		seq, e := rows[i][0].whole, asked[i]
+		earlier, told, taken := EventKey{seq, int(r.int(0))}, timeAt(r.int(1)).After(e.At), r.int(2) != 0
+		if told && !s.Alone() && !s.flying.has(earlier, e.At) || !told && !taken {
+			waits[EventKey{seq, e.N}] = true
 		}
 		return nil
 	})
@@ -233,15 +243,15 @@ func (s *Store) Claim(ctx context.Context, after Place, limit int, lease time.Du
 		due, err = dueEvents(q, s.Now(), after)
 		return err
 	})
+	if err != nil || len(due) == 0 {
+		return nil, after, false, err
+	}
 	hasRoom := func(d dueEvent) bool {
 		if !admit(d.Endpoint, d.Shop) {
 			return false
 		}
 		release(d.Endpoint)
 		return true
-	}
-	if err != nil || len(due) == 0 {
-		return nil, after, false, err
 	}
 	if !slices.ContainsFunc(due, hasRoom) {
 		return nil, due[len(due)-1].place(), len(due) == candidates, nil
@@ -280,12 +290,8 @@ func (s *Store) Claim(ctx context.Context, after Place, limit int, lease time.Du
 					is.wait = end
 				}
 				switch {
-				case is.oldNews:
-					// A later one was taken while this one was on its way; see Record.
-					closed = append(closed, []value{num(key.seq), num(key.n), str(outcomeSuperseded), num(before)})
-				case is.overtaken && d.accepted:
-					// The merchant took the request to decide, and has decided since.
-					closed = append(closed, []value{num(key.seq), num(key.n), str(outcomeDecided), num(before)})
+				case is.over != "":
+					closed = append(closed, []value{num(key.seq), num(key.n), str(is.over), num(before)})
 				case !admit(d.Endpoint, d.Shop): // it stays as it is
 				case !is.wait.IsZero():
 					release(d.Endpoint)
@@ -356,9 +362,8 @@ func dueEvents(q querier, now time.Time, after Place) (due []dueEvent, err error
 
 // turn says whether it is an event's turn.
 type turn struct {
-	wait      time.Time // until when it must wait for an earlier one of its payment; zero: not at all
-	overtaken bool      // there is a later one
-	oldNews   bool      // the merchant has taken a later one
+	wait time.Time // until when it must wait for an earlier one of its payment; zero: not at all
+	over string    // the outcome of one that need not be told any more
 }
 
 var neighbourEvents = &statement{
@@ -376,12 +381,16 @@ func inOrder(w writing, events []dueEvent, now time.Time) (all []turn, err error
 	}
 	err = w.each(neighbourEvents, rows, func(i int, r record) error {
 		is := &all[i]
+		next, lease, attempts, accepted := timeAt(r.int(1)), timeAt(r.int(2)), r.int(3), r.int(4) != 0
 		if int(r.int(0)) > events[i].Key.n {
-			is.overtaken = true
-			is.oldNews = is.oldNews || r.int(4) != 0
+			switch {
+			case accepted: // while this one was on its way; see Record
+				is.over = outcomeSuperseded
+			case events[i].accepted && is.over == "": // the merchant took the request to decide, and has decided since
+				is.over = outcomeDecided
+			}
 			return nil
 		}
-		next, lease, attempts, accepted := timeAt(r.int(1)), timeAt(r.int(2)), r.int(3), r.int(4) != 0
 		until := next
 		switch {
 		case lease.After(now):
