@@ -571,66 +571,6 @@ func endpoint(notifyURL string) string {
 	return u.Scheme + "://" + u.Host
 }
 
-// rowsFresh is how old a shared engine's last row number may be, as far as this process knows it: in that time nobody
-// makes so many payments that numbers come round.
-const rowsFresh = time.Minute
-
-// lookForRows learns how far row numbers have come: at the start, and, where others take some too, now and then.
-func (s *Store) lookForRows(ctx context.Context) error {
-	if looked := s.lookedForRows.Load(); looked != 0 && (s.Alone() || time.Since(time.Unix(0, looked)) < rowsFresh) {
-		return nil
-	}
-	top, err := s.engine.top(ctx)
-	if err != nil {
-		return err
-	}
-	s.sawRow(top)
-	s.lookedForRows.Store(time.Now().UnixNano())
-	return nil
-}
-
-func (s *Store) sawRow(seq int64) {
-	for last := s.lastSeq.Load(); last < seq && !s.lastSeq.CompareAndSwap(last, seq); last = s.lastSeq.Load() {
-	}
-}
-
-// reserve sees to it that there are row numbers for so many new payments.
-func (c *committer) reserve(payments int) error {
-	if c.store.Alone() {
-		return nil
-	}
-	free := 0
-	for _, r := range c.rows {
-		free += int(r.last - r.next + 1)
-	}
-	for free < payments {
-		first, last, err := c.store.engine.block(context.Background())
-		if err != nil {
-			return err
-		}
-		c.rows = append(c.rows, rowRange{first, last})
-		c.store.sawRow(last)
-		free += int(last - first + 1)
-	}
-	return nil
-}
-
-// rowRange is row numbers that are this process's.
-type rowRange struct{ next, last int64 }
-
-// nextSeq is the row for a new payment.
-func (c *committer) nextSeq() int64 {
-	if c.store.Alone() {
-		return c.store.lastSeq.Add(1)
-	}
-	r := &c.rows[0]
-	seq := r.next
-	if r.next++; r.next > r.last {
-		c.rows = c.rows[1:]
-	}
-	return seq
-}
-
 // Timeline is everything known of one payment.
 type Timeline struct {
 	Payment    payment.Payment

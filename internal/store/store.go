@@ -6,7 +6,7 @@
 // writes their changes and makes them durable with one commit, and only then answers. Readers
 // never wait for it.
 //
-// Order to read: commit.go (the shared commit), payments.go, cache.go (what of them is remembered), events.go (the outbox),
+// Order to read: commit.go (the shared commit), payments.go, numbers.go, cache.go (what of them is remembered), events.go (the outbox),
 // shops.go, ranges.go, audit.go (the invariants, checked on the stored rows), clock.go, backup.go, copy.go (into another database),
 // away.go (a database that is away),
 // engine.go and value.go (the seam to the database), schema.go, sqlite.go, postgres.go and what it names.
@@ -16,7 +16,6 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -301,58 +300,4 @@ func wake(c chan struct{}) {
 	case c <- struct{}{}:
 	default:
 	}
-}
-
-// Payment numbers are 31 bits, given without repetition and not guessable from one another: the
-// row's seq under a keyed permutation. Past 2^31 payments they come round again, and a number
-// means the newest payment that has it; nobody asks for the others by number.
-const (
-	numberBits = 31
-	numberMask = 1<<numberBits - 1
-	rounds     = 6
-)
-
-// permute is a Feistel network of two halves of 16 bits, walked until the result is a positive
-// 31-bit number again.
-func (s *Store) permute(n uint32, reverse bool) uint32 {
-	for {
-		left, right := uint16(n>>16), uint16(n)
-		for i := range rounds {
-			if reverse {
-				left, right = right^s.round(rounds-1-i, left), left
-			} else {
-				left, right = right, left^s.round(i, right)
-			}
-		}
-		if n = uint32(left)<<16 | uint32(right); n > 0 && n <= numberMask {
-			return n
-		}
-	}
-}
-
-func (s *Store) round(i int, half uint16) uint16 {
-	var b [aes.BlockSize]byte
-	b[0] = byte(i)
-	binary.BigEndian.PutUint16(b[1:], half)
-	s.numbers.Encrypt(b[:], b[:])
-	return binary.BigEndian.Uint16(b[:])
-}
-
-// numberOf is the public number of the payment in row seq.
-func (s *Store) numberOf(seq int64) int64 {
-	// Row numbers start at 1 and leave out what is 0 modulo 2^31-1, so the permuted domain is 1 … 2^31-1.
-	return int64(s.permute(uint32((seq-1)%numberMask)+1, false))
-}
-
-// seqOf is the newest row that has the number, as far as this process knows.
-func (s *Store) seqOf(number int64) (int64, bool) {
-	if number <= 0 || number > numberMask {
-		return 0, false
-	}
-	low := int64(s.permute(uint32(number), true)) // 1 … 2^31-1
-	last := s.lastSeq.Load()
-	if low > last {
-		return low, true // perhaps made by another process; the row says
-	}
-	return last - (last-low)%numberMask, true
 }
