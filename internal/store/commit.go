@@ -85,11 +85,6 @@ type lastRun struct {
 	err    error
 }
 
-// hold is the hold that its change claims, if it claims one.
-func (j *job) hold() holdKey {
-	return holdKey{string(j.change.Payment.Attempt.Method), j.change.Claim}
-}
-
 // spare are jobs of before: memory that is used again costs less than new memory.
 var spare = sync.Pool{New: func() any { return &job{done: make(chan struct{}, 1)} }}
 

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -111,6 +112,15 @@ func (s *Store) eventRow(on *desk, j *job, e *payment.Event, waits map[EventKey]
 	}
 	return on.row(num(j.row.seq), num(e.N), num(p.Shop), str(e.Status), moment(e.At), num(e.Sums.Captured.Minor), num(e.Sums.Fee.Minor), num(e.Sums.Refunded.Minor),
 		str(to), nextAt, num(leaseUntil), num(attempts), str(outcome))
+}
+
+// endpoint is what deliveries to one merchant's server have in common.
+func endpoint(notifyURL string) string {
+	u, err := url.Parse(notifyURL)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
 }
 
 var (

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
-	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -24,9 +22,6 @@ type row struct {
 	taken   int       // likewise: they are taken by the merchant, or closed; some are told again until he decides
 	payment payment.Payment
 }
-
-// holdKey is a hold that carries no reference of ours: the method's name and the claim.
-type holdKey struct{ method, claim string }
 
 // shopKey is a payment's name within its shop.
 type shopKey struct {
@@ -214,6 +209,11 @@ func (s *Store) Due(ctx context.Context, now time.Time, after Place, limit int) 
 	}
 }
 
+var moveDue = &statement{
+	sql:   `UPDATE payments AS t SET due_at = ?3 WHERE t.seq = ?1 AND t.version = ?2`,
+	kinds: "bigint bigint bigint", key: "seq",
+}
+
 const dueAfter = ` WHERE p.due_at <= ?1 AND (p.due_at, p.seq) > (?2, ?3) ORDER BY p.due_at, p.seq LIMIT ?4`
 
 // upTo is what dueAfter wants.
@@ -355,220 +355,6 @@ func dueAt(p *payment.Payment, stored time.Time) time.Time {
 		return never
 	}
 	return p.Due()
-}
-
-// What a change writes.
-var (
-	claimName = &statement{
-		sql:   `INSERT INTO names (shop, shop_payment_id, payment) VALUES (?1, ?2, ?3) ON CONFLICT (shop, shop_payment_id) DO NOTHING`,
-		kinds: "bigint text bigint", key: "shop, shop_payment_id",
-		strict: `INSERT INTO names (shop, shop_payment_id, payment) VALUES (?1, ?2, ?3)`,
-	}
-	claimHold = &statement{
-		sql:   `INSERT INTO claims (processor, claim, payment) VALUES (?1, ?2, ?3) ON CONFLICT (processor, claim) DO NOTHING`,
-		kinds: "text text bigint", key: "processor, claim",
-		strict: `INSERT INTO claims (processor, claim, payment) VALUES (?1, ?2, ?3)`,
-	}
-	updatePayment = updateOf("")
-	// updateDue is apart, for the index of due_at is written anew wherever due_at is set.
-	updateDue = updateOf(", due_at = ?13")
-	// updateEarlier is both of them.
-	updateEarlier = updateOf(", due_at = CASE WHEN t.due_at <= ?13 THEN t.due_at ELSE ?13 END")
-	moveDue       = &statement{
-		sql:   `UPDATE payments AS t SET due_at = ?3 WHERE t.seq = ?1 AND t.version = ?2`,
-		kinds: "bigint bigint bigint", key: "seq",
-	}
-	insertPayment = &statement{
-		sql: `INSERT INTO payments (seq, version, state, updated_at, due_at, open, held, captured, released, refunded, fee, progress)
-			VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)`,
-		kinds: "bigint bigint text bigint bigint text bigint bigint bigint bigint bigint text",
-	}
-	insertTerms = &statement{
-		sql:   `INSERT INTO terms (payment, id, shop, shop_payment_id, created_at, currency, amount, terms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)`,
-		kinds: "bigint bytea bigint text bigint text bigint text",
-	}
-	insertOperation = &statement{
-		sql:   `INSERT INTO operations (payment, n, record) VALUES (?1, ?2, ?3)`,
-		kinds: "bigint bigint text",
-	}
-	insertEntry = &statement{
-		sql:   `INSERT INTO entries (payment, n, operation, kind, at, currency, lines) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)`,
-		kinds: "bigint bigint text text bigint text text",
-	}
-)
-
-// updateOf changes a payment that is as it was decided on. due is what it does to due_at, which ?13 is for.
-func updateOf(due string) *statement {
-	const rest = `, state = ?4, updated_at = ?5, open = ?6, held = ?7, captured = ?8, released = ?9, refunded = ?10, fee = ?11, progress = ?12`
-	s := &statement{
-		sql:    `UPDATE payments AS t SET version = ?3` + rest + due + ` WHERE t.seq = ?1 AND t.version = ?2`,
-		strict: `UPDATE payments AS t SET version = CASE WHEN t.version = ?2 THEN ?3 END` + rest + due + ` WHERE t.seq = ?1`,
-		kinds:  "bigint bigint bigint text bigint text bigint bigint bigint bigint bigint text", key: "seq",
-	}
-	if due != "" {
-		s.kinds += " bigint"
-	}
-	return s
-}
-
-// writeChanges stores what was decided. Where another was faster nothing is written, and the job is held: it must be decided
-// anew.
-func (s *Store) writeChanges(w writing, changed []*job) error {
-	if len(changed) == 0 {
-		return nil
-	}
-	waits, err := s.earlierWait(w, changed)
-	if err != nil {
-		return err
-	}
-	on := desks.Get().(*desk)
-	defer on.giveBack()
-	changed, err = s.take(w, changed, on)
-	if err != nil {
-		return err
-	}
-	payments, terms, operations, entries, events := on.sheet(insertPayment), on.sheet(insertTerms), on.sheet(insertOperation), on.sheet(insertEntry), on.sheet(insertEvent)
-	for _, j := range changed {
-		c := &j.change
-		p := &c.Payment
-		if j.made {
-			words, err := on.write(p.Terms.AppendJSON)
-			if err != nil {
-				return fmt.Errorf("payment %s: its terms cannot be written: %w", p.ID, err)
-			}
-			progress, err := on.write(p.Progress.AppendJSON)
-			if err != nil {
-				return fmt.Errorf("payment %s: its progress cannot be written: %w", p.ID, err)
-			}
-			p.Version = 1
-			j.row.due = dueAt(p, time.Time{})
-			payments.add(on.row(num(j.row.seq), num(p.Version), str(p.State.String()), moment(p.UpdatedAt), orNull(j.row.due), str(openKind(p)),
-				num(p.Held.Minor), num(p.Captured.Minor), num(p.Released.Minor), num(p.Refunded.Minor), num(p.Fee.Minor), progress))
-			terms.add(on.row(num(j.row.seq), bin(p.ID[:]), num(p.Shop), str(p.Terms.ShopPaymentID), moment(p.CreatedAt),
-				str(p.Terms.Amount.Currency), num(p.Terms.Amount.Minor), words))
-		}
-		if c.Closed != nil {
-			record, err := on.write(c.Closed.AppendJSON)
-			if err != nil {
-				return fmt.Errorf("operation %s cannot be written: %w", c.Closed.Ref, err)
-			}
-			operations.add(on.row(num(j.row.seq), num(c.Closed.N), record))
-		}
-		for i, e := range c.Entries {
-			n := p.LastEntry - len(c.Entries) + 1 + i
-			lines, _ := on.write(func(b []byte) ([]byte, error) { return e.AppendLines(b), nil })
-			entries.add(on.row(num(j.row.seq), num(n), str(e.Operation), str(e.Kind), moment(p.UpdatedAt),
-				str(p.Terms.Amount.Currency), lines))
-		}
-		for i := range c.Events {
-			events.add(s.eventRow(on, j, &c.Events[i], waits))
-		}
-		j.row.payment = *p
-	}
-	for _, rows := range [...]*sheet{payments, terms, operations, entries, events} {
-		if err := w.put(rows.statement, rows.rows); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// take writes all that can refuse, and waits for the answers: names of new payments, holds that carry no reference of ours,
-// and payments that must be as they were decided on. Those whose name is taken are told which payment has it; whose hold is
-// another payment's is refused. left are those that have got it all.
-func (s *Store) take(w writing, changed []*job, on *desk) (left []*job, err error) {
-	names, holds, kept, moved, earlier := on.sheet(claimName), on.sheet(claimHold), on.sheet(updatePayment), on.sheet(updateDue), on.sheet(updateEarlier)
-	for _, j := range changed {
-		p := &j.change.Payment
-		if j.change.Claim != "" {
-			hold := j.hold()
-			if hold == j.lost {
-				j.err = refused{ErrClaimed}
-				continue
-			}
-			if slices.ContainsFunc(holds.jobs, func(other *job) bool { return other.hold() == hold }) {
-				j.held = true // whether the other gets it is not known yet
-				continue
-			}
-			holds.addOf(j, on.row(str(hold.method), str(hold.claim), num(j.row.seq)))
-		}
-		left = append(left, j)
-		if j.made {
-			names.addOf(j, on.row(num(j.key.shop), str(j.key.id), num(j.row.seq)))
-			continue
-		}
-		progress, err := on.write(p.Progress.AppendJSON)
-		if err != nil {
-			return nil, fmt.Errorf("payment %s: its progress cannot be written: %w", p.ID, err)
-		}
-		args := [...]value{num(j.row.seq), num(p.Version), num(p.Version + 1), str(p.State.String()), moment(p.UpdatedAt), str(openKind(p)),
-			num(p.Held.Minor), num(p.Captured.Minor), num(p.Released.Minor), num(p.Refunded.Minor), num(p.Fee.Minor), progress, {}}
-		switch due := dueAt(p, j.row.due); {
-		case !s.Alone():
-			args[len(args)-1] = orNull(dueAt(p, time.Time{}))
-			earlier.addOf(j, on.row(args[:]...))
-		case due.Equal(j.row.due):
-			kept.addOf(j, on.row(args[:len(args)-1]...))
-		default:
-			j.row.due = due
-			args[len(args)-1] = orNull(due)
-			moved.addOf(j, on.row(args[:]...))
-		}
-	}
-	if err := w.take(&names.bid, &holds.bid, &kept.bid, &moved.bid, &earlier.bid); err != nil {
-		return nil, err
-	}
-	for _, rows := range [...]*sheet{names, holds, kept, moved, earlier} {
-		for i, j := range rows.jobs {
-			if rows.won[i] {
-				j.got = true
-				continue
-			}
-			j.missed = true
-			switch rows {
-			case names:
-				j.exists = true
-			case holds:
-				j.lost = j.hold()
-			default:
-				s.cache.forget(j.row.seq)
-				if j.stale++; j.stale > mostStale {
-					return nil, fmt.Errorf("payment %s is never as it was read: others change it all the time", j.change.Payment.ID)
-				}
-			}
-		}
-	}
-	changed, left = left, left[:0]
-	for _, j := range changed {
-		switch {
-		case !j.missed:
-			left = append(left, j)
-			if !j.made {
-				j.change.Payment.Version++
-			}
-		case j.got:
-			return nil, errAnew
-		default:
-			j.held = true
-		}
-	}
-	return left, nil
-}
-
-func openKind(p *payment.Payment) string {
-	if p.Open == nil {
-		return ""
-	}
-	return string(p.Open.Kind)
-}
-
-// endpoint is what deliveries to one merchant's server have in common.
-func endpoint(notifyURL string) string {
-	u, err := url.Parse(notifyURL)
-	if err != nil {
-		return ""
-	}
-	return u.Scheme + "://" + u.Host
 }
 
 // Timeline is everything known of one payment.

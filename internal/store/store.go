@@ -6,10 +6,21 @@
 // writes their changes and makes them durable with one commit, and only then answers. Readers
 // never wait for it.
 //
-// Order to read: commit.go (the shared commit), payments.go, numbers.go, cache.go (what of them is remembered), events.go (the outbox),
-// shops.go, ranges.go, audit.go (the invariants, checked on the stored rows), clock.go, backup.go, copy.go (into another database),
-// away.go (a database that is away),
-// engine.go and value.go (the seam to the database), schema.go, sqlite.go, postgres.go and what it names.
+// Order to read:
+//
+//	commit.go               the shared commit: how a job goes on
+//	changes.go              what a job writes of a payment
+//	payments.go, cache.go   payments as they are read; what of them is remembered
+//	numbers.go              their row numbers and their public numbers
+//	events.go               the outbox
+//	shops.go, ranges.go     shops and card ranges
+//	engine.go, value.go     the seam to the database, and what is handed to it
+//	schema.go, schema/      the tables
+//	sqlite.go               a file; sqlite_log.go and sync_linux.go are how its log gets onto the disk
+//	postgres.go             a database, and which files come after it
+//	audit.go                the invariants, checked on the stored rows
+//	backup.go, copy.go      copies: of a file, and into another store
+//	away.go, clock.go       a database that is away; time
 package store
 
 import (

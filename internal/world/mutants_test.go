@@ -83,7 +83,7 @@ var rules = []rule{
 `},
 	}},
 	{"event", "", "an event is written in the transaction of its change", `^invariant 10: `, []edit{
-		{"internal/store/payments.go", `		for i := range c.Events {
+		{"internal/store/changes.go", `		for i := range c.Events {
 `, `		told := c.Events
 		if broken("event") {
 			told = nil
@@ -159,7 +159,7 @@ var rules = []rule{
 	}},
 	// Only another gateway can have changed it meanwhile.
 	{"version", "TestWorldOnPostgreSQL", "a payment is written only as long as it is as it was decided on", `^invariant (6|10|11): |duplicate key value`, []edit{
-		{"internal/store/payments.go", `		s.kinds += " bigint"
+		{"internal/store/changes.go", `		s.kinds += " bigint"
 	}
 `, `		s.kinds += " bigint"
 	}
