@@ -77,14 +77,6 @@ func restoredMark(e engine) (r Restored, err error) {
 	return r, err
 }
 
-func metaTime(conn *sqlite.Conn, name string) (time.Time, error) {
-	text, err := meta(conn, name)
-	if err != nil || text == "" {
-		return time.Time{}, err
-	}
-	return parseMetaTime(name, text)
-}
-
 func putMeta(w writing, name, to string) error {
 	_, err := w.exec(`INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, []value{str(name), str(to)})
 	return err
@@ -98,9 +90,7 @@ func parseMetaTime(name, text string) (time.Time, error) {
 	return timeAt(us), nil
 }
 
-func setMetaTime(conn *sqlite.Conn, name string, at time.Time) error {
-	return setMeta(conn, name, strconv.FormatInt(micros(at), 10))
-}
+func metaTime(at time.Time) string { return strconv.FormatInt(micros(at), 10) }
 
 // backupPages is how many pages are copied between two looks at ctx.
 const backupPages = 256
@@ -163,7 +153,7 @@ func (s *Store) copyTo(ctx context.Context, name string, progress func(done, of 
 	if err := set(to, "journal_mode = DELETE", "synchronous = FULL"); err != nil {
 		return err
 	}
-	if err := setMetaTime(to, metaTaken, taken); err != nil {
+	if err := setMeta(to, metaTaken, metaTime(taken)); err != nil {
 		return err
 	}
 	return whole(to)
@@ -175,7 +165,7 @@ func (s *Store) snapshotOf(ctx context.Context, from, to *sqlite.Conn, progress 
 		return err
 	}
 	defer func() { err = errors.Join(err, endSnapshot(from)) }()
-	if _, err := meta(from, "schema"); err != nil { // the snapshot begins with the first read
+	if _, err := meta(sqliteConn{from}, "schema"); err != nil { // the snapshot begins with the first read
 		return err
 	}
 	return copyPages(ctx, to, from, progress)
@@ -249,10 +239,14 @@ func markRestored(path, file string, now time.Time) (r Restored, err error) {
 		return r, fmt.Errorf("%s cannot be restored: %w%s", file, explain(err, file), besideLog(file))
 	}
 	r = Restored{At: now}
-	if r.Taken, err = metaTime(conn, metaTaken); err != nil {
+	taken, err := meta(sqliteConn{conn}, metaTaken)
+	if err == nil && taken != "" {
+		r.Taken, err = parseMetaTime(metaTaken, taken)
+	}
+	if err != nil {
 		return r, explain(err, file)
 	}
-	version, err := meta(conn, "schema")
+	version, err := meta(sqliteConn{conn}, "schema")
 	if err != nil {
 		return r, explain(err, file)
 	}
@@ -326,7 +320,7 @@ func (r Restored) after(newest time.Time) error {
 // marks are what the table meta says of a store that was restored and is not reconciled yet.
 func (r Restored) marks() map[string]string {
 	return map[string]string{
-		metaRestored: strconv.FormatInt(micros(r.At), 10), metaFrom: strconv.FormatInt(micros(r.Taken), 10), metaReconciled: "",
+		metaRestored: metaTime(r.At), metaFrom: metaTime(r.Taken), metaReconciled: "",
 	}
 }
 

@@ -61,7 +61,7 @@ func Schema(ctx context.Context, cfg Config) (at, known int, err error) {
 			return 0, schemaVersion, explain(err, path)
 		}
 		defer conn.Close()
-		version, err = meta(conn, "schema")
+		version, err = meta(sqliteConn{conn}, "schema")
 		if sqlite.ErrCode(err) == sqlite.ResultError { // no such table: who made the file died before it made more
 			return 0, schemaVersion, nil
 		}
@@ -90,6 +90,15 @@ func migration(from int) (sql string, to int, err error) {
 
 // postgresWords turns a migration into PostgreSQL's words.
 var postgresWords = strings.NewReplacer(" INTEGER", " BIGINT", " BLOB", " BYTEA", ") WITHOUT ROWID;", ");")
+
+// meta is a text of the table meta; "": there is none.
+func meta(q querier, name string) (found string, err error) {
+	err = q.query(`SELECT value FROM meta WHERE name = ?1`, []value{str(name)}, func(r record) error {
+		found = r.text(0)
+		return nil
+	})
+	return found, err
+}
 
 // newNumberKey is the key that permutes payment numbers, in hexadecimal digits.
 func newNumberKey() string {

@@ -451,7 +451,7 @@ func migrate(conn *sqlite.Conn, path string) (numberKey []byte, err error) {
 		return nil, explain(err, path)
 	}
 	for {
-		version, err := meta(conn, "schema")
+		version, err := meta(sqliteConn{conn}, "schema")
 		if err != nil {
 			return nil, explain(err, path)
 		}
@@ -460,7 +460,7 @@ func migrate(conn *sqlite.Conn, path string) (numberKey []byte, err error) {
 			return nil, err
 		}
 		if at == schemaVersion {
-			text, err := meta(conn, "number_key")
+			text, err := meta(sqliteConn{conn}, "number_key")
 			if err != nil {
 				return nil, explain(err, path)
 			}
@@ -483,7 +483,7 @@ func migrateFrom(conn *sqlite.Conn, version int) (err error) {
 	}
 	defer end(&err)
 	// Another process may have been faster.
-	if now, err := meta(conn, "schema"); err != nil || now != "" && now != strconv.Itoa(version) {
+	if now, err := meta(sqliteConn{conn}, "schema"); err != nil || now != "" && now != strconv.Itoa(version) {
 		return err
 	}
 	sql, to, err := migration(version)
@@ -499,14 +499,6 @@ func migrateFrom(conn *sqlite.Conn, version int) (err error) {
 		}
 	}
 	return setMeta(conn, "schema", strconv.Itoa(to))
-}
-
-func meta(conn *sqlite.Conn, name string) (found string, err error) {
-	err = query(conn, `SELECT value FROM meta WHERE name = ?1`, []value{str(name)}, func(row record) error {
-		found = row.text(0)
-		return nil
-	})
-	return found, err
 }
 
 func setMeta(conn *sqlite.Conn, name, to string) error {

@@ -207,14 +207,14 @@ func (s *Store) Alone() bool { return !s.engine.shared() }
 
 // SameKey reports whether the store is used with the key that has this fingerprint. The first one's is noted.
 func (s *Store) SameKey(ctx context.Context, fingerprint string) (same bool, err error) {
-	noted := ""
-	look := func(q querier) error { return lookForKey(q, &noted) }
-	if err = s.engine.read(ctx, look); err == nil && noted == "" {
-		err = s.do(ctx, &job{exec: func(w writing, _ time.Time) error {
+	noted, err := s.notedKey(ctx)
+	if err == nil && noted == "" {
+		err = s.do(ctx, &job{exec: func(w writing, _ time.Time) (err error) {
 			if _, err := w.exec(`INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING`, []value{str(metaKey), str(fingerprint)}); err != nil {
 				return err
 			}
-			return look(w)
+			noted, err = meta(w, metaKey)
+			return err
 		}})
 	}
 	return noted == fingerprint, err
@@ -222,16 +222,16 @@ func (s *Store) SameKey(ctx context.Context, fingerprint string) (same bool, err
 
 // HasKey reports whether a key was noted by SameKey.
 func (s *Store) HasKey(ctx context.Context) (bool, error) {
-	noted := ""
-	err := s.engine.read(ctx, func(q querier) error { return lookForKey(q, &noted) })
+	noted, err := s.notedKey(ctx)
 	return noted != "", err
 }
 
-func lookForKey(q querier, noted *string) error {
-	return q.query(`SELECT value FROM meta WHERE name = ?1`, []value{str(metaKey)}, func(r record) error {
-		*noted = r.text(0)
-		return nil
+func (s *Store) notedKey(ctx context.Context) (noted string, err error) {
+	err = s.engine.read(ctx, func(q querier) (err error) {
+		noted, err = meta(q, metaKey)
+		return err
 	})
+	return noted, err
 }
 
 const metaKey = "vault_key"
