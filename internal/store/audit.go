@@ -128,55 +128,46 @@ func (s *Store) auditChunk(q querier, a *Audit, from int64) (last int64, err err
 	if err != nil || last == from {
 		return last, err
 	}
-	between := []value{num(from), num(last)}
-	err = q.query(`SELECT payment, n, record FROM operations WHERE payment > ?1 AND payment <= ?2 ORDER BY payment, n`, between, func(rec record) error {
-		p := bySeq[rec.int(0)]
-		if p == nil {
-			return nil // see auditOrphans
-		}
+	// rows goes through a table's rows of these payments, but for those of none; see auditOrphans.
+	rows := func(columnsFrom string, each func(p *audited, n int, rec record)) error {
+		return q.query(`SELECT payment, n, `+columnsFrom+` WHERE payment > ?1 AND payment <= ?2 ORDER BY payment, n`, []value{num(from), num(last)}, func(rec record) error {
+			if p := bySeq[rec.int(0)]; p != nil {
+				each(p, int(rec.int(1)), rec)
+			}
+			return nil
+		})
+	}
+	err = rows(`record FROM operations`, func(p *audited, n int, rec record) {
 		var op payment.Operation
 		if err := json.Unmarshal(rec.blob(2), &op); err != nil {
-			a.violate(6, p.payment.ID, "operation %d cannot be read: %v", int(rec.int(1)), err)
-			return nil
+			a.violate(6, p.payment.ID, "operation %d cannot be read: %v", n, err)
+			return
 		}
-		if op.N != int(rec.int(1)) {
-			a.violate(6, p.payment.ID, "operation %d calls itself %d", int(rec.int(1)), op.N)
+		if op.N != n {
+			a.violate(6, p.payment.ID, "operation %d calls itself %d", n, op.N)
 		}
 		p.operations = append(p.operations, op)
 		a.Operations++
-		return nil
 	})
 	if err != nil {
 		return last, err
 	}
-	err = q.query(`SELECT payment, n, operation, kind, currency, lines FROM entries WHERE payment > ?1 AND payment <= ?2 ORDER BY payment, n`, between, func(rec record) error {
-		p := bySeq[rec.int(0)]
-		if p == nil {
-			return nil
-		}
+	err = rows(`operation, kind, currency, lines FROM entries`, func(p *audited, n int, rec record) {
 		lines, err := ledger.ParseLines(rec.text(5), money.Currency(rec.text(4)))
 		if err != nil {
-			a.violate(7, p.payment.ID, "entry %d: %v", int(rec.int(1)), err)
-			return nil
+			a.violate(7, p.payment.ID, "entry %d: %v", n, err)
+			return
 		}
-		p.entries = append(p.entries, Entry{N: int(rec.int(1)), Entry: ledger.Entry{
-			Operation: rec.text(2), Kind: ledger.Kind(rec.text(3)), Lines: lines,
-		}})
+		p.entries = append(p.entries, Entry{N: n, Entry: ledger.Entry{Operation: rec.text(2), Kind: ledger.Kind(rec.text(3)), Lines: lines}})
 		a.Entries++
-		return nil
 	})
 	if err != nil {
 		return last, err
 	}
-	err = q.query(`SELECT payment, n, status, shop FROM events WHERE payment > ?1 AND payment <= ?2 ORDER BY payment, n`, between, func(rec record) error {
-		p := bySeq[rec.int(0)]
-		if p == nil {
-			return nil
-		}
-		p.events = append(p.events, payment.Event{N: int(rec.int(1)), Status: payment.Status(rec.text(2))})
+	err = rows(`status, shop FROM events`, func(p *audited, n int, rec record) {
+		p.events = append(p.events, payment.Event{N: n, Status: payment.Status(rec.text(2))})
 		p.shops = append(p.shops, rec.int(3))
 		a.Events++
-		return nil
 	})
 	if err != nil {
 		return last, err
