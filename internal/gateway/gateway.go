@@ -485,41 +485,37 @@ const (
 // and lets go of holds nobody confirmed. It returns how many payments it took up.
 func (g *Gateway) Step(ctx context.Context) (int, error) {
 	due, _, _, err := g.due(ctx, store.Place{}, nil)
-	var group errgroup.Group
-	group.SetLimit(g.cfg.AtOnce)
-	for _, d := range due {
-		group.Go(func() error { return g.attend(ctx, d.id, 0) })
-	}
-	return len(due), errors.Join(err, group.Wait(), g.catchUpRest(ctx))
+	attended := each(g, due, func(d duty) error { return g.attend(ctx, d) })
+	return len(due), errors.Join(err, attended, g.catchUpRest(ctx))
 }
 
-// due is a payment that wants attention, and the centre that is asked for it.
-type due struct {
-	id     payment.ID
-	centre named
-	left   int64 // see attend
+// duty is a payment that wants attention, and the contract that is asked for it.
+type duty struct {
+	id       payment.ID
+	contract contract
+	left     int64 // the version that a process before this one left, which may be long ago by now; 0: there is no such version
 }
 
-// named is a contract, for a simulator may have the name of a real one; without a name: none.
-type named struct {
+// contract names one, with test, for a simulator may have the name of a real one; without a name: none.
+type contract struct {
 	name string
 	test bool
 }
 
-// centreOf is the centre that what is due to a payment is asked of. That a payer's time is over, or that his code was lost with
+// contractOf is the contract that what is due to a payment is asked of. That a payer's time is over, or that his code was lost with
 // its request, is decided without one.
-func (g *Gateway) centreOf(p *payment.Payment) named {
+func (g *Gateway) contractOf(p *payment.Payment) contract {
 	asks := p.State == payment.Held || p.Open != nil && p.Open.Kind.MovesMoney() || p.Behind(g.restored)
 	if p.Attempt == nil || !asks {
-		return named{}
+		return contract{}
 	}
-	return named{p.Attempt.Processor, p.Terms.Test}
+	return contract{p.Attempt.Processor, p.Terms.Test}
 }
 
 // due looks what wants attention now, the longest due first, from behind a place on; next is where it has come to, and more
 // says that there may be more. Those that are taken already it leaves out, and for who takes any those of which no centre says
 // anything yet.
-func (g *Gateway) due(ctx context.Context, after store.Place, taken *turns) (list []due, next store.Place, more bool, err error) {
+func (g *Gateway) due(ctx context.Context, after store.Place, taken *turns) (list []duty, next store.Place, more bool, err error) {
 	now := g.cfg.Store.Now()
 	ids, next, err := g.cfg.Store.Due(ctx, now, after, stepPayments)
 	if err != nil {
@@ -535,7 +531,7 @@ func (g *Gateway) due(ctx context.Context, after store.Place, taken *turns) (lis
 			err = errors.Join(err, unread)
 			continue
 		}
-		list = append(list, due{id: id, centre: g.centreOf(&p)})
+		list = append(list, duty{id: id, contract: g.contractOf(&p)})
 	}
 	return list, next, len(ids) == stepPayments, err
 }
@@ -574,7 +570,7 @@ func (g *Gateway) Recover(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return count, each(g, g.inherited(), func(o store.Opened) error { return g.attend(ctx, o.ID, o.Version) })
+	return count, each(g, g.inherited(), func(o store.Opened) error { return g.attend(ctx, duty{id: o.ID, left: o.Version}) })
 }
 
 func each[T any](g *Gateway, list []T, do func(T) error) error {
@@ -586,28 +582,28 @@ func each[T any](g *Gateway, list []T, do func(T) error) error {
 	return group.Wait()
 }
 
-// attend gives one payment what is due to it. Of the version left, which may be long ago by now, nobody asks its open question
-// any more, and it is asked about whether its time has come or not; 0: there is no such version.
-func (g *Gateway) attend(ctx context.Context, id payment.ID, left int64) error {
-	if g.underWay(id) != nil {
+// attend gives one payment what is due to it. Of the version left nobody asks its open question any more, and it is asked
+// about whether its time has come or not.
+func (g *Gateway) attend(ctx context.Context, d duty) error {
+	if g.underWay(d.id) != nil {
 		return nil // its question is being asked right now
 	}
 	detached := context.WithoutCancel(ctx)
 	if !g.restored.IsZero() {
-		p, err := g.cfg.Store.Payment(ctx, id)
+		p, err := g.cfg.Store.Payment(ctx, d.id)
 		if err != nil {
 			return err
 		}
 		if p.Behind(g.restored) {
-			if p, err = g.catchUp(ctx, id, left); err != nil || p.Behind(g.restored) {
+			if p, err = g.catchUp(ctx, d.id, d.left); err != nil || p.Behind(g.restored) {
 				g.doubt(p)
 				return err
 			}
 		}
 	}
-	change, err := g.cfg.Store.Update(ctx, id, func(p payment.Payment, now time.Time) (payment.Change, error) {
+	change, err := g.cfg.Store.Update(ctx, d.id, func(p payment.Payment, now time.Time) (payment.Change, error) {
 		if p.Open != nil {
-			return payment.Begin(p, payment.Resume{Orphan: p.Version == left, Restored: g.restored}, now)
+			return payment.Begin(p, payment.Resume{Orphan: p.Version == d.left, Restored: g.restored}, now)
 		}
 		return payment.Begin(p, payment.Lapse{}, now)
 	})
@@ -670,9 +666,9 @@ func (g *Gateway) Run(ctx context.Context) {
 			say(g.catchUpRest(ctx))
 		}
 	})
-	turns := newTurns(g.cfg.AtOnce, func(d due) {
+	turns := newTurns(g.cfg.AtOnce, func(d duty) {
 		if ctx.Err() == nil {
-			say(g.attend(ctx, d.id, d.left))
+			say(g.attend(ctx, d))
 		}
 	})
 	defer turns.all.Wait()
@@ -685,7 +681,7 @@ func (g *Gateway) Run(ctx context.Context) {
 			}
 			p, err := g.cfg.Store.Recall(ctx, o.ID, 0)
 			say(err)
-			turns.take(due{id: o.ID, centre: g.centreOf(&p), left: o.Version})
+			turns.take(duty{id: o.ID, contract: g.contractOf(&p), left: o.Version})
 		}
 	})
 	// look takes up what comes after a place in the list of what is due.
