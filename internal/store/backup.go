@@ -47,10 +47,9 @@ func (s *Store) SetReconciled(ctx context.Context) error {
 // Contracts are the names of the contracts that payments could go to since the last start: the last that SetContracts was given.
 func (s *Store) Contracts(ctx context.Context) (names []string, err error) {
 	err = s.engine.read(ctx, func(q querier) error {
-		return q.query(`SELECT value FROM meta WHERE name = ?1`, []value{str(metaContracts)}, func(row record) error {
-			names = strings.Fields(row.text(0))
-			return nil
-		})
+		text, err := meta(q, metaContracts)
+		names = strings.Fields(text)
+		return err
 	})
 	return names, err
 }
