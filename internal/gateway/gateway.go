@@ -654,40 +654,49 @@ const sweepEvery = 250 * time.Millisecond
 // from another: one that hangs holds up no deadline but its own.
 func (g *Gateway) Run(ctx context.Context) {
 	defer g.rest()
-	say := func(err error) {
-		if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrBroken) { // which the store has said, once
-			g.cfg.Log.Error("deadlines cannot be kept", "error", err)
-		}
-	}
-	var catching sync.WaitGroup
-	defer catching.Wait()
-	catching.Go(func() {
-		for !g.restored.IsZero() && pause(ctx, sweepEvery) {
-			say(g.catchUpRest(ctx))
-		}
-	})
 	turns := newTurns(g.cfg.AtOnce, func(d duty) {
 		if ctx.Err() == nil {
-			say(g.attend(ctx, d))
+			g.late(ctx, g.attend(ctx, d))
 		}
 	})
 	defer turns.all.Wait()
-	var starting sync.WaitGroup
-	defer starting.Wait()
-	starting.Go(func() {
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() {
+		for !g.restored.IsZero() && pause(ctx, sweepEvery) {
+			g.late(ctx, g.catchUpRest(ctx))
+		}
+	})
+	beside.Go(func() {
 		for _, o := range g.inherited() {
 			if ctx.Err() != nil {
 				return
 			}
 			p, err := g.cfg.Store.Recall(ctx, o.ID, 0)
-			say(err)
+			g.late(ctx, err)
 			turns.take(duty{id: o.ID, contract: g.contractOf(&p), left: o.Version})
 		}
 	})
+	g.sweep(ctx, turns)
+}
+
+// late logs why something that is due is not done.
+func (g *Gateway) late(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrBroken) { // which the store has said, once
+		g.cfg.Log.Error("deadlines cannot be kept", "error", err)
+	}
+}
+
+// sweep has all that is due take its turn, until ctx ends.
+//
+// What waits for its turn stays due, however much it is, and must not hide what has come after it: what comes to be due is
+// looked for behind all that was due before. The others are looked through a part at a time, again and again, for those
+// that could not be taken up, and those that are due since a time before; the first time without a pause.
+func (g *Gateway) sweep(ctx context.Context, turns *turns) {
 	// look takes up what comes after a place in the list of what is due.
 	look := func(after store.Place) (next store.Place, more bool, err error) {
 		due, next, more, err := g.due(ctx, after, turns)
-		say(err)
+		g.late(ctx, err)
 		for _, d := range due {
 			turns.take(d)
 		}
@@ -695,9 +704,6 @@ func (g *Gateway) Run(ctx context.Context) {
 	}
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
-	// What waits for its turn stays due, however much it is, and must not hide what has come after it: what comes to be due is
-	// looked for behind all that was due before. The others are looked through a part at a time, again and again, for those
-	// that could not be taken up, and those that are due since a time before; the first time without a pause.
 	seen, again, first := store.DueAt(g.cfg.Store.Now()), store.Place{}, true
 	for {
 		next, more, err := look(seen)
