@@ -384,11 +384,12 @@ func (g *Gateway) put(ctx context.Context, p payment.Payment, s secrets) payment
 // ago; where the clock was set forward since, that seems longer ago than it is, and counts from then.
 func (g *Gateway) believed(a payment.Answer, op *payment.Operation) payment.Answer {
 	steady := g.cfg.Store.Steady()
-	if op.Ask != payment.Query || op.AskedAt.IsZero() || a.Outcome != payment.NeverSeen && a.Outcome != payment.Refused ||
-		!op.SentAt.Before(steady) || !op.AskedAt.Before(steady.Add(g.longest)) {
-		return a
+	undone := a.Outcome == payment.NeverSeen || a.Outcome == payment.Refused
+	tooSoon := op.SentAt.Before(steady) && op.AskedAt.Before(steady.Add(g.longest))
+	if op.Ask == payment.Query && !op.AskedAt.IsZero() && undone && tooSoon {
+		return payment.Answer{Ref: a.Ref, Outcome: payment.Unknown, Cause: fmt.Sprintf("%s, too soon after the clock was set forward: %s", a.Outcome, a.Cause)}
 	}
-	return payment.Answer{Ref: a.Ref, Outcome: payment.Unknown, Cause: fmt.Sprintf("%s, too soon after the clock was set forward: %s", a.Outcome, a.Cause)}
+	return a
 }
 
 // unsent is the answer to a question that was committed and could not be asked in time, because the
