@@ -58,8 +58,8 @@ var (
 )
 
 // openPostgres connects to a database and brings its schema up to date. A standby will do for who only reads.
-func openPostgres(dsn string, serve bool, readers, writers int, changed func(), missed func(error), log *slog.Logger) (e *postgresEngine, numberKey []byte, err error) {
-	cfg, err := pgxpool.ParseConfig(dsn)
+func openPostgres(of Config, changed func(), missed func(error)) (e *postgresEngine, numberKey []byte, err error) {
+	cfg, err := pgxpool.ParseConfig(of.DB)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w (%w)", errNoAddress, err)
 	}
@@ -67,12 +67,12 @@ func openPostgres(dsn string, serve bool, readers, writers int, changed func(), 
 	if severalServers(c) && c.ValidateConnect == nil {
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
-	if !strings.Contains(dsn, "pool_max_conns") {
-		cfg.MaxConns = int32(readers) + 1 // one takes row numbers
+	if !strings.Contains(of.DB, "pool_max_conns") {
+		cfg.MaxConns = int32(of.Readers) + 1 // one takes row numbers
 	}
-	e = newPostgresEngine(c, writers, changed, log)
+	e = newPostgresEngine(c, of.Committers, changed, of.Log)
 	e.missed = missed
-	if serve {
+	if of.Serve {
 		e.readWithin = answerWithin
 	} else {
 		cfg.AfterConnect = asLongAsItTakes
@@ -82,7 +82,7 @@ func openPostgres(dsn string, serve bool, readers, writers int, changed func(), 
 	if err := e.writing[0].connect(ctx); err != nil {
 		return nil, nil, e.explain(err)
 	}
-	if err := e.check(ctx, serve); err != nil {
+	if err := e.check(ctx, of.Serve); err != nil {
 		return nil, nil, errors.Join(err, e.close())
 	}
 	if numberKey, err = e.migrate(context.Background()); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -53,7 +54,8 @@ const foreignEvery = 500 * time.Millisecond
 
 // openSQLite opens the file, makes it where there is none and brings its schema up to date. changed is
 // called when another process has written.
-func openSQLite(path string, readers int, changed func(), log *slog.Logger) (e *sqliteEngine, numberKey []byte, err error) {
+func openSQLite(cfg Config, changed func()) (e *sqliteEngine, numberKey []byte, err error) {
+	path := filepath.Join(cfg.Dir, File)
 	e = &sqliteEngine{path: path, changed: changed, texts: make(map[*statement]string)}
 	if e.writer, err = openWriter(path); err != nil {
 		return nil, nil, err
@@ -68,13 +70,13 @@ func openSQLite(path string, readers int, changed func(), log *slog.Logger) (e *
 		}
 		e.opened = append(e.opened, openedFile{name, info})
 	}
-	if e.readers, err = openReaders(path, readers); err != nil {
+	if e.readers, err = openReaders(path, cfg.Readers); err != nil {
 		return nil, nil, errors.Join(err, e.writer.Close())
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	e.stop = stop
-	e.loops.Go(func() { e.checkpoint(ctx, log) })
-	e.loops.Go(func() { e.watch(ctx, log) })
+	e.loops.Go(func() { e.checkpoint(ctx, cfg.Log) })
+	e.loops.Go(func() { e.watch(ctx, cfg.Log) })
 	return e, numberKey, nil
 }
 

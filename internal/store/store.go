@@ -32,7 +32,6 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -155,36 +154,20 @@ func Open(cfg Config) (*Store, error) {
 	return s, nil
 }
 
-func (s *Store) open() error {
+func (s *Store) open() (err error) {
 	var numberKey []byte
-	var err error
 	switch {
 	case IsPostgres(s.cfg.DB):
-		s.engine, numberKey, err = openPostgres(s.cfg.DB, s.cfg.Serve, s.cfg.Readers, s.cfg.Committers, s.cache.clear, s.missed, s.cfg.Log)
+		s.engine, numberKey, err = openPostgres(s.cfg, s.cache.clear, s.missed)
 	case s.cfg.DB != "":
 		err = errNoAddress
 	default:
-		s.engine, numberKey, err = openSQLite(filepath.Join(s.cfg.Dir, File), s.cfg.Readers, s.cache.clear, s.cfg.Log)
+		s.engine, numberKey, err = openSQLite(s.cfg, s.cache.clear)
 	}
 	if err != nil {
 		return err
 	}
-	if s.numbers, err = aes.NewCipher(numberKey); err != nil {
-		return errors.Join(s.engine.explain(fmt.Errorf("the number key cannot be used: %w", err)), s.engine.close())
-	}
-	if s.restored, err = restoredMark(s.engine); err != nil {
-		return errors.Join(s.engine.explain(err), s.engine.close())
-	}
-	if s.cfg.Serve {
-		begun, err := s.copying()
-		if err == nil && begun {
-			err = errCopying
-		}
-		if err != nil {
-			return errors.Join(s.engine.explain(err), s.engine.close())
-		}
-	}
-	if err := s.lookForRows(context.Background()); err != nil {
+	if err := s.learn(numberKey); err != nil {
 		return errors.Join(s.engine.explain(err), s.engine.close())
 	}
 	for number := range s.engine.writers() {
@@ -194,6 +177,26 @@ func (s *Store) open() error {
 		go c.run()
 	}
 	return nil
+}
+
+// learn reads what a store must know of what it keeps before anybody uses it.
+func (s *Store) learn(numberKey []byte) (err error) {
+	if s.numbers, err = aes.NewCipher(numberKey); err != nil {
+		return fmt.Errorf("the number key cannot be used: %w", err)
+	}
+	if s.restored, err = restoredMark(s.engine); err != nil {
+		return err
+	}
+	if s.cfg.Serve {
+		begun, err := s.copying()
+		if err == nil && begun {
+			err = errCopying
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return s.lookForRows(context.Background())
 }
 
 // IsPostgres reports whether a text is meant as the address of a database of PostgreSQL.
