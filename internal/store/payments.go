@@ -170,18 +170,20 @@ func DueAt(t time.Time) Place { return Place{due: micros(t)} }
 // Due lists payments that want attention at now and come after a place, the longest due first. next is the place of the
 // last one that it looked at.
 func (s *Store) Due(ctx context.Context, now time.Time, after Place, limit int) (ids []payment.ID, next Place, err error) {
-	for next = after; ; {
-		var early [][]value
-		from := next
+	next = after
+	if s.Alone() {
 		err = s.engine.read(ctx, func(q querier) error {
-			ids, early, next = nil, nil, from
-			if s.Alone() {
-				return q.query(`SELECT t.id, p.due_at, p.seq FROM payments p JOIN terms t ON t.payment = p.seq`+dueAfter, from.upTo(now, limit), func(rec record) error {
-					ids, next = append(ids, payment.ID(rec.blob(0))), Place{due: rec.int(1), seq: rec.int(2)}
-					return nil
-				})
-			}
-			return q.query(selectPayment+dueAfter, from.upTo(now, limit), func(rec record) error {
+			return q.query(`SELECT t.id, p.due_at, p.seq FROM payments p JOIN terms t ON t.payment = p.seq`+dueAfter, after.upTo(now, limit), func(rec record) error {
+				ids, next = append(ids, payment.ID(rec.blob(0))), Place{due: rec.int(1), seq: rec.int(2)}
+				return nil
+			})
+		})
+		return ids, next, err
+	}
+	for {
+		var early [][]value // it was left as it was when the payment's next time came to be later (dueAt)
+		err = s.engine.read(ctx, func(q querier) error {
+			return q.query(selectPayment+dueAfter, next.upTo(now, limit), func(rec record) error {
 				r, err := s.scan(rec)
 				if due := dueAt(&r.payment, time.Time{}); err == nil && due.After(now) {
 					early = append(early, []value{num(r.seq), num(r.payment.Version), moment(due)})
@@ -195,7 +197,6 @@ func (s *Store) Due(ctx context.Context, now time.Time, after Place, limit int) 
 		if err != nil || len(early) == 0 {
 			return ids, next, err
 		}
-		// It was left as it was when the payment's next time came to be later.
 		err = s.do(ctx, &job{exec: func(w writing, _ time.Time) error { return w.put(moveDue, early) }})
 		switch {
 		case len(ids) > 0:
