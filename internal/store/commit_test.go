@@ -136,9 +136,8 @@ func commitCases() []storeCase {
 				before := w.Stats().Syncs
 				release := w.block(blocker.ID)
 				errs := make(chan error)
-				for i, job := range c.jobs {
-					go func() { errs <- job() }()
-					w.waiting(i + 1)
+				for _, job := range c.jobs {
+					w.handIn(func() { errs <- job() })
 				}
 				release()
 				for range c.jobs {
@@ -182,11 +181,10 @@ func commitCases() []storeCase {
 			errs := make(chan error, 6)
 			for i := range 6 {
 				name := fmt.Sprint("order-", i/2)
-				go func() {
+				w.handIn(func() {
 					_, _, err := w.Create(t.Context(), shop, name, maker(terms(name)))
 					errs <- err
-				}()
-				w.waiting(i + 1)
+				})
 			}
 			release()
 			for range 6 {
@@ -211,14 +209,11 @@ func commitCases() []storeCase {
 				err     error
 			}
 			results := make(chan result, 15)
-			handedIn := 0
 			create := func(name string, id ...payment.ID) {
-				go func() {
+				w.handIn(func() {
 					p, created, err := w.Create(t.Context(), shop, name, maker(terms(name), id...))
 					results <- result{name, p, created, err}
-				}()
-				handedIn++
-				w.waiting(handedIn)
+				})
 			}
 			for i := range 5 {
 				create(fmt.Sprint("before-", i))
@@ -227,26 +222,20 @@ func commitCases() []storeCase {
 			// Two payments with one ID: the second's row cannot be written.
 			create("twin-1", same)
 			create("twin-2", same)
-			go func() {
+			w.handIn(func() {
 				change, err := w.Update(t.Context(), one.ID, answering(payment.Answer{Outcome: payment.Approved, Claim: "1"}))
 				results <- result{"one", change.Payment, true, err}
-			}()
-			handedIn++
-			w.waiting(handedIn)
+			})
 			// A refusal stays a refusal, although its neighbour's trouble makes the store run it twice.
 			no := errors.New("no")
-			go func() {
+			w.handIn(func() {
 				_, err := w.Update(t.Context(), two.ID, func(payment.Payment, time.Time) (payment.Change, error) { return payment.Change{}, no })
 				results <- result{"refused", payment.Payment{}, false, err}
-			}()
-			handedIn++
-			w.waiting(handedIn)
-			go func() {
+			})
+			w.handIn(func() {
 				_, err := w.Update(t.Context(), three.ID, answering(payment.Answer{Outcome: payment.Approved, Claim: "1"}))
 				results <- result{"claimed", payment.Payment{}, false, err}
-			}()
-			handedIn++
-			w.waiting(handedIn)
+			})
 			for i := range 4 {
 				create(fmt.Sprint("after-", i))
 			}
@@ -296,11 +285,10 @@ func commitCases() []storeCase {
 			release := w.block(blocker.ID)
 			ctx, cancel := context.WithCancel(t.Context())
 			got := make(chan error, 1)
-			go func() {
+			w.handIn(func() {
 				_, err := w.Update(ctx, p.ID, func(p payment.Payment, now time.Time) (payment.Change, error) { return payment.Begin(p, pay(), now) })
 				got <- err
-			}()
-			w.waiting(1)
+			})
 			cancel()
 			release()
 			if err := <-got; err != nil {

@@ -418,20 +418,18 @@ func eventCases() []storeCase {
 			}
 			release := w.block(asked[0].ID)
 			errs := make(chan error, 4)
-			for i, id := range []payment.ID{asked[1].ID, asked[2].ID} {
-				go func() {
+			for _, id := range []payment.ID{asked[1].ID, asked[2].ID} {
+				w.handIn(func() {
 					_, err := w.Update(t.Context(), id, answering(payment.Answer{Outcome: payment.ChallengeGiven}))
 					errs <- err
-				}()
-				w.waiting(i + 1)
+				})
 			}
 			same := payment.NewID(t0, randomTen()) // the second of these cannot be written, so all are run again
-			for i, name := range []string{"twin-1", "twin-2"} {
-				go func() {
+			for _, name := range []string{"twin-1", "twin-2"} {
+				w.handIn(func() {
 					_, _, err := w.Create(t.Context(), shop, name, maker(terms(name), same))
 					errs <- err
-				}()
-				w.waiting(i + 3)
+				})
 			}
 			release()
 			failed := 0

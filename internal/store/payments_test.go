@@ -187,18 +187,16 @@ func paymentCases() []storeCase {
 			p, other := w.create(terms("order-1")), w.create(terms("order-2"))
 			release := w.block(other.ID)
 			errs := make(chan error, 2)
-			go func() {
+			w.handIn(func() {
 				_, err := w.Update(t.Context(), p.ID, func(payment.Payment, time.Time) (payment.Change, error) { panic("boom") })
 				errs <- err
-			}()
-			w.waiting(1)
-			go func() {
+			})
+			w.handIn(func() {
 				_, err := w.Update(t.Context(), other.ID, func(p payment.Payment, now time.Time) (payment.Change, error) {
 					return payment.Begin(p, pay(), now)
 				})
 				errs <- err
-			}()
-			w.waiting(2)
+			})
 			release()
 			first, second := <-errs, <-errs
 			if first == nil {
@@ -350,8 +348,8 @@ func paymentCases() []storeCase {
 			release := w.block(blocker.ID)
 			errs := make(map[payment.ID]error)
 			results := make(chan func(), 2)
-			for i, id := range []payment.ID{a.ID, b.ID} {
-				go func() {
+			for _, id := range []payment.ID{a.ID, b.ID} {
+				w.handIn(func() {
 					change, err := w.Update(t.Context(), id, answering(approved))
 					results <- func() {
 						errs[id] = err
@@ -359,8 +357,7 @@ func paymentCases() []storeCase {
 							t.Error("what was not stored is handed out")
 						}
 					}
-				}()
-				w.waiting(i + 1)
+				})
 			}
 			release()
 			(<-results)()

@@ -348,7 +348,7 @@ func TestPostgreSQLOneBadRow(t *testing.T) {
 		release := w.block(blocker.ID)
 		results := make(chan error, 3)
 		for i, name := range []string{fmt.Sprint("before-", len(name)), name, fmt.Sprint("after-", len(name))} {
-			go func() {
+			w.handIn(func() {
 				fine := terms("fine") // the name is what cannot be stored
 				fine.ShopPaymentID = name
 				_, _, err := w.Create(t.Context(), shop, name, maker(fine))
@@ -356,8 +356,7 @@ func TestPostgreSQLOneBadRow(t *testing.T) {
 					t.Errorf("%.20q: %v", name, err)
 				}
 				results <- err
-			}()
-			w.waiting(i + 1)
+			})
 		}
 		release()
 		for range 3 {
@@ -574,13 +573,12 @@ func TestPostgreSQLAwayOneByOne(t *testing.T) {
 		if i == 0 {
 			name = "a\x00b" // which cannot be stored
 		}
-		go func() {
+		w.handIn(func() {
 			fine := terms("fine") // the name is what cannot be stored
 			fine.ShopPaymentID = name
 			_, _, err := w.Create(context.Background(), shop, name, maker(fine))
 			told <- err
-		}()
-		w.waiting(i + 1)
+		})
 	}
 	proxy.Watch(func(m postgrestest.Message) postgrestest.Verdict {
 		if m.FromServer && m.Type == 'C' && m.Text == "ROLLBACK" { // of them all together

@@ -262,6 +262,14 @@ func (w *world) waiting(n int) {
 	eventually(w.t, fmt.Sprintf("%d jobs wait", n), func() bool { return w.Stats().Waiting >= n })
 }
 
+// handIn has a job handed in behind those that wait while the store is blocked.
+func (w *world) handIn(job func()) {
+	w.t.Helper()
+	before := w.Stats().Waiting
+	go job()
+	w.waiting(before + 1)
+}
+
 // eventually waits until a condition holds that another goroutine brings about. It leaves the processor to that, and the deadline is
 // generous, for a loaded machine.
 func eventually(t testing.TB, what string, holds func() bool) {
