@@ -114,7 +114,7 @@ func (s *Store) Backup(ctx context.Context, file string, progress func(done, of 
 	if err := temp.Close(); err != nil {
 		return err
 	}
-	if err := s.copyTo(ctx, name, progress); err != nil {
+	if err := s.backupTo(ctx, name, progress); err != nil {
 		return fmt.Errorf("the backup was not made: %w", err)
 	}
 	if err := syncFile(name); err != nil {
@@ -134,7 +134,7 @@ func remove(name string) error {
 	return nil
 }
 
-func (s *Store) copyTo(ctx context.Context, name string, progress func(done, of int)) (err error) {
+func (s *Store) backupTo(ctx context.Context, name string, progress func(done, of int)) (err error) {
 	to, err := sqlite.OpenConn(name, sqlite.OpenReadWrite)
 	if err != nil {
 		return err
@@ -219,13 +219,13 @@ func RestoreInto(dir, file string, now time.Time) (r Restored, err error) {
 			err = errors.Join(err, remove(path), remove(path+"-journal"))
 		}
 	}()
-	if r, err = markRestored(path, file, now.UTC().Truncate(time.Microsecond)); err != nil {
+	if r, err = markFile(path, file, now.UTC().Truncate(time.Microsecond)); err != nil {
 		return r, err
 	}
 	return r, errors.Join(syncFile(path), syncDir(dir))
 }
 
-func markRestored(path, file string, now time.Time) (r Restored, err error) {
+func markFile(path, file string, now time.Time) (r Restored, err error) {
 	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
 	if err != nil {
 		return r, explain(err, file)

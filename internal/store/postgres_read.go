@@ -119,7 +119,7 @@ func (e *postgresEngine) lookup(ctx context.Context, s *statement, row []value, 
 	}
 	e.lookups.mu.Unlock()
 	if begin {
-		go e.lookUp()
+		go e.serveLookups()
 	}
 	select {
 	case <-l.done:
@@ -137,8 +137,8 @@ func (e *postgresEngine) lookup(ctx context.Context, s *statement, row []value, 
 	return nil
 }
 
-// lookUp makes round trips until nobody waits.
-func (e *postgresEngine) lookUp() {
+// serveLookups makes round trips until nobody waits.
+func (e *postgresEngine) serveLookups() {
 	for {
 		e.lookups.mu.Lock()
 		e.lookups.waiting = slices.DeleteFunc(e.lookups.waiting, func(l *lookup) bool { return l.ctx.Err() != nil })

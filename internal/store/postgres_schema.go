@@ -56,7 +56,7 @@ const schemaTries = 5
 func (e *postgresEngine) bringUp(ctx context.Context) (err error) {
 	// Two that make the same table at once: one of them is told that it is there.
 	for try := 1; ; try++ {
-		err = e.soon(ctx, `CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)`)
+		err = e.quick(ctx, `CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)`)
 		if err == nil {
 			break
 		}
@@ -67,7 +67,7 @@ func (e *postgresEngine) bringUp(ctx context.Context) (err error) {
 	for {
 		version, err := e.meta(ctx, "schema")
 		if err == nil && version == "" { // else it would wait here for who is at a step
-			err = e.soon(ctx, `INSERT INTO meta (name, value) VALUES ('schema', '0') ON CONFLICT (name) DO NOTHING`)
+			err = e.quick(ctx, `INSERT INTO meta (name, value) VALUES ('schema', '0') ON CONFLICT (name) DO NOTHING`)
 		}
 		if err != nil {
 			return e.explain(err)
@@ -83,14 +83,14 @@ func (e *postgresEngine) bringUp(ctx context.Context) (err error) {
 			return e.explain(err)
 		}
 	}
-	if err := e.soon(ctx, `DELETE FROM committers WHERE at > 0 AND at < $1`, time.Now().Add(-staleCommitter).UnixMicro()); err != nil {
+	if err := e.quick(ctx, `DELETE FROM committers WHERE at > 0 AND at < $1`, time.Now().Add(-staleCommitter).UnixMicro()); err != nil {
 		return e.explain(err)
 	}
 	return nil
 }
 
-// soon runs a statement that takes no longer the larger the store is.
-func (e *postgresEngine) soon(ctx context.Context, sql string, args ...any) error {
+// quick runs a statement that takes no longer the larger the store is.
+func (e *postgresEngine) quick(ctx context.Context, sql string, args ...any) error {
 	ctx, cancel := context.WithTimeout(ctx, reachWithin)
 	defer cancel()
 	_, err := e.writing[0].conn.Exec(ctx, sql, args...)
