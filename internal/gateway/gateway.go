@@ -3,6 +3,10 @@
 //
 // The live request and the recovery call the same function, ask. No transaction and no lock is
 // open while a processing centre is asked.
+//
+// Order to read: gateway.go (the doors; ask, the one way to a centre; Run and Step, what time demands), turns.go (how many at a
+// time), routes.go (which contract a payment goes to), doubt.go (a person's word), restore.go (a store that is behind its
+// centres), guesses.go and brakes.go (codes that are wrong, or sent, too often).
 package gateway
 
 import (

@@ -23,17 +23,17 @@ import (
 // before writing. Should a write fail all the same, everything is rolled back and the jobs are run
 // again one by one, so that one bad job takes no other down.
 //
-// The life of a job, and who sees to it:
+// The life of a job, by the functions that lead it. It
 //
-//	do        it is in the queue
-//	run       it is in a batch
-//	write     its batch runs: it is refused, changes nothing, is written, or is held for the next batch
-//	commit    its batch is committed, or nothing of it is stored
-//	insist    that was nobody's fault (again, errHope, errAnew): the batch runs once more
-//	serve     a job's fault (jobs): each runs alone; else (others, disk) all are told that it failed
-//	hand      what it wrote is remembered, and the next batch builds on it
-//	sync      it is on the disk
-//	answer    its caller goes on
+//	do      waits in the queue
+//	run     comes into a batch
+//	write   is refused, changes nothing, is written, or is held for the next batch
+//	commit  is committed with its batch; or nothing of the batch is stored
+//	insist    through nobody's fault (again, errHope, errAnew): the batch runs once more
+//	serve     through a job's (jobs): each runs alone; else (others, disk) all are told so
+//	hand    is remembered with what it wrote, and the next batch builds on that
+//	sync    is on the disk
+//	answer  is over, and its caller goes on
 
 const (
 	maxBatch = 256
