@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"time"
 
 	"holdfast/internal/payment"
 )
@@ -22,4 +23,20 @@ func (g *Gateway) Resolve(ctx context.Context, id payment.ID, ref string, r paym
 		g.cfg.Log.Warn("a person's word ends a doubt", "payment", id, "operation", ref, "outcome", r.Outcome, "by", r.By, "why", r.Why)
 	}
 	return change.Payment, err
+}
+
+// logDoubt logs a payment whose open question was asked in vain: what was sent, what is known, when it is asked next, who
+// decides.
+func (g *Gateway) logDoubt(p payment.Payment) {
+	op := p.Open
+	if op == nil || op.Outcome == payment.ChallengeGiven {
+		return
+	}
+	decides := "the centre, until " + op.ForPersonAt().Format(time.RFC3339)
+	if op.WaitsForPerson() {
+		decides = "a person: holdfast doubt list"
+	}
+	g.cfg.Log.Warn("payment in doubt", "payment", p.ID, "operation", op.Ref, "kind", op.Kind, "amount", op.Amount.String(),
+		"processor", p.Attempt.Processor, "sent", op.SentAt, "asks", op.Asks, "outcome", op.Outcome, "cause", op.Cause,
+		"next", op.NextAt, "decides", decides)
 }

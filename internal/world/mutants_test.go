@@ -55,7 +55,7 @@ var rules = []rule{
 	}},
 	// This is seen once in some hundred worlds, which on PostgreSQL is minutes.
 	{"deadline", "TestWorld", "a hold in doubt is asked about, also past its deadline", `^books: `, []edit{
-		{"internal/gateway/gateway.go", `		if p.Open != nil {
+		{"internal/gateway/run.go", `		if p.Open != nil {
 			return payment.Begin(p, payment.Resume{Orphan: p.Version == d.left, Restored: g.restored}, now)
 		}
 `, `		if broken("deadline") && p.Open != nil && p.Open.Kind == payment.OpHold && !p.HoldDeadline.IsZero() && !now.Before(p.HoldDeadline) {
