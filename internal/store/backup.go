@@ -46,12 +46,8 @@ func (s *Store) SetReconciled(ctx context.Context) error {
 
 // Contracts are the names of the contracts that payments could go to since the last start: the last that SetContracts was given.
 func (s *Store) Contracts(ctx context.Context) (names []string, err error) {
-	err = s.engine.read(ctx, func(q querier) error {
-		text, err := meta(q, metaContracts)
-		names = strings.Fields(text)
-		return err
-	})
-	return names, err
+	text, err := s.meta(ctx, metaContracts)
+	return strings.Fields(text), err
 }
 
 // SetContracts notes the names of the contracts that payments may go to from now on; a name has no spaces. A backup keeps them.

@@ -158,7 +158,7 @@ func (e *postgresEngine) begin(writer int, hope bool) (writing, error) {
 //	with care  in two: all that can refuse (Store.take), whose answers say what each job has won; then the rest and COMMIT.
 //	           A job that has won nothing is held for the next batch. If one has won a part, all is undone: errAnew.
 //
-// After errHope the batch is run again with care, and so are the next hundred (careful).
+// After errHope the batch is run again with care, and so are the next hundred (careful); likewise after one that held a job.
 type postgresWriting struct {
 	*postgresWriter
 	conn   *pgx.Conn // stays the same, also when the writer has got another

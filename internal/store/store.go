@@ -210,7 +210,7 @@ func (s *Store) Alone() bool { return !s.engine.shared() }
 
 // SameKey reports whether the store is used with the key that has this fingerprint. The first one's is noted.
 func (s *Store) SameKey(ctx context.Context, fingerprint string) (same bool, err error) {
-	noted, err := s.notedKey(ctx)
+	noted, err := s.meta(ctx, metaKey)
 	if err == nil && noted == "" {
 		err = s.do(ctx, &job{exec: func(w writing, _ time.Time) (err error) {
 			if _, err := w.exec(`INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING`, []value{str(metaKey), str(fingerprint)}); err != nil {
@@ -225,16 +225,17 @@ func (s *Store) SameKey(ctx context.Context, fingerprint string) (same bool, err
 
 // HasKey reports whether a key was noted by SameKey.
 func (s *Store) HasKey(ctx context.Context) (bool, error) {
-	noted, err := s.notedKey(ctx)
+	noted, err := s.meta(ctx, metaKey)
 	return noted != "", err
 }
 
-func (s *Store) notedKey(ctx context.Context) (noted string, err error) {
+// meta is a text of the table meta; "": there is none.
+func (s *Store) meta(ctx context.Context, name string) (found string, err error) {
 	err = s.engine.read(ctx, func(q querier) (err error) {
-		noted, err = meta(q, metaKey)
+		found, err = meta(q, name)
 		return err
 	})
-	return noted, err
+	return found, err
 }
 
 const metaKey = "vault_key"
