@@ -22,8 +22,8 @@ type backupCmd struct {
 
 func (c *backupCmd) Help() string {
 	return `The file holds the whole store as it was at one moment. It may be taken while the gateway serves; nobody waits for it.
-The vault's key is not in it: who steals a backup cannot read the shops' unique keys. Keep a copy of holdfast.key
-elsewhere; restore asks for it.
+The vault's key is not in it: who steals a backup can read neither the shops' unique keys nor the few
+cards that are sealed in it. Keep a copy of holdfast.key elsewhere; restore asks for it.
 
   holdfast backup --data /var/lib/holdfast /backup/holdfast-$(date +%F).db`
 }
