@@ -232,11 +232,10 @@ func (c *Client) exchange(ctx context.Context, target *url.URL, body []byte) (st
 	if c.Trace != nil {
 		began := time.Now()
 		defer func() {
-			seen := Exchange{Method: http.MethodPost, Path: target.Path, Request: Mask(body), Status: status, Duration: time.Since(began), Err: err}
-			if answer != nil {
-				seen.Answer = Mask(answer)
-			}
-			c.Trace(seen)
+			c.Trace(Exchange{
+				Method: http.MethodPost, Path: target.Path, Request: Mask(body), Answer: Mask(answer),
+				Status: status, Duration: time.Since(began), Err: err,
+			})
 		}()
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), bytes.NewReader(body))

@@ -156,6 +156,7 @@ func TestClientFailures(t *testing.T) {
 		"wrong secret":   {200, sampleText(t, "set_accept.failure"), Error{Code: CodeWrongSecret, Message: "Wrong secret", Developer: DeprecationNotice, HTTPStatus: 200}, "Wrong secret (error 2); next: check octo_shop_id"},
 		"short envelope": {200, sampleText(t, "pay.failure"), Error{Code: CodeWrongSecret, Message: "Wrong secret", HTTPStatus: 200}, "Wrong secret"},
 		"old key only":   {200, `{"error":10,"errorMessage":"Captured already.","data":{}}`, Error{Code: CodeStatusFixed, Message: "Captured already.", HTTPStatus: 200}, "Captured already (error 10); next: read in the message"},
+		"both keys":      {200, `{"error":10,"errMessage":"New","errorMessage":"Old"}`, Error{Code: CodeStatusFixed, Message: "New", HTTPStatus: 200}, "New (error 10)"},
 		"no message":     {200, `{"error":112,"data":[1]}`, Error{Code: CodeBusy, HTTPStatus: 200}, "Another operation on this payment is under way (error 112)"},
 		"unknown code":   {200, `{"error":777,"errMessage":"Odd","data":"x"}`, Error{Code: 777, Message: "Odd", HTTPStatus: 200}, "Odd (error 777)"},
 		"shed":           {503, `{"error":125,"errMessage":"Starting","data":null}`, Error{Code: CodeStarting, Message: "Starting", HTTPStatus: 503, RetryAfter: 7 * time.Second}, "HTTP 503"},
@@ -299,6 +300,36 @@ func TestClientTimeouts(t *testing.T) {
 	}
 }
 
+// Over TLS as over plain HTTP, the wait that an answer names is told if it can be one, whatever else the answer is; and
+// the connection is given back.
+func TestClientRetryAfter(t *testing.T) {
+	for header, want := range map[string]time.Duration{
+		"7": 7 * time.Second, "0": 0, "": 0, "-1": 0, "soon": 0, "7s": 0, "Wed, 18 Dec 2024 11:15:34 GMT": 0,
+		"86400": 24 * time.Hour, "86401": 0, "99999999999999999999": 0,
+	} {
+		for _, answer := range []string{`{"error":125,"errMessage":"Starting","data":null}`, "<html>a proxy's own page</html>"} {
+			body := &closed{Reader: strings.NewReader(answer)}
+			client := &Client{BaseURL: "https://pay.example.uz", Secret: hidden, HTTP: &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+				if r.URL.String() != "https://pay.example.uz/set_accept" {
+					t.Errorf("it goes to %s", r.URL)
+				}
+				return &http.Response{StatusCode: 503, Header: http.Header{"Retry-After": {header}}, Body: body}, nil
+			})}}
+			if got := callOnce(t, client); got.RetryAfter != want || got.HTTPStatus != 503 || !body.done {
+				t.Errorf("%q: %+v, closed %t; want %v", header, got, body.done, want)
+			}
+		}
+	}
+}
+
+// closed is a body that knows whether it was closed.
+type closed struct {
+	io.Reader
+	done bool
+}
+
+func (c *closed) Close() error { c.done = true; return nil }
+
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
@@ -328,6 +359,10 @@ func TestClientSendsNothingWrong(t *testing.T) {
 			_, err := (&Client{BaseURL: strings.TrimPrefix(c.BaseURL, "http://"), Secret: c.Secret}).Status(ctx, "a")
 			return err
 		},
+		"a base without host": func(c *Client) error {
+			_, err := (&Client{BaseURL: "http:///pay", Secret: c.Secret}).Status(ctx, "a")
+			return err
+		},
 		"another scheme": func(c *Client) error {
 			_, err := (&Client{BaseURL: "ftp://pay.example.uz", Secret: c.Secret}).Status(ctx, "a")
 			return err
@@ -336,7 +371,8 @@ func TestClientSendsNothingWrong(t *testing.T) {
 		client, last := gateway(t, 200, "{}")
 		err := call(client)
 		var failure *Error
-		if !errors.As(err, &failure) || failure.Code != CodeDataFormat || failure.HTTPStatus != 0 {
+		if !errors.As(err, &failure) || failure.Code != CodeDataFormat || failure.HTTPStatus != 0 ||
+			failure.Call == "" || failure.Err == nil || !strings.Contains(failure.Message, "not sent") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if last.Method != "" {

@@ -85,7 +85,6 @@ func (d Decimal) Minor() (int64, error) {
 		digits = digits[:len(digits)-1]
 		shift++
 	}
-	digits = strings.TrimLeft(digits, "0")
 	if digits == "" {
 		return 0, nil
 	}

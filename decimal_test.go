@@ -69,7 +69,7 @@ func TestDecimalJSON(t *testing.T) {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	// What is not a number must not reach the wire, not even if it is JSON.
-	for _, text := range []Decimal{"ten", "true", "null", `"1"`, "{}", "1,5", "1 ", "01", "1}"} {
+	for _, text := range []Decimal{"ten", "true", "null", `"1"`, "{}", "1,5", "1 ", "01", "1}", "1e", "1e+", "1."} {
 		if encoded, err := json.Marshal(text); err == nil {
 			t.Errorf("%q is written as %s", text, encoded)
 		}

@@ -119,6 +119,7 @@ func TestVerifyNotificationRefuses(t *testing.T) {
 		}), sentAt, "webhook-signature"},
 		"signature without v1":  {uniqueKey, good, headers(func(h http.Header) { h.Set(HeaderWebhookSignature, h.Get(HeaderWebhookSignature)[3:]) }), sentAt, "webhook-signature"},
 		"an empty v1":           {uniqueKey, good, headers(func(h http.Header) { h.Set(HeaderWebhookSignature, "v1,") }), sentAt, "webhook-signature"},
+		"garbage after it":      {uniqueKey, good, headers(func(h http.Header) { h.Set(HeaderWebhookSignature, h.Get(HeaderWebhookSignature)+"!") }), sentAt, "webhook-signature"},
 		"not base64":            {uniqueKey, good, headers(func(h http.Header) { h.Set(HeaderWebhookSignature, "v1,???") }), sentAt, "webhook-signature"},
 		"a space at the end":    {uniqueKey, append(bytes.Clone(good), ' '), signedHeaders(good), sentAt, "webhook-signature"},
 		"no JSON":               {uniqueKey, []byte("status=succeeded"), nil, sentAt, "JSON"},

@@ -512,7 +512,11 @@ func TestTolerantTypes(t *testing.T) {
 		`{"f":true}`:                           {F: true},
 		`{"f":"1"}`:                            {F: true},
 		`{"f":1}`:                              {F: true},
+		`{"f":"true"}`:                         {F: true},
 		`{"f":"0"}`:                            {},
+		`{"f":0}`:                              {},
+		`{"f":false}`:                          {},
+		`{"f":"False"}`:                        {},
 		`{"f":""}`:                             {},
 		`{"f":null}`:                           {},
 		`{"d":1000.0}`:                         {D: "1000.0"},
@@ -532,11 +536,18 @@ func TestTolerantTypes(t *testing.T) {
 			t.Errorf("%s through encoding/json: %+v, %v; want %+v", text, std, err, want)
 		}
 	}
+	// What reads as nothing leaves nothing of what was there.
+	for _, text := range []string{`{"n":null,"t":null,"a":null,"f":null,"d":null}`, `{"n":"","t":"","a":"","f":"","d":""}`} {
+		got := body{N: 1, T: "t", A: "a", F: true, D: "1"}
+		if err := json.Unmarshal([]byte(text), &got); err != nil || got != (body{}) {
+			t.Errorf("%s: %+v, %v", text, got, err)
+		}
+	}
 	bad := []string{
 		`{"n":18.5}`, `{"n":"x"}`, `{"n":true}`, `{"n":[]}`, `{"n":9223372036854775808}`, `{"n":1e3}`, `{"n":"0x10"}`, `{"n":"1_000"}`, `{"n":"+1"}`,
 		`{"t":true}`, `{"t":{}}`, `{"t":1.5}`, `{"t":1e5}`,
 		`{"f":"yes"}`, `{"f":2}`, `{"f":[]}`,
-		`{"d":"ten"}`, `{"d":"1,5"}`, `{"d":true}`, `{"d":{}}`, `{"d":"NaN"}`, `{"d":"1 000"}`, `{"d":"0x1p-2"}`, `{"d":` + strings.Repeat("1", 65) + `}`,
+		`{"d":"ten"}`, `{"d":"1,5"}`, `{"d":true}`, `{"d":{}}`, `{"d":"NaN"}`, `{"d":"1 000"}`, `{"d":"0x1p-2"}`, `{"d":"1e"}`, `{"d":` + strings.Repeat("1", 65) + `}`,
 	}
 	for _, text := range bad {
 		var got body
