@@ -58,7 +58,7 @@ func (c Pay) begin(p Payment, now time.Time) (Change, error) {
 		return unchanged(p), nil // on with the bank's page
 	case p.Open.waitsForPayer():
 		return Change{}, &Error{Reason: Busy, Detail: "the payer is at his bank with another card; this one can be tried when that has ended"}
-	case p.Open != nil && same && (p.Open.Kind == OpChallenge || p.Attempt.ThreeDS) && !p.Open.Look:
+	case p.Open != nil && same && (p.Open.Kind == OpChallenge || p.Attempt.ThreeDS):
 		return Change{}, refuse(UnderWay)
 	case p.Open != nil:
 		return Change{}, p.busy()
@@ -72,7 +72,6 @@ func (c Pay) begin(p Payment, now time.Time) (Change, error) {
 	d := edit(p, now)
 	d.Payment.Attempts++
 	d.Payment.Attempt = &c.Attempt
-	d.Payment.HoldDeadline = time.Time{}
 	d.move(Created)
 	kind := OpChallenge
 	if c.Attempt.ThreeDS {
@@ -378,7 +377,7 @@ func (p *Payment) payable(now time.Time) error {
 
 // busy tells a question that is being asked from one whose answer is in doubt.
 func (p *Payment) busy() error {
-	if p.Open.Kind.MovesMoney() && p.Open.Outcome != "" {
+	if p.Open.Outcome != "" {
 		return refuse(InDoubt)
 	}
 	return refuse(Busy)

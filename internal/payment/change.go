@@ -80,9 +80,7 @@ func (d *draft) close(a Answer) {
 func (d *draft) keep(a Answer, next time.Time) {
 	note(d.Payment.Open, a, d.now)
 	d.Payment.Open.NextAt = next
-	if !d.Payment.Open.Kind.repeatable() {
-		d.Payment.Attempt.Centre.Sealed = "" // it is never sent again, so the card is no longer needed
-	}
+	d.Payment.Attempt.Centre.Sealed = "" // no question that needs the card is ever sent again
 }
 
 func note(op *Operation, a Answer, now time.Time) {

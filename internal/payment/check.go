@@ -233,19 +233,19 @@ func (p *Payment) checkEntry(e ledger.Entry) (int64, error) {
 	case ledger.Fee:
 		form = []ledger.Account{shop, ledger.Fees}
 	}
+	back := e.Kind == ledger.Fee && e.Lines[0].Account == ledger.Fees // a fee may also go back
+	if back {
+		slices.Reverse(form)
+	}
 	minor := e.Lines[0].Amount.Minor
 	fits := len(form) == len(e.Lines) && e.Lines[0].Amount.Currency == p.Terms.Amount.Currency
 	for i, l := range e.Lines {
-		// Debits and credits of the same sum take turns. A fee may also go back.
+		// Debits and credits of the same sum take turns.
 		want := minor
 		if i%2 == 1 {
 			want = -minor
 		}
-		fits = fits && slices.Contains(form, l.Account) && l.Amount.Minor == want
-	}
-	back := e.Kind == ledger.Fee && fits && e.Lines[0].Account == ledger.Fees
-	for i, l := range e.Lines {
-		fits = fits && (back && l.Account == form[1-i] || !back && l.Account == form[i])
+		fits = fits && l.Account == form[i] && l.Amount.Minor == want
 	}
 	if !fits || minor <= 0 {
 		return 0, fmt.Errorf("the %s entry of %s is not of the form it has: %s", e.Kind, e.Operation, e.AppendLines(nil))
@@ -310,8 +310,8 @@ func (p *Payment) CheckSums() error {
 		return fail("the fee is above what was captured")
 	case p.State == Held && (p.Held != p.Terms.Amount || left != p.Held):
 		return fail("a held payment must hold all that was asked for")
-	case p.State == Captured && (!p.Captured.Positive() || !left.IsZero()):
-		return fail("a captured payment must hold nothing more")
+	case p.State == Captured && !p.Captured.Positive():
+		return fail("a captured payment must have captured something")
 	case p.State != Held && !left.IsZero():
 		return fail("money is held in a state that holds none")
 	case p.State != Captured && !p.Captured.IsZero():

@@ -36,10 +36,7 @@ var (
 // Doubt is the open question of a payment if money is in doubt in it, or nil: its answer is missing,
 // and it is neither being asked right now nor waits for a payer at his bank.
 func (p *Payment) Doubt(now time.Time) *Operation {
-	op := p.Open
-	if op == nil || !op.Kind.MovesMoney() || op.waitsForPayer() || op.beingAsked(p.Attempt.Limits, now) {
-		return nil
-	}
+	op, _ := p.inDoubt(now)
 	return op
 }
 
@@ -94,7 +91,7 @@ func (c Resolve) begin(p Payment, now time.Time) (Change, error) {
 		Cause:  fmt.Sprintf("%s says so: %s", r.By, r.Why),
 		Centre: Centre{Hold: r.Hold, RRN: r.RRN},
 	}
-	if op.Kind == OpHold && r.Outcome == Approved {
+	if op.Kind == OpHold {
 		a.Claim = r.Hold
 	}
 	return Settle(p, a, now), nil
