@@ -82,6 +82,17 @@ func TestForEverChallenged(t *testing.T) {
 	}
 }
 
+// A payer whose bank's first answer was lost has no step to come back from: what a browser brings changes nothing.
+func TestProceedWithoutAStep(t *testing.T) {
+	a := attempt(uzcard)
+	a.ThreeDS = true
+	w := start(t, terms()).begin(payment.Pay{Attempt: a, VerifyID: verifyID}).unknown().later(time.Minute)
+	w.begin(payment.Resume{}).settle(payment.Answer{Outcome: payment.ChallengeGiven})
+	if w.later(time.Second).begin(payment.Proceed{Step: payment.StepMethod}); !w.lastSeen.Empty() {
+		t.Errorf("it is asked %+v", w.p.Open)
+	}
+}
+
 // A bank that asks nothing of the payer leaves no trace of the card that was refused before.
 func TestPaidWithoutAskingAfterARefusal(t *testing.T) {
 	w := start(t, terms()).pay(uzcard).refusedFor(payment.CardBlocked)

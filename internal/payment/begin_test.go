@@ -299,6 +299,11 @@ func TestWholeCapture(t *testing.T) {
 	if w.p.State != payment.Captured {
 		t.Errorf("all of it: %s", w.p.State)
 	}
+	w = start(t, terms()).paid()
+	w.p.Attempt.Limits.WholeCapture = true
+	if w.cancel().done(); w.p.State != payment.Voided {
+		t.Errorf("cancelled: %s", w.p.State)
+	}
 }
 
 // The same decision by another way is the same decision, and who decided first stays on record.

@@ -128,6 +128,9 @@ func TestFacts(t *testing.T) {
 			t.Errorf("%s… is masked as %q, want %q", number[:6], got, want)
 		}
 	}
+	if f := (payment.Card{Number: "4222222222222"}).Facts(builtIn); f.First6 != "422222" || f.Last4 != "2222" { // the shortest there is
+		t.Errorf("facts of 13 digits are %+v", f)
+	}
 	for _, short := range []string{"", "8", "860031", "8600313260", "860031326086"} {
 		if f := (payment.Card{Number: short}).Facts(builtIn); f.First6 != "" || f.Last4 != "" || f.Masked() != "" {
 			t.Errorf("facts of the %d digits of a short number are %+v", len(short), f)
@@ -192,6 +195,7 @@ func TestCardCheck(t *testing.T) {
 		"Uzcard, with a CVC it need not": {good, func(c *payment.Card) { c.CVC = "x" }, payment.Uzcard, "", "", ""},
 		"Visa":                           {visa, func(c *payment.Card) {}, payment.BankCard, "", "", ""},
 		"January":                        {good, func(c *payment.Card) { c.Expiry = "2701" }, payment.Uzcard, "", "", ""},
+		"October":                        {good, func(c *payment.Card) { c.Expiry = "2710" }, payment.Uzcard, "", "", ""},
 		"December":                       {good, func(c *payment.Card) { c.Expiry = "2712" }, payment.Uzcard, "", "", ""},
 
 		"no number":         {good, func(c *payment.Card) { c.Number = "" }, payment.Uzcard, "pan", payment.CardUnknown, "missing"},

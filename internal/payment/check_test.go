@@ -338,6 +338,9 @@ func TestCheckSums(t *testing.T) {
 		{"a negative release", payment.Captured, sums(all, all+1, -1, 0, 0), false},
 		{"a negative refund", payment.Captured, sums(all, all, 0, -1, 0), false},
 		{"a negative fee", payment.Captured, sums(all, all, 0, 0, -1), false},
+		{"in dollars", payment.Voided, payment.Sums{
+			Held: uzs(0), Captured: uzs(0), Released: uzs(0), Refunded: uzs(0), Fee: money.New(0, money.USD),
+		}, false},
 	} {
 		p := payment.Payment{Terms: terms(), State: tt.state, Sums: tt.sums}
 		if tt.sums.Refunded.Minor != 0 {

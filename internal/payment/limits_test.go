@@ -82,6 +82,26 @@ func TestSameCardAfterTheLastTry(t *testing.T) {
 	}
 }
 
+// That a card does not exist is said as long as nothing newer is known: guessers are counted by it.
+func TestCardUnknown(t *testing.T) {
+	w := start(t, terms()).pay(uzcard)
+	for _, tt := range []struct {
+		when      string
+		got, want bool
+	}{
+		{"it is asked about", w.p.CardUnknown(), false},
+		{"it is unknown", w.refusedFor(payment.CardUnknown).p.CardUnknown(), true},
+		{"another is asked about", w.pay(another).p.CardUnknown(), false},
+		{"a code is on its way", w.codeSent().p.CardUnknown(), false},
+		{"the code is wrong", w.code().refusedFor(payment.WrongCode).p.CardUnknown(), false},
+		{"a further code is refused so, and the first may still be good", w.resend().refusedFor(payment.CardUnknown).p.CardUnknown(), false},
+	} {
+		if tt.got != tt.want {
+			t.Errorf("%s: %t", tt.when, tt.got)
+		}
+	}
+}
+
 // A further code that the centre cannot send costs no card, and gives none back.
 func TestFurtherCodeUnavailable(t *testing.T) {
 	w := start(t, terms()).challenged().later(time.Second).resend().refusedFor(payment.Unavailable)
@@ -347,5 +367,8 @@ func TestDeadlineBelongsToItsHold(t *testing.T) {
 	w.later(5 * time.Minute).moneyAsked()
 	if verified := w.now; w.p.HoldDeadline != verified.Add(holdFor) {
 		t.Errorf("deadline %v, verified at %v", w.p.HoldDeadline, verified)
+	}
+	if w = start(t, oneStage()).moneyAsked(); !w.p.HoldDeadline.IsZero() {
+		t.Errorf("a payment in one stage has a hold until %v", w.p.HoldDeadline)
 	}
 }

@@ -33,6 +33,7 @@ func TestResolve(t *testing.T) {
 		{"hold", hold, ">held closed +hold event waiting_for_capture"},
 		{"hold", refused, ">created closed"},
 		{"hold, last card", refused, ">declined closed event canceled"},
+		{"charge", hold, ">captured closed +hold +capture +fee event succeeded"},
 		{"charge", approved, ">captured closed +hold +capture +fee event succeeded"},
 		{"charge", refused, ">created closed"},
 		{"capture", approved, ">captured closed +capture +fee event succeeded"},
@@ -67,7 +68,11 @@ func TestResolve(t *testing.T) {
 			t.Errorf("%s: %v", tt.open, err)
 		}
 		// The hold that he names is this payment's, and no other may have it.
-		if c := w.p.Attempt.Centre; w.lastSeen.Claim != tt.says.Hold || c.Hold != tt.says.Hold || c.RRN != tt.says.RRN {
+		claim := tt.says.Hold
+		if tt.open == "charge" {
+			claim = "" // it has a reference of ours
+		}
+		if c := w.p.Attempt.Centre; w.lastSeen.Claim != claim || c.Hold != tt.says.Hold || c.RRN != tt.says.RRN {
 			t.Errorf("%s: claimed is %q, kept %+v", tt.open, w.lastSeen.Claim, c)
 		}
 		if tt.want != "kept" {
@@ -145,6 +150,11 @@ func TestResolveIsRefused(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, err, tt.want)
 		}
 	}
+	// Where the centre has refused what must be done, there is nothing more to ask it.
+	refused := open["capture"](t).refusedFor(payment.Misconfigured).later(time.Minute)
+	if refused.begin(says(refused, payment.Resolution{Outcome: payment.Refused, Reason: payment.HoldGone})); refused.p.State != payment.Voided {
+		t.Errorf("refused, and the hold is gone: %s", refused.p.State)
+	}
 	// A process that died while it asked does not hold up a person for ever.
 	asking.later(answers)
 	asking.begin(says(asking, approved))
@@ -190,6 +200,16 @@ func TestLongestResolution(t *testing.T) {
 	w.begin(payment.Resolve{Ref: w.p.Open.Ref, Resolution: payment.Resolution{Outcome: payment.Approved, By: by, Why: why}})
 	if r := w.closed[len(w.closed)-1].Resolutions; len(r) != 1 || r[0].By != by || r[0].Why != why {
 		t.Errorf("%+v", r)
+	}
+}
+
+// Where the centre has named the hold already, a person need not.
+func TestResolveWhatTheCentreNamed(t *testing.T) {
+	w := atBank(t, ttl, holdFor).later(time.Minute).begin(payment.Resume{})
+	w.settle(payment.Answer{Outcome: payment.ChallengeGiven, Centre: payment.Centre{Hold: "4711"}})
+	w.later(time.Hour).begin(payment.Resume{}).unknown()
+	if w.begin(says(w, payment.Resolution{Outcome: payment.Approved})); w.p.State != payment.Held || w.p.Attempt.Centre.Hold != "4711" {
+		t.Errorf("it is %s, its hold %q", w.p.State, w.p.Attempt.Centre.Hold)
 	}
 }
 

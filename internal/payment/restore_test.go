@@ -274,20 +274,30 @@ func TestLookIsNeverSent(t *testing.T) {
 			if next := payment.Next(op, limits, t0.Add(2*time.Hour)); next.Ask != payment.Query {
 				t.Errorf("%s, %s: %s", kind, outcome, next.Ask)
 			}
+			// Nor is what needs the payer, whether it was looked for or sent.
+			op.Look = false
+			if next := payment.Next(op, limits, t0.Add(2*time.Hour)); next.Ask != payment.Query && kind != payment.OpCapture && kind != payment.OpVoid && kind != payment.OpRefund {
+				t.Errorf("%s, %s: %s again", kind, outcome, next.Ask)
+			}
 		}
 	}
 }
 
 // "Not found" soon after the restore proves nothing: the last call of the gateway that was lost may be under way.
 func TestLookTooEarly(t *testing.T) {
-	w := open["hold"](t).approved().later(time.Hour)
-	look := w.p.Looks(nil, w.now)[0]
+	held, captured := open["hold"](t).approved().later(time.Hour), captured(t).later(time.Hour)
 	for _, tt := range []struct {
+		w     *walk
 		after time.Duration
 		proof bool
-	}{{0, false}, {shows - microsecond, false}, {shows, true}} {
-		if _, ok := look.Means(payment.Answer{Outcome: payment.NeverSeen}, w.now.Add(tt.after)); ok != tt.proof {
-			t.Errorf("%v after the restore: proof %v", tt.after, ok)
+	}{
+		{held, 0, false}, {held, shows - microsecond, false}, {held, shows, true},
+		// A refund is shown at once, and yet it takes a call.
+		{captured, 0, false}, {captured, answers - microsecond, false}, {captured, answers, true},
+	} {
+		look := tt.w.p.Looks(nil, tt.w.now)[0]
+		if _, ok := look.Means(payment.Answer{Outcome: payment.NeverSeen}, tt.w.now.Add(tt.after)); ok != tt.proof {
+			t.Errorf("%s, %v after the restore: proof %v", look.Operation.Kind, tt.after, ok)
 		}
 	}
 }
@@ -328,6 +338,47 @@ func TestAskedBeforeSentAfterARestore(t *testing.T) {
 	}
 }
 
+// That something was not done was said before the backup was taken, and it may have been sent again until the restore: it is
+// asked about, as of then, before it is sent once more. What is never sent again is asked about as it was sent.
+func TestOpenQuestionOfABackup(t *testing.T) {
+	for name, answer := range map[string]payment.Answer{
+		"capture": {Outcome: payment.Refused, Reason: payment.Unavailable}, "void": {Outcome: payment.Refused, Reason: payment.Misconfigured},
+		"refund": {Outcome: payment.Refused, Reason: payment.Unavailable}, "hold": {Outcome: payment.Unknown},
+	} {
+		var w *walk
+		if name == "refund" {
+			w = captured(t).later(time.Minute).begin(payment.Reimburse{ID: "r", ShopID: "refund-1", Amount: asked})
+		} else {
+			w = open[name](t)
+		}
+		sent := w.p.Open.SentAt
+		w.later(time.Second).settle(answer)
+		w, restored := lost(w)
+		if name != "hold" {
+			sent = restored
+		}
+		w.begin(payment.Resume{Orphan: true, Restored: restored})
+		if op := w.p.Open; op.Ask != payment.Query || op.SentAt != sent {
+			t.Errorf("%s: %s, sent at %v, want %v", name, op.Ask, op.SentAt, sent)
+		}
+		// What is said since the restore is the truth again.
+		if w.settle(answer).later(time.Hour).begin(payment.Resume{Orphan: true, Restored: restored}); name != "hold" && w.p.Open.Ask != payment.Send {
+			t.Errorf("%s: then %s", name, w.p.Open.Ask)
+		}
+	}
+}
+
+// Whether a hold was captured before the restore is asked first: until that is known nobody decides about it.
+func TestNoDecisionWhileALookIsOpen(t *testing.T) {
+	w := open["hold"](t).approved().later(time.Minute)
+	restored := w.now
+	w.begin(payment.Adopt{Look: w.p.Looks(nil, restored)[0], Restored: restored})
+	for _, accept := range []payment.Accept{payment.Capture, payment.Cancel} {
+		w.refused(payment.Decide{Accept: accept, By: payment.ByMerchant}, payment.Busy)
+	}
+	w.unknown().refused(payment.Decide{Accept: payment.Capture, By: payment.ByMerchant}, payment.InDoubt)
+}
+
 // A person says what the centre's answer could not: that another sum was captured before.
 func TestResolveAnotherSumAfterARestore(t *testing.T) {
 	w, restored := lost(open["hold"](t).approved())
@@ -364,6 +415,7 @@ func TestResolutionOfALook(t *testing.T) {
 		sum  money.Amount
 		ok   bool
 	}{
+		{"a capture, of all since no sum is named", open["hold"](t).approved(), 0, money.Amount{}, true},
 		{"a capture of all", open["hold"](t).approved(), 0, asked, true},
 		{"a capture of a part", open["hold"](t).approved(), 0, uzs(1), true},
 		{"a capture of more", open["hold"](t).approved(), 0, uzs(100_001), false},
@@ -382,10 +434,14 @@ func TestResolutionOfALook(t *testing.T) {
 		look := w.p.Looks([]payment.Attempt{attempt(payment.CardFacts{})}, restored)[tt.look]
 		w.begin(payment.Adopt{Look: look, RefundID: "r", Restored: restored}).later(time.Second).unknown().later(time.Minute)
 		change, err := payment.Begin(w.p, says(w, payment.Resolution{Outcome: payment.Approved, Amount: tt.sum, Hold: "h"}), w.now)
+		want := tt.sum
+		if want == (money.Amount{}) {
+			want = asked
+		}
 		switch {
 		case tt.ok != (err == nil) || !tt.ok && (!errors.Is(err, payment.ErrResolution) || !change.Empty()):
 			t.Errorf("%s: %v", tt.name, err)
-		case tt.ok && (change.Closed == nil || change.Closed.Amount != tt.sum || change.Check(&w.p) != nil):
+		case tt.ok && (change.Closed == nil || change.Closed.Amount != want || change.Check(&w.p) != nil):
 			t.Errorf("%s: closed is %+v, %v", tt.name, change.Closed, change.Check(&w.p))
 		}
 	}

@@ -259,6 +259,12 @@ func TestCentresNamesAreKept(t *testing.T) {
 	if w.p.Attempt.Centre != want {
 		t.Errorf("the centre's names are %+v, want %+v", w.p.Attempt.Centre, want)
 	}
+	// On record with each operation is what was said of it.
+	for i, want := range []payment.Centre{{Terminal: "91500009"}, {Token: "3f", Terminal: "91500010"}, {Hold: "4711", RRN: "010967385013"}, {Approval: "A1B2C3"}} {
+		if got := w.closed[i].Centre; got != want {
+			t.Errorf("with %s stands %+v, want %+v", w.closed[i].Ref, got, want)
+		}
+	}
 }
 
 // A centre that does not say how long its code lives gives a code that lives five minutes.
@@ -333,6 +339,9 @@ func TestOvertakenAnswers(t *testing.T) {
 				continue // never asked again
 			}
 			a.Ref, a.AskedAt = w.p.Open.Ref, w.p.Open.AskedAt
+			if change := payment.Settle(w.p, a, w.now); change.Empty() {
+				t.Errorf("%s, %s: the answer to what is asked changes nothing", name, head)
+			}
 			w.later(time.Hour).begin(payment.Resume{})
 			change := payment.Settle(w.p, a, w.now)
 			again := w.p.Decision != nil // a capture or void, which is sent until it is done

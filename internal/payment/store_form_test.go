@@ -127,7 +127,7 @@ func anyOperation(t *rapid.T) payment.Operation {
 func anyResolutions(t *rapid.T) (resolutions []payment.Resolution) {
 	for range rapid.IntRange(0, 2).Draw(t, "resolutions") {
 		resolutions = append(resolutions, payment.Resolution{
-			Outcome: payment.Outcome(anyText(t, "resolved")), Reason: payment.Reason(anyText(t, "resolution reason")), Amount: money.New(rapid.Int64Min(1).Draw(t, "resolution"), money.UZS),
+			Outcome: payment.Outcome(anyText(t, "resolved")), Reason: payment.Reason(anyText(t, "resolution reason")), Amount: rapid.SampledFrom([]money.Amount{{}, uzs(rapid.Int64Min(1).Draw(t, "resolution"))}).Draw(t, "resolved sum"),
 			Hold: anyText(t, "resolution hold"), RRN: anyText(t, "resolution rrn"), By: anyText(t, "resolved by"), Why: anyText(t, "why"), At: someTime(t, "resolved at"),
 		})
 	}

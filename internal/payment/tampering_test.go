@@ -1,6 +1,7 @@
 package payment_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -48,6 +49,15 @@ func TestCheckRefusesTampering(t *testing.T) {
 			op.N = c.Payment.LastOperation
 			c.Payment.Open = &op
 		}},
+		{"captured", "captured again", func(b *payment.Payment, c *payment.Change) { askAgain(b, c) }},
+		{"voided", "let go again", func(b *payment.Payment, c *payment.Change) { askAgain(b, c) }},
+		{"code asked", "nobody to ask", func(_ *payment.Payment, c *payment.Change) { c.Payment.Attempt = nil }},
+		{"held", "the lines of the hold twice", func(_ *payment.Payment, c *payment.Change) {
+			c.Entries[0].Lines = slices.Repeat(c.Entries[0].Lines, 2)
+		}},
+		{"refunded", "the fee goes back to another shop", func(_ *payment.Payment, c *payment.Change) { feeBack(c, ledger.Shop(13)) }},
+		{"refunded", "the fee goes back to itself", func(_ *payment.Payment, c *payment.Change) { feeBack(c, ledger.Fees) }},
+		{"second refund", "all are forgotten", func(_ *payment.Payment, c *payment.Change) { c.Payment.Refunds = nil }},
 		{"captured", "closed and still open", func(b *payment.Payment, c *payment.Change) { op := *b.Open; c.Payment.Open = &op }},
 		{"captured", "a foreign operation closed", func(b *payment.Payment, c *payment.Change) {
 			c.Closed.Ref, c.Closed.N = "9_9", 77
@@ -185,4 +195,21 @@ func TestCheckRefusesTampering(t *testing.T) {
 			t.Errorf("PANICS %s: %s", tt.step, tt.name)
 		}
 	}
+}
+
+// askAgain opens the question that was answered once more, under a reference of its own.
+func askAgain(b *payment.Payment, c *payment.Change) {
+	op := *b.Open
+	c.Payment.LastOperation++
+	op.N = c.Payment.LastOperation
+	op.Ref = fmt.Sprintf("%s_%d", b.Reference(), op.N)
+	c.Payment.Open = &op
+}
+
+// feeBack gives one minor unit of the fee back, in the entries and in the sums.
+func feeBack(c *payment.Change, to ledger.Account) {
+	c.Entries = append(c.Entries, ledger.Transfer(ledger.Fee, c.Closed.Ref, ledger.Fees, to, uzs(1)))
+	c.Payment.LastEntry++
+	c.Payment.Fee = c.Payment.Fee.Sub(uzs(1))
+	c.Events[0].Sums = c.Payment.Sums
 }
