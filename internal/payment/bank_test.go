@@ -86,18 +86,37 @@ func TestForEverChallenged(t *testing.T) {
 func TestProceedWithoutAStep(t *testing.T) {
 	a := attempt(uzcard)
 	a.ThreeDS = true
-	w := start(t, terms()).begin(payment.Pay{Attempt: a, VerifyID: verifyID}).unknown().later(time.Minute)
-	w.begin(payment.Resume{}).settle(payment.Answer{Outcome: payment.ChallengeGiven})
+	w := start(t, terms()).begin(payment.Pay{Attempt: a, VerifyID: verifyID}).unknown()
+	if wait := w.p.Due().Sub(w.now); wait != 5*time.Second { // in doubt like any other until it is known that he is at his bank
+		t.Errorf("it is asked about after %v", wait)
+	}
+	w.at(w.p.Due()).begin(payment.Resume{}).settle(payment.Answer{Outcome: payment.ChallengeGiven})
 	if w.later(time.Second).begin(payment.Proceed{Step: payment.StepMethod}); !w.lastSeen.Empty() {
 		t.Errorf("it is asked %+v", w.p.Open)
 	}
 }
 
-// A bank that asks nothing of the payer leaves no trace of the card that was refused before.
-func TestPaidWithoutAskingAfterARefusal(t *testing.T) {
+// What is asked about money that a payer set aside at his bank is in doubt from when it was asked, like any other.
+func TestDoubtLongAfterTheBank(t *testing.T) {
+	for _, c := range []payment.Command{
+		payment.Decide{Accept: payment.Capture, By: payment.ByMerchant}, payment.Decide{Accept: payment.Cancel, By: payment.ByMerchant},
+	} {
+		w := atBank(t, ttl, 30*24*time.Hour).approved().later(20 * 24 * time.Hour).begin(c).unknown()
+		if wait := w.p.Due().Sub(w.now); wait != 5*time.Second {
+			t.Errorf("%+v: asked about after %v", c, wait)
+		}
+	}
+}
+
+// A bank leaves no trace of the card that was refused before, whether it asks something of the payer or nothing.
+func TestAtTheBankAfterARefusal(t *testing.T) {
 	w := start(t, terms()).pay(uzcard).refusedFor(payment.CardBlocked)
 	a := attempt(another)
 	a.ThreeDS = true
+	asks := *w
+	if asks.begin(payment.Pay{Attempt: a, VerifyID: 77}).settle(payment.Answer{Outcome: payment.ChallengeGiven, Step: payment.StepMethod}); asks.p.LastRefusal != "" {
+		t.Errorf("at his bank, refused because %q", asks.p.LastRefusal)
+	}
 	if w.begin(payment.Pay{Attempt: a, VerifyID: 77}).approved(); w.p.State != payment.Held || w.p.LastRefusal != "" {
 		t.Errorf("it is %s, refused because %q", w.p.State, w.p.LastRefusal)
 	}

@@ -107,7 +107,7 @@ func (c Resend) begin(p Payment, now time.Time) (Change, error) {
 	switch {
 	case p.Open != nil:
 		return Change{}, p.busy()
-	case p.State != Challenged || p.Attempt.ThreeDS:
+	case p.State != Challenged:
 		return Change{}, refuse(NoChallenge)
 	case !p.Attempt.Card.Same(c.Card):
 		return Change{}, &Error{Reason: CardUnknown, Detail: "this is not the card that is being tried; use pay for another card"}

@@ -194,6 +194,7 @@ func TestCardCheck(t *testing.T) {
 		"Uzcard, in its last month":      {good, func(c *payment.Card) {}, payment.Uzcard, "", "", ""},
 		"Uzcard, with a CVC it need not": {good, func(c *payment.Card) { c.CVC = "x" }, payment.Uzcard, "", "", ""},
 		"Visa":                           {visa, func(c *payment.Card) {}, payment.BankCard, "", "", ""},
+		"Visa of 13 digits":              {visa, func(c *payment.Card) { c.Number = "4222222222222" }, payment.BankCard, "", "", ""},
 		"January":                        {good, func(c *payment.Card) { c.Expiry = "2701" }, payment.Uzcard, "", "", ""},
 		"October":                        {good, func(c *payment.Card) { c.Expiry = "2710" }, payment.Uzcard, "", "", ""},
 		"December":                       {good, func(c *payment.Card) { c.Expiry = "2712" }, payment.Uzcard, "", "", ""},

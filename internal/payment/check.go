@@ -233,7 +233,7 @@ func (p *Payment) checkEntry(e ledger.Entry) (int64, error) {
 	case ledger.Fee:
 		form = []ledger.Account{shop, ledger.Fees}
 	}
-	back := e.Kind == ledger.Fee && e.Lines[0].Account == ledger.Fees // a fee may also go back
+	back := e.Lines[0].Account == ledger.Fees // a fee may also go back
 	if back {
 		slices.Reverse(form)
 	}

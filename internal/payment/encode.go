@@ -69,7 +69,6 @@ func list[T any](e *encoder, all []T, write func(*T)) {
 		write(&all[i])
 	}
 	e.b = append(e.b, ']')
-	e.comma = true
 }
 
 func (e *encoder) int(name string, n int64) {

@@ -90,6 +90,8 @@ func TestCardUnknown(t *testing.T) {
 		got, want bool
 	}{
 		{"it is asked about", w.p.CardUnknown(), false},
+		{"it is blocked", w.refusedFor(payment.CardBlocked).p.CardUnknown(), false},
+		{"it is asked about again", w.pay(uzcard).p.CardUnknown(), false},
 		{"it is unknown", w.refusedFor(payment.CardUnknown).p.CardUnknown(), true},
 		{"another is asked about", w.pay(another).p.CardUnknown(), false},
 		{"a code is on its way", w.codeSent().p.CardUnknown(), false},

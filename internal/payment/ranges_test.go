@@ -53,6 +53,8 @@ func TestCardTableChecked(t *testing.T) {
 	}{
 		"empty":             {payment.CardTable{}, "0 card ranges"},
 		"no digits":         {banks(r("86o0", "86o0", "uzcard")), "first digits"},
+		"no digits to":      {banks(r("8601", "86o2", "uzcard")), "first digits"},
+		"no digits from":    {banks(r("85o1", "8601", "uzcard")), "first digits"},
 		"nothing":           {banks(r("", "", "uzcard")), "first digits"},
 		"two lengths":       {banks(r("71", "725", "uzcard")), "as many in both"},
 		"too long":          {banks(r("1234567890123", "1234567890123", "uzcard")), "1 to 12"},
@@ -62,6 +64,7 @@ func TestCardTableChecked(t *testing.T) {
 		"a long number":     {banks(payment.Range{From: "71", To: "71", Scheme: "visa", Lengths: []int{16, 20}}), "13 to 19"},
 		"no lengths":        {banks(payment.Range{From: "71", To: "71", Scheme: "visa", Lengths: []int{}}), "13 to 19"},
 		"no country":        {banks(payment.Range{From: "71", To: "71", Scheme: "visa", Country: "uz"}), "two capital letters"},
+		"a long country":    {banks(payment.Range{From: "71", To: "71", Scheme: "visa", Country: "UZB"}), "two capital letters"},
 		"twice":             {banks(r("8600", "8600", "humo")), "8600 (uzcard) and 8600 (humo) overlap"},
 		"overlapping":       {banks(r("54", "56", "humo")), "51-55 (mastercard) and 54-56 (humo) overlap"},
 		"contained":         {banks(r("2300", "2400", "humo")), "overlap"},
@@ -72,6 +75,9 @@ func TestCardTableChecked(t *testing.T) {
 		if _, err := c.table.Checked(); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
+	}
+	if _, err := banks(r("710000000000", "719999999999", "uzcard")).Checked(); err != nil {
+		t.Errorf("the longest prefix: %v", err)
 	}
 	again, err := builtIn.Checked()
 	if err != nil || !reflect.DeepEqual(again, builtIn) {

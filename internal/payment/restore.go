@@ -17,7 +17,7 @@ func (p *Payment) Behind(restored time.Time) bool {
 	if !p.CreatedAt.Before(restored) || p.Restored.Equal(restored) {
 		return false
 	}
-	return !p.State.Terminal() || p.State == Captured && p.Refunded.Cmp(p.Captured) < 0
+	return !p.State.Terminal() || p.Refunded.Cmp(p.Captured) < 0
 }
 
 // Look is something that may have been done at a centre since the backup was taken.

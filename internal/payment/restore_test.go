@@ -114,8 +114,8 @@ func TestAdoptWhatTheCentreDid(t *testing.T) {
 		if op.Ref != look.Operation.Ref || op.Ask != payment.Query || op.N != before.LastOperation+1 {
 			t.Errorf("%s: adopted as %+v", tt.name, op)
 		}
-		if w.p.State == payment.Challenged && w.p.Attempt.Challenge == nil {
-			t.Errorf("%s: it waits for a code, and nobody knows which", tt.name)
+		if w.p.State == payment.Challenged || w.p.Attempt.Card != look.Attempt.Card {
+			t.Errorf("%s: it is %s, by %+v", tt.name, w.p.State, w.p.Attempt.Card)
 		}
 		before = w.p
 		if got := outcome(before, w.settle(tt.then).lastSeen); got != tt.want {
@@ -191,6 +191,15 @@ func TestLooksAndWhatIsAdopted(t *testing.T) {
 			t.Errorf("look %d (%d): %s", i, look.N, diff)
 		}
 	}
+	// A hold that bears no reference of ours is not looked for under one; nor is one looked for in one stage.
+	unnamed := attempt(payment.CardFacts{})
+	unnamed.Limits.HoldUnnamed = true
+	waits, once := start(t, terms()).challenged(), start(t, oneStage()).challenged()
+	for _, look := range append(waits.p.Looks([]payment.Attempt{unnamed}, restored), once.p.Looks([]payment.Attempt{attempt(payment.CardFacts{})}, restored)...) {
+		if look.HoldNext || look.Operation.Kind != payment.OpCharge {
+			t.Errorf("%s is looked for, and the hold next: %t", look.Operation.Kind, look.HoldNext)
+		}
+	}
 	// Who is not behind adopts nothing, and is not reconciled.
 	for name, c := range map[string]payment.Command{
 		"adopt, no restore": payment.Adopt{Look: looks[0], RefundID: "r"}, "reconcile, no restore": payment.Reconcile{},
@@ -244,6 +253,7 @@ func TestFoundAfterARestore(t *testing.T) {
 		{"not found, too early", open["hold"](t).approved(), 0, payment.Answer{Outcome: payment.NeverSeen}, true, "kept"},
 		{"a refund refused with a word for holds", captured(t), 0, payment.Answer{Outcome: payment.Refused, Reason: payment.HoldGone}, false, "closed"},
 		{"the capture refused", open["hold"](t).approved(), 0, payment.Answer{Outcome: payment.Refused, Reason: payment.Unavailable}, false, "closed"},
+		{"the capture refused, soon", open["hold"](t).approved(), 0, payment.Answer{Outcome: payment.Refused, Reason: payment.Unavailable}, true, "closed"},
 	} {
 		w, restored := lost(tt.w)
 		if tt.soon {

@@ -233,6 +233,10 @@ func TestOtherSumIsNotApproved(t *testing.T) {
 			if w.p.Open.Outcome != payment.Unknown || !strings.Contains(w.p.Open.Cause, sum.String()) {
 				t.Errorf("%s answered with %v: on record is %s, %q", name, sum, w.p.Open.Outcome, w.p.Open.Cause)
 			}
+			// That something was refused is believed, whatever sum is named with it.
+			if b := open[name](t).settle(payment.Answer{Outcome: payment.Refused, Reason: payment.Misconfigured, Amount: sum}); b.p.Open != nil && b.p.Open.Outcome != payment.Refused {
+				t.Errorf("%s refused with %v: on record is %s", name, sum, b.p.Open.Outcome)
+			}
 			// The right answer may still come.
 			if w.later(time.Minute).approved(); w.p.Open != nil {
 				t.Errorf("%s answered with %v: the right answer later is not taken", name, sum)

@@ -216,9 +216,12 @@ func TestStoreFormByHand(t *testing.T) {
 			t.Errorf("%T has %d fields, not %d: write the new one in encode.go, draw it in this file, and correct this table", c.of, n, c.want)
 		}
 	}
-	bad := payment.Operation{Cause: "\xff"}
-	if _, err := bad.AppendJSON(nil); err == nil {
-		t.Error("text that is no UTF-8 is written")
+	// Whatever else is written before and after it.
+	op, terms := payment.Operation{Ref: "1_1", Cause: "\xff"}, payment.Terms{Description: "\xff", Tag: "tag"}
+	for _, write := range []func([]byte) ([]byte, error){op.AppendJSON, terms.AppendJSON} {
+		if b, err := write(nil); err == nil {
+			t.Errorf("text that is no UTF-8 is written: %q", b)
+		}
 	}
 }
 
