@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"holdfast"
@@ -108,7 +109,7 @@ func (a *API) decide(ctx context.Context, p *payment.Payment, word string, final
 			message: "The decision stands, but the bank has not answered yet: " + describeOpen(&decided),
 		}
 	case accept == payment.Capture && decided.State == payment.Voided:
-		return decided, refusal(payment.HoldGone, "the bank no longer held the money; it is back on the card")
+		return decided, refusal(payment.HoldGone, holdGone)
 	}
 	return decided, nil
 }
@@ -117,6 +118,8 @@ func (a *API) decide(ctx context.Context, p *payment.Payment, word string, final
 func undecided(refused *payment.Error, p *payment.Payment) error {
 	message := ""
 	switch refused.Reason {
+	case payment.DecisionStands:
+		message = describe(refused.Decision, p)
 	case payment.NotHeld:
 		message = "nothing is held yet; the payment's status is " + string(p.Status())
 	case payment.AlreadyCaptured:
@@ -133,6 +136,23 @@ func undecided(refused *payment.Error, p *payment.Payment) error {
 		return refused
 	}
 	return &failure{code: holdfast.CodeStatusFixed, message: "The status could not be changed: " + message}
+}
+
+// holdGone is why a capture that was decided took nothing.
+const holdGone = "the bank no longer held the money; it is back on the card"
+
+// describe says which decision stands. Of a capture it does not say that it was done: that may not be known yet, and
+// whoever asks meanwhile and afterwards gets one answer.
+func describe(d *payment.Decision, p *payment.Payment) string {
+	at := holdfast.FormatTime(d.At)
+	if d.Accept == payment.Cancel {
+		return fmt.Sprintf("it was canceled by %s at %s", d.By, at)
+	}
+	decided := fmt.Sprintf("the capture of %s was decided by %s at %s", d.Amount, d.By, at)
+	if p.State == payment.Voided {
+		decided += "; " + holdGone
+	}
+	return decided
 }
 
 func describeOpen(p *payment.Payment) string {

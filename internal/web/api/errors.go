@@ -151,9 +151,6 @@ func (a *API) failure(err error) (httpStatus int, _ holdfast.Failure) {
 	case errors.As(err, &f):
 	case errors.As(err, &refused):
 		f = refusal(refused.Reason, refused.Detail)
-		if d := refused.Decision; d != nil {
-			f.message = "The status could not be changed: " + describe(d)
-		}
 	case errors.Is(err, store.ErrNotFound):
 		f = &failure{code: holdfast.CodeNotFound}
 	case errors.Is(err, store.ErrClosed) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
@@ -173,15 +170,6 @@ func (a *API) failure(err error) (httpStatus int, _ holdfast.Failure) {
 		developer = sentence(info.Next)
 	}
 	return http.StatusOK, holdfast.Fail(f.code, message, developer)
-}
-
-// describe says which decision stands.
-func describe(d *payment.Decision) string {
-	at := holdfast.FormatTime(d.At)
-	if d.Accept == payment.Cancel {
-		return fmt.Sprintf("it was canceled by %s at %s", d.By, at)
-	}
-	return fmt.Sprintf("%s was captured by %s at %s", d.Amount, d.By, at)
 }
 
 // sentence makes one of the table's half sentences whole.
