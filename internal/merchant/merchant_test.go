@@ -172,7 +172,7 @@ func TestCheckNamesWhatCannotBe(t *testing.T) {
 		{merchant.Settings{NotifyURL: "https://shop.example/notify?a=\x7f"}, "control"},
 		{merchant.Settings{NotifyURL: "https://shop.example/notify?a=\n"}, "control"},
 		{merchant.Settings{NotifyURL: "http://shop.example:8080/notify"}, ""},
-		{merchant.Settings{NotifyURL: "https://shop~.example/notify"}, ""},
+		{merchant.Settings{NotifyURL: "https://shop~.example/!notify"}, ""},
 		{merchant.Settings{Tariff: merchant.Tariff{ByMethod: map[string]merchant.Fee{"humo": {Rate: 1}}}}, ""},
 		{merchant.Settings{Routes: map[string]string{"humo": "h", "bank_card": "visa-2_b", "bank_card/USD": strings.Repeat("c", 32)}}, ""},
 		{merchant.Settings{Routes: map[string]string{"paypal": "visa"}}, "paypal"},

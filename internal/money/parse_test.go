@@ -100,6 +100,9 @@ func TestParse(t *testing.T) {
 		{"1_000", 0, money.ErrSyntax},
 		{"01", 0, money.ErrSyntax},
 		{"00", 0, money.ErrSyntax},
+		{"1:", 0, money.ErrSyntax}, // a colon is the character after 9
+		{"1." + strings.Repeat("0", 62), 100, nil},
+		{"1." + strings.Repeat("0", 63), 0, money.ErrSyntax},
 		{"-01", 0, money.ErrSyntax},
 		{"00.5", 0, money.ErrSyntax},
 		{".5", 0, money.ErrSyntax},

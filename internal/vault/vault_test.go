@@ -96,7 +96,7 @@ func TestKeyFile(t *testing.T) {
 	if err != nil || len(strings.TrimSpace(string(text))) != 64 {
 		t.Errorf("%d bytes, %v", len(text), err)
 	}
-	for _, bad := range []string{"", "x", string(text[:62]), string(text[:64]) + "00", strings.Repeat("z", 64)} {
+	for _, bad := range []string{"", "x", string(text[:62]), string(text[:64]) + "00", string(text[:64]) + "0", strings.Repeat("z", 64)} {
 		if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
 			t.Fatal(err)
 		}

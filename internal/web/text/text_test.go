@@ -173,13 +173,19 @@ func TestCount(t *testing.T) {
 	for n, want := range map[int]string{
 		1: "Осталась 1 попытка: неверный код отменит платёж.", 2: "Осталось 2 попытки.", 4: "Осталось 4 попытки.", 5: "Осталось 5 попыток.",
 		11: "Осталось 11 попыток.", 12: "Осталось 12 попыток.", 22: "Осталось 22 попытки.", 0: "Осталось 0 попыток.",
+		14: "Осталось 14 попыток.", 24: "Осталось 24 попытки.", 111: "Осталось 111 попыток.", 112: "Осталось 112 попыток.", 114: "Осталось 114 попыток.",
 	} {
 		if got := For("ru").Count("code.tries", n); got != want {
 			t.Errorf("%d: %q, want %q", n, got, want)
 		}
 	}
-	if got := For("uz").Count("code.tries", 2); got != "2 ta urinish qoldi." {
-		t.Errorf("uz: %q", got)
+	for n, want := range map[int]string{1: "1 ta urinish qoldi: kod notoʻgʻri boʻlsa, toʻlov bekor qilinadi.", 2: "2 ta urinish qoldi."} {
+		if got := For("uz").Count("code.tries", n); got != want {
+			t.Errorf("uz, %d: %q, want %q", n, got, want)
+		}
+	}
+	if got := For("en").Count("code.tries", 1); got != "1 attempt left: a wrong code will cancel the payment." {
+		t.Errorf("en: %q", got)
 	}
 }
 
@@ -195,8 +201,22 @@ func TestFor(t *testing.T) {
 	if got := For("en").Get("no.such.key"); got != "no.such.key" {
 		t.Errorf("%q", got)
 	}
+	for asked, want := range map[string]string{"uz": "uz-Latn", "oz": "uz-Latn", "ru": "ru", "en": "en"} {
+		if got := For(asked).Tag(); got != want || !Known(asked) {
+			t.Errorf("%s is %q, want %q; known: %t", asked, got, want, Known(asked))
+		}
+	}
+	if Known("de") || Known("") {
+		t.Error("a language that nobody has written is known")
+	}
+	if got := InAll("code.wrong"); got != "Kod notoʻgʻri / Код неверен / The code is wrong" {
+		t.Errorf("in all languages: %q", got)
+	}
 	chosen := 0
 	for _, c := range For("oz").Choices() {
+		if c.Tag != For(c.Language).Tag() || c.Name != map[string]string{"uz": "Oʻzbekcha", "ru": "Русский", "en": "English"}[c.Language] {
+			t.Errorf("%+v", c)
+		}
 		if c.Chosen {
 			chosen++
 			if c.Language != "uz" {
