@@ -327,8 +327,6 @@ func (k *call) challenge() payment.Answer {
 	return payment.Answer{
 		Outcome: payment.ChallengeGiven, CentreID: string(result[0].ID),
 		Phone: maskPhone(string(result[0].PhoneMask)), CodeLives: codeLives,
-		// A card that was bound before has its token already; that proves nothing about this payer.
-		Centre: payment.Centre{Token: string(result[0].Token)},
 	}
 }
 
@@ -411,7 +409,7 @@ func (k *call) judgeHold(result list[holdDone]) (*holdDone, payment.Answer) {
 		return nil, k.unknown(fmt.Sprintf("asked for %d, answered %d", k.q.Operation.Amount.Minor, r.Amount.N))
 	case r.Status.N == 0 && named:
 		return r, payment.Answer{}
-	case r.Status.N != 0 && !named:
+	case !named:
 		say := fmt.Sprintf("status %d %s", r.Status.N, r.Description)
 		if v := judgeResponse(r.Status.N); v.outcome == payment.Refused {
 			return nil, k.refuse(v.reason, k.words(say))
@@ -491,7 +489,7 @@ func (k *call) findHold() payment.Answer {
 			return k.unknown(fmt.Sprintf("whether hold %s is another payment's: %v", h.ID, failed))
 		case claimed:
 			continue
-		case !known || err != nil || h.ID == "" || h.ID == "0" || !h.Amount.Set || h.Amount.N != op.Amount.Minor:
+		case !known || err != nil || h.ID == "" || h.ID == "0" || h.Amount.N != op.Amount.Minor:
 			// Nothing but its sum, or what cannot be read, speaks against it.
 			doubtful = append(doubtful, string(h.ID))
 		default:
@@ -620,11 +618,11 @@ func (k *call) judgeTransaction(t *transaction) payment.Answer {
 	switch {
 	case t.Ext != "" && string(t.Ext) != k.q.Operation.Ref:
 		return k.unknown(say("transaction %q where %q was asked for", t.Ext, k.q.Operation.Ref))
-	case t.Status != "OK" && t.Resp.Set && t.Resp.N != 0:
+	case t.Status != "OK":
 		v := judgeResponse(t.Resp.N)
-		return payment.Answer{Outcome: v.outcome, Reason: v.reason, Cause: k.words(say("status %s, resp %d %s", t.Status, t.Resp.N, t.RespText))}
-	case t.Status != "OK" || t.Resp.N != 0:
-		return k.unknown(say("status %q, resp %d %s", t.Status, t.Resp.N, t.RespText))
+		return payment.Answer{Outcome: v.outcome, Reason: v.reason, Cause: k.words(say("status %q, resp %d %s", t.Status, t.Resp.N, t.RespText))}
+	case t.Resp.N != 0:
+		return k.unknown(say("status OK with resp %d %s", t.Resp.N, t.RespText))
 	case strings.Trim(string(t.RefNum), "0") == "":
 		return k.unknown(say("status OK with refNum %q", t.RefNum))
 	case !t.Amount.Set:

@@ -180,12 +180,77 @@ func TestCodes(t *testing.T) {
 			}
 		}
 	}
-	for _, told = range []int{-1, -104, -209, -312, -313, -349, -358, -399, -605, -32700, 7} {
+	for _, told = range append(span(-1, -700), -32700, 7) { // what nobody has told us of
+		if known[told] {
+			continue
+		}
 		for _, kind := range moving {
 			expect(kind, payment.Send, 1, payment.Unknown, "")
 		}
 		for _, kind := range resting {
 			expect(kind, payment.Send, 1, payment.Refused, payment.CardRefused)
+		}
+	}
+}
+
+// TestBanksWord is docs/processors.md §3.2 and the statuses of cards of §1.2, written once more: what the bank says of a transaction
+// or hold that did not go through, and of a card.
+func TestBanksWord(t *testing.T) {
+	responses, statuses := map[int]payment.Reason{}, map[int]payment.Reason{}
+	for reason, said := range map[payment.Reason][2][]int{
+		payment.CardRefused:       {{1, 2, 5, 57, 62}, nil},
+		payment.Misconfigured:     {{3, 12, 13, 30, 58}, nil},
+		payment.CardBlocked:       {{4, 7, 41, 43, 75}, {2, 6, 7, 8, 10, 11, 12, 13, 14, 17, 18, 20, 21}},
+		payment.CardUnknown:       {{14, 15}, {9}},
+		payment.CardExpired:       {{33, 54}, nil},
+		payment.Fraud:             {{34, 59, 63}, {19}},
+		payment.InsufficientFunds: {{51}, nil},
+		payment.CardLimit:         {{61, 65}, nil},
+	} {
+		for i, into := range []map[int]payment.Reason{responses, statuses} {
+			for _, code := range said[i] {
+				into[code] = reason
+			}
+		}
+	}
+	for code := -1; code < 1000; code++ {
+		transaction := fmt.Sprintf(`{"ext":"1795426200000_5520","refNum":"010967385013","amount":100000,"resp":%d,"status":"ERR"}`, code)
+		reason, known := responses[code]
+		card := statuses[code]
+		if card == "" && code != 0 {
+			card = payment.CardRefused
+		}
+		for _, test := range []struct {
+			kind    payment.Kind
+			ask     payment.Ask
+			asks    int
+			answer  string
+			refused bool
+			reason  payment.Reason
+		}{
+			{payment.OpCharge, payment.Send, 1, transaction, known, reason},
+			{payment.OpCharge, payment.Query, 2, transaction, known, reason},
+			{payment.OpCapture, payment.Send, 1, transaction, known, reason},
+			{payment.OpCapture, payment.Send, 2, transaction, false, ""}, // the first may be under way
+			{payment.OpRefund, payment.Send, 2, transaction, false, ""},
+			{payment.OpHold, payment.Send, 1, fmt.Sprintf(`{"id":0,"status":%d}`, code), known, reason},
+			{payment.OpVoid, payment.Send, 1, fmt.Sprintf(`{"status":%d}`, code), known, reason},
+			{payment.OpVoid, payment.Send, 2, fmt.Sprintf(`{"status":%d}`, code), false, ""},
+			{payment.OpVerify, payment.Send, 1, fmt.Sprintf(`{"id":"2A5E","status":%d}`, code), code != 0, card},
+		} {
+			q := question(test.kind, test.ask)
+			q.Operation.Asks = test.asks
+			a := connector(t, configured(canned(map[string]string{"*": result(test.answer)}))).Ask(t.Context(), q)
+			want := payment.Unknown
+			switch {
+			case test.refused:
+				want = payment.Refused
+			case test.kind == payment.OpVerify:
+				want = payment.Approved
+			}
+			if a.Outcome != want || a.Reason != test.reason {
+				t.Errorf("%s %s, asked %d times, answered %s: %+v, want %s %s", test.ask, test.kind, test.asks, test.answer, a, want, test.reason)
+			}
 		}
 	}
 }
@@ -277,6 +342,8 @@ func TestAnswers(t *testing.T) {
 		{charge, payment.Send, strings.Repeat("[", 1<<20), unknown, ""},
 		{charge, payment.Query, result(`[{` + good + `,"status":"OK"}]`), ok, ""},
 		{charge, payment.Query, result(`[]`), unseen, ""},
+		{charge, payment.Query, result(`null`), unknown, ""}, // that is not an empty list
+		{charge, payment.Query, `{"id":$ID}`, unknown, ""},
 		{charge, payment.Query, failure(-208), unseen, ""},
 		{charge, payment.Query, failure(-267), unseen, ""},
 		{charge, payment.Query, failure(-282), unknown, ""},
@@ -284,6 +351,8 @@ func TestAnswers(t *testing.T) {
 		{charge, payment.Query, result(`[{` + good + `,"status":"OK"},{` + good + `,"status":"OK"}]`), unknown, ""},
 		{charge, payment.Query, result(`[{"ext":"1795426200000_5520","resp":51,"status":"ERR"}]`), refused, payment.InsufficientFunds},
 		{charge, payment.Query, result(`[{"ext":"1795426200000_5520","resp":51,"status":"ERR"},{"ext":"1795426200000_5520","resp":5,"status":"ERR"}]`), refused, payment.InsufficientFunds},
+		{charge, payment.Query, result(`[{` + good + `,"status":"OK"},{"ext":"1795426200000_5520","resp":51,"status":"ERR"}]`), unknown, ""},
+		{charge, payment.Query, result(`[{"ext":"1795426200000_5520","resp":51,"status":"ERR"},{` + good + `,"status":"OK"}]`), unknown, ""},
 		{charge, payment.Query, result(`[{"ext":"another","refNum":"010967385013","amount":100000,"status":"OK"}]`), unknown, ""},
 		{capture, payment.Send, result(`{` + good + `,"status":"OK"}`), ok, ""},
 		{capture, payment.Send, failure(-242), unknown, ""},
@@ -313,7 +382,11 @@ func TestAnswers(t *testing.T) {
 		{hold, payment.Send, result(`{"id":0,"status":51,"description":"Insufficient funds"}`), refused, payment.InsufficientFunds},
 		{hold, payment.Send, result(`{"id":136050,"status":51}`), unknown, ""},
 		{hold, payment.Send, result(`{"id":0,"status":91}`), unknown, ""},
+		{hold, payment.Send, result(`[{"id":136050,"status":0},{"id":136051,"status":0}]`), unknown, ""},
 		{void, payment.Send, result(`{"id":136049,"status":0}`), ok, ""},
+		{void, payment.Send, result(`{"id":136049,"status":0,"amount":100100}`), unknown, ""},
+		{void, payment.Send, result(`{"id":136049,"status":51}`), unknown, ""},
+		{void, payment.Send, result(`[]`), unknown, ""},
 		{void, payment.Send, result(`{"id":136050,"status":0}`), unknown, ""},
 		{void, payment.Send, failure(-380), unknown, ""},
 		{void, payment.Query, result(`{"hid":136049,"status":0}`), unseen, ""},
@@ -323,6 +396,7 @@ func TestAnswers(t *testing.T) {
 		{void, payment.Query, result(`{"hid":136049,"status":4}`), unknown, ""},
 		{void, payment.Query, result(`{"hid":136049}`), unknown, ""},
 		{void, payment.Query, result(`{"hid":136050,"status":2}`), unknown, ""},
+		{void, payment.Query, result(`[{"hid":136049,"status":2},{"hid":136049,"status":1}]`), unknown, ""},
 		{void, payment.Query, result(`{"hid":136049,"status":2,"reqamt":100100}`), unknown, ""},
 		{void, payment.Query, failure(-242), unknown, ""},
 
@@ -330,6 +404,8 @@ func TestAnswers(t *testing.T) {
 		{hold, payment.Query, result(`[` + mine + `]`), ok, ""},
 		{hold, payment.Query, result(mine), ok, ""},
 		{hold, payment.Query, result(`[]`), unseen, ""},
+		{hold, payment.Query, result(`null`), unknown, ""},
+		{hold, payment.Query, `{"id":$ID}`, unknown, ""},
 		{hold, payment.Query, failure(-200), unknown, ""},
 		{hold, payment.Query, `{"id":$ID,"error":{"code":-242},"result":[` + mine + `]}`, unknown, ""},
 		{hold, payment.Query, result(`[` + mine + `,` + line("6", "100000", millis(time.Second), fits, "0") + `]`), unknown, ""},
@@ -343,13 +419,21 @@ func TestAnswers(t *testing.T) {
 		{hold, payment.Query, result(`[` + line("5", "100000", millis(170*time.Second), fits, "0") + `]`), ok, ""},
 		{hold, payment.Query, result(`[` + line("5", "100000", millis(190*time.Second), fits, "0") + `]`), unseen, ""},
 		{hold, payment.Query, result(`[` + line("5", "100000", `"soon"`, fits, "0") + `]`), unknown, ""},
+		{hold, payment.Query, result(`[` + line("5", "100000", `"tomorrow noon"`, fits, "0") + `]`), unknown, ""},
+		{hold, payment.Query, result(`[` + line("5", "100000", `1795426200`, fits, "0") + `]`), unknown, ""}, // seconds, or milliseconds of 1970
 		{hold, payment.Query, result(`[` + line("5", "100000", millis(0), `"long"`, "0") + `]`), unknown, ""},
 		{hold, payment.Query, result(`[` + line("5", "null", millis(0), fits, "0") + `]`), unknown, ""},
+		{hold, payment.Query, result(`[` + line("0", "100000", millis(0), fits, "0") + `]`), unknown, ""},
+		{hold, payment.Query, result(`[` + line("null", "100000", millis(0), fits, "0") + `]`), unknown, ""},
 		{hold, payment.Query, result(`[` + line("5", "100000", millis(0), fits, "2") + `]`), refused, payment.HoldGone},
 		{hold, payment.Query, result(`[` + line("5", "100000", millis(0), fits, "3") + `]`), refused, payment.HoldGone},
 		{hold, payment.Query, result(`[` + line("5", "100000", millis(0), fits, "1") + `]`), unknown, ""},
 		{hold, payment.Query, result(`[` + line("5", "100000", millis(0), fits, "null") + `]`), unknown, ""},
 		{hold, payment.Query, result(`[` + line("5", "100000", `"261123143000"`, fits, "0") + `]`), ok, ""},
+		{hold, payment.Query, result(`[` + line("5", "100000", `"20261123143000"`, fits, "0") + `]`), ok, ""},
+		{hold, payment.Query, result(`[` + line("5", "100000", `"23.11.2026 14:30:05"`, fits, "0") + `]`), ok, ""},
+		{hold, payment.Query, result(`[` + line("5", "100000", `"2026-11-23T14:30:05"`, fits, "0") + `]`), ok, ""},
+		{hold, payment.Query, result(`[` + line("5", "100000", `"2026-11-23T14:30:05+0500"`, fits, "0") + `]`), ok, ""},
 		{hold, payment.Query, result(`[` + line("5", "100000", `"2026-11-23 14:30:05"`, fits, "0") + `]`), ok, ""},
 		{hold, payment.Query, result(`[` + line("5", "100000", `"2026-11-23T14:30:05.123+05:00"`, fits, "0") + `]`), ok, ""},
 		{hold, payment.Query, result(`[` + line("5", "100000", `"2026-11-23T09:30:05Z"`, fits, "0") + `]`), ok, ""},
@@ -358,15 +442,22 @@ func TestAnswers(t *testing.T) {
 		{hold, payment.Query, result(`[{"hid":5,"terminalId":"91419476",` + mine[len(`{"hid":5,`):] + `]`), unseen, ""},
 		{hold, payment.Query, result(`[` + strings.Repeat(line("6", "1", millis(time.Second), other, "0")+`,`, 99) + line("6", "1", millis(0), other, "0") + `]`), unknown, ""},
 		{hold, payment.Query, result(`[` + strings.Repeat(line("6", "1", millis(time.Second), other, "0")+`,`, 99) + line("6", "1", millis(-time.Hour), other, "0") + `]`), unseen, ""},
+		{hold, payment.Query, result(`[` + strings.Repeat(line("6", "1", millis(time.Second), other, "0")+`,`, 99) + mine + `]`), ok, ""},
 
 		// Codes and cards.
 		{challenge, payment.Send, result(`{"id":271828,"phoneMask":"99890*****33","token":null}`), payment.ChallengeGiven, ""},
+		{challenge, payment.Send, result(`{"id":271828,"token":"2A5E4F5B7D0C4E1F9A6B3C2D1E0F4A5B"}`), payment.ChallengeGiven, ""},
 		{challenge, payment.Send, result(`{"phoneMask":"99890*****33"}`), unknown, ""},
+		{challenge, payment.Send, result(`{"id":0}`), unknown, ""},
+		{challenge, payment.Send, result(`[{"id":271828},{"id":271829}]`), unknown, ""},
+		{challenge, payment.Send, `<html>`, unknown, ""},
 		{challenge, payment.Query, result(`{}`), unknown, ""},
 		{verify, payment.Send, result(`{"id":"2A5E","status":0}`), ok, ""},
 		{verify, payment.Send, result(`{"id":"2A5E","status":"0","holdamount":5}`), ok, ""},
 		{verify, payment.Send, result(`{"id":"2A5E"}`), unknown, ""},
 		{verify, payment.Send, result(`{"status":0}`), unknown, ""},
+		{verify, payment.Send, result(`[{"id":"2A5E","status":0},{"id":"2A5F","status":0}]`), unknown, ""},
+		{verify, payment.Send, `<html>`, unknown, ""},
 		{verify, payment.Send, result(`{"id":"2A5E","status":6}`), refused, payment.CardBlocked},
 		{verify, payment.Send, result(`{"id":"2A5E","status":19}`), refused, payment.Fraud},
 		{verify, payment.Send, result(`{"id":"2A5E","status":3}`), refused, payment.CardRefused},
@@ -383,6 +474,12 @@ func TestAnswers(t *testing.T) {
 		}
 		if test.kind == refund && a.Outcome == ok && (a.Centre != (payment.Centre{}) || !strings.Contains(a.Cause, "010967385013")) {
 			t.Errorf("a refund must not rename what it gives back: %+v", a)
+		}
+		if test.kind == challenge && a.Centre != (payment.Centre{}) {
+			t.Errorf("a token is given to who has not proved anything yet: %+v", a)
+		}
+		if test.kind == hold && test.ask == payment.Query && a.Outcome == ok && (a.Centre != payment.Centre{Hold: "5", Terminal: "91419475"} || a.Amount != money.New(100_000, money.UZS)) {
+			t.Errorf("not all is said of the hold that was found: %+v", a)
 		}
 	}
 }
@@ -428,6 +525,11 @@ func TestCaptureEnds(t *testing.T) {
 		a := connector(t, cfg).Ask(t.Context(), question(payment.OpVoid, payment.Query))
 		if want := map[bool]payment.Outcome{true: payment.Approved, false: payment.Unknown}[after > 5*time.Hour+30*time.Minute]; a.Outcome != want {
 			t.Errorf("after %v: %+v, want %s", after, a, want)
+		}
+		q := question(payment.OpVoid, payment.Query)
+		q.HoldUntil = time.Time{}
+		if a := connector(t, cfg).Ask(t.Context(), q); a.Outcome != payment.Unknown {
+			t.Errorf("nobody knows until when the hold is: %+v", a)
 		}
 	}
 }
@@ -499,6 +601,39 @@ func TestNothingSent(t *testing.T) {
 					t.Errorf("%s, query %s: %+v", name, kind, a)
 				}
 			}
+		}
+	}
+	// So is what is no card, no code or no hold for which there is a time.
+	for name, test := range map[string]struct {
+		kind   payment.Kind
+		reason payment.Reason
+		spoil  func(*processor.Question)
+	}{
+		"short number":  {payment.OpChallenge, payment.CardUnknown, func(q *processor.Question) { q.Card.Number = pan[:15] }},
+		"no number":     {payment.OpChallenge, payment.CardUnknown, func(q *processor.Question) { q.Card.Number = pan[:15] + "x" }},
+		"short expiry":  {payment.OpChallenge, payment.WrongExpiry, func(q *processor.Question) { q.Card.Expiry = "301" }},
+		"no expiry":     {payment.OpChallenge, payment.WrongExpiry, func(q *processor.Question) { q.Card.Expiry = "30/2" }},
+		"no challenge":  {payment.OpVerify, payment.CodeExpired, func(q *processor.Question) { q.Attempt.Challenge = nil }},
+		"no name of it": {payment.OpVerify, payment.CodeExpired, func(q *processor.Question) { q.Attempt.Challenge = &payment.Challenge{} }},
+		"short code":    {payment.OpVerify, payment.WrongCode, func(q *processor.Question) { q.Code = "402" }},
+		"long code":     {payment.OpVerify, payment.WrongCode, func(q *processor.Question) { q.Code = "402517402" }},
+		"no code":       {payment.OpVerify, payment.WrongCode, func(q *processor.Question) { q.Code = "40251x" }},
+		"over":          {payment.OpHold, payment.Unsupported, func(q *processor.Question) { q.HoldUntil = sentAt }},
+		"too long":      {payment.OpHold, payment.Unsupported, func(q *processor.Question) { q.HoldUntil = sentAt.Add(30 * 24 * time.Hour) }},
+	} {
+		q := question(test.kind, payment.Send)
+		test.spoil(&q)
+		if a := c.Ask(t.Context(), q); a.Outcome != payment.Refused || a.Reason != test.reason {
+			t.Errorf("%s: %+v, want %s", name, a, test.reason)
+		}
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for asks, want := range map[int]payment.Outcome{1: payment.Refused, 2: payment.Unknown} {
+		q := question(payment.OpCapture, payment.Send)
+		q.Operation.Asks = asks
+		if a := c.Ask(ended, q); a.Outcome != want || want == payment.Refused && a.Reason != payment.Unavailable {
+			t.Errorf("given up before, asked %d times: %+v, want %s", asks, a, want)
 		}
 	}
 }
@@ -709,7 +844,12 @@ func TestNew(t *testing.T) {
 		"colon":       func(c *svgate.Config) { c.Login = "a:b" },
 		"merchant":    func(c *svgate.Config) { c.MerchantID = "12345678901234567" },
 		"terminal":    func(c *svgate.Config) { c.TerminalID = "9141 9475" },
+		"symbols":     func(c *svgate.Config) { c.TerminalID = "9141{475" },
+		"no terminal": func(c *svgate.Config) { c.TerminalID = "" },
 		"port":        func(c *svgate.Config) { c.Port = 0 },
+		"high port":   func(c *svgate.Config) { c.Port = 65536 },
+		"no host":     func(c *svgate.Config) { c.Endpoint = "https:///svgate" },
+		"shown":       func(c *svgate.Config) { c.Shown = -1 },
 		"service":     func(c *svgate.Config) { c.ServiceName = strings.Repeat("я", 21) },
 		"answer":      func(c *svgate.Config) { c.Answer = -1 },
 	} {
@@ -723,7 +863,8 @@ func TestNew(t *testing.T) {
 	}
 	c := connector(t, configured(nil))
 	if caps := c.Capabilities(); c.Name() != "uzcard" || caps.Answer != 10*time.Second || caps.LongestHold != 717*time.Hour || !caps.PartialCapture || !caps.PartialRefund || !caps.SendsCode ||
-		caps.Shown[payment.OpHold] != 2*time.Minute || caps.Shown[payment.OpCapture] != 0 || caps.Shown[payment.OpVoid] != 0 || caps.Shown[payment.OpRefund] != 0 {
+		!caps.ReleasesRest || !caps.HoldUnnamed || caps.Remembers != 720*time.Hour || len(caps.Currencies) != 1 ||
+		caps.Shown[payment.OpHold] != 2*time.Minute || caps.Shown[payment.OpCharge] != 2*time.Minute || caps.Shown[payment.OpCapture] != 0 || caps.Shown[payment.OpVoid] != 0 || caps.Shown[payment.OpRefund] != 0 {
 		t.Errorf("%+v", caps)
 	}
 }

@@ -75,10 +75,10 @@ type envelope[T any] struct {
 // What the methods answer. Members that are not used are not read; spellings that differ from host
 // to host are not relied on.
 type (
+	// A card that was bound before has its token here already: that proves nothing about this payer.
 	otpRequest struct { // cards.new.otp
 		ID        text `json:"id"`
 		PhoneMask text `json:"phoneMask"`
-		Token     text `json:"token"`
 	}
 	card struct { // cards.new.verify
 		ID     text    `json:"id"`
