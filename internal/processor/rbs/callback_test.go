@@ -60,6 +60,8 @@ func TestVerifyCallback(t *testing.T) {
 		"many":              {func(v url.Values) { addMany(v) }, rbs.ErrUnsigned},
 		"another key's":     {func(v url.Values) { v.Set("checksum", sign("hunter3", "status;1;")) }, rbs.ErrForged},
 		"no order":          {func(v url.Values) { v.Del("orderNumber"); v.Del("mdOrder"); resign(v) }, rbs.ErrNoOrder},
+		"no number":         {func(v url.Values) { v.Del("orderNumber"); resign(v) }, rbs.ErrNoOrder},
+		"no name":           {func(v url.Values) { v.Del("mdOrder"); resign(v) }, rbs.ErrNoOrder},
 		"sewn of two":       {func(v url.Values) { v.Set("mdOrder", mdOrder+";operation;approved"); v.Del("operation") }, rbs.ErrNoOrder},
 		"sewn, to its limit": {func(v url.Values) {
 			v.Set("mdOrder", mdOrder+";operation;approved;orderNumber;"+ref)
@@ -89,7 +91,13 @@ func addMany(v url.Values) {
 }
 
 func resign(v url.Values) {
-	v.Set("checksum", sign(string(callbackKey), "amount;100000;operation;approved;status;1;"))
+	signed := ""
+	for _, name := range []string{"amount", "mdOrder", "operation", "orderNumber", "status"} {
+		if v.Has(name) {
+			signed += name + ";" + v.Get(name) + ";"
+		}
+	}
+	v.Set("checksum", sign(string(callbackKey), signed))
 }
 
 // FuzzVerifyCallback: nobody finds a callback that is believed and is not the one that was signed.

@@ -519,8 +519,7 @@ func (k *call) change(method string, f form, judge func(*status) payment.Answer)
 
 // find asks what became of the operation.
 func (k *call) find(judge func(*status) payment.Answer) payment.Answer {
-	ordering := k.ordering()
-	if k.order == "" && !ordering {
+	if k.order == "" && !k.ordering() {
 		return k.unknown("the order is not known")
 	}
 	s, t := k.status()
@@ -528,7 +527,7 @@ func (k *call) find(judge func(*status) payment.Answer) payment.Answer {
 	case t != nil && t.code == codeNotFound && k.order != "":
 		// It has named the order before. Whichever of its two words is wrong, this one proves nothing.
 		return k.unknown("no such order, and it was " + k.order)
-	case t != nil && t.code == codeNotFound && ordering:
+	case t != nil && t.code == codeNotFound:
 		return k.neverSeen("no such order")
 	case t != nil:
 		return payment.Answer{Outcome: payment.Unknown, Cause: t.cause}

@@ -164,6 +164,7 @@ func TestActionCodes(t *testing.T) {
 				{payment.OpHold, payment.Send, map[string]string{"registerPreAuth.do": registered, "paymentorder.do": redirect, "*": declined}},
 				{payment.OpCharge, payment.Send, map[string]string{"register.do": registered, "paymentorder.do": failure(7), "*": declined}},
 				{payment.OpHold, payment.Continue, map[string]string{"finish3dsVer2Payment.do": redirect, "*": declined}},
+				{payment.OpCharge, payment.Continue, map[string]string{"finish3dsVer2Payment.do": redirect, "*": declined}},
 				{payment.OpCharge, payment.Query, map[string]string{"*": declined}},
 			} {
 				a := connector(t, configured(canned(test.answers))).Ask(t.Context(), question(test.kind, test.ask))
@@ -225,6 +226,12 @@ func TestErrorCodes(t *testing.T) {
 				t.Errorf("%s, registered with %s: %+v", kind, told, a)
 			}
 		}
+		for _, code := range []int{3, 4, 5, 6} { // the registration says what is wrong with it
+			a := connector(t, configured(canned(map[string]string{"*": failure(code)}))).Ask(t.Context(), question(kind, payment.Send))
+			if a.Outcome != payment.Refused || a.Reason != payment.Misconfigured {
+				t.Errorf("%s, registered with error %d: %+v", kind, code, a)
+			}
+		}
 		a := connector(t, configured(canned(map[string]string{"*": failure(1)}))).Ask(t.Context(), question(kind, payment.Send))
 		if a.Outcome != payment.Unknown {
 			t.Errorf("%s, registered twice: %+v", kind, a)
@@ -280,6 +287,7 @@ func TestAnswers(t *testing.T) {
 		{hold, other(held, `"amount":100000`, `"amount":"100000"`), ok, ""},
 		{hold, other(held, `"currency":"860"`, `"currency":860`), ok, ""},
 		{hold, other(held, `"currency":"860"`, `"currency":"840"`), unknown, ""},
+		{hold, other(held, `"currency":"860",`, ``), ok, ""},
 		{hold, other(held, `"amount":100000`, `"amount":100100`), unknown, ""},
 		{hold, other(held, `"amount":100000,`, ``), unknown, ""},
 		{hold, other(held, `"approvedAmount":100000`, `"approvedAmount":50000`), unknown, ""}, // a partial authorisation
@@ -291,6 +299,7 @@ func TestAnswers(t *testing.T) {
 		{hold, other(held, `"orderNumber":"`+ref+`",`, ``), unknown, ""},
 		{hold, other(held, mdOrder, transID), unknown, ""},
 		{hold, other(held, mine, ``), ok, ""}, // its name is known
+		{hold, other(held, mine, `{"name":"another","value":"x"},`+mine), ok, ""},
 		{hold, other(held, `"attributes":[`+mine+`]`, `"attributes":`+mine), ok, ""},
 		{hold, other(held, `"attributes":[`+mine+`],`, `"merchantOrderParams":[{"name":"payment","value":"x"}],`), unknown, ""},
 		{hold, other(held, `"orderStatus":1,`, ``), unknown, ""},
@@ -315,6 +324,8 @@ func TestAnswers(t *testing.T) {
 		{hold, order(0, -1, ""), unknown, ""},
 		{hold, order(0, -30001, ""), unknown, ""},
 		{hold, order(7, -30001, ""), unknown, ""},
+		{hold, order(7, -2007, ""), unknown, ""}, // the payer has done his part
+		{hold, order(2, -2007, sums(100_000, 100_000, 0)), unknown, ""},
 		{hold, order(7, 0, sums(100_000, 0, 0)), unknown, ""},
 		{hold, order(3, 0, sums(0, 0, 0)), refused, payment.HoldGone},
 		{charge, order(3, 0, ""), refused, payment.HoldGone},
@@ -325,6 +336,7 @@ func TestAnswers(t *testing.T) {
 		{hold, order(6, 116, ""), refused, payment.InsufficientFunds},
 		{hold, other(order(6, 116, ""), `"actionCode":116,`, ``), refused, payment.CardRefused},
 		{hold, other(order(6, 116, ""), `"amount":100000`, `"amount":100100`), unknown, ""},
+		{hold, other(order(6, 116, ""), `"amount":100000,`, ``), refused, payment.InsufficientFunds},
 
 		// Capture.
 		{capture, charged, ok, ""},
@@ -355,6 +367,7 @@ func TestAnswers(t *testing.T) {
 		{void, order(6, 0, ""), unknown, ""},
 		{void, order(0, 0, ""), unknown, ""},
 		{void, other(order(3, 0, ""), `"amount":100000`, `"amount":100100`), unknown, ""},
+		{void, other(order(3, 0, ""), `"amount":100000,`, ``), ok, ""},
 		{void, other(order(3, 0, ""), mine, ``), unknown, ""},
 		{void, other(order(3, 0, ""), `"attributes":[`+mine+`],`, mineBy), ok, ""},
 
@@ -364,6 +377,7 @@ func TestAnswers(t *testing.T) {
 		{refund, order(4, 0, sums(300_000, 100_000, 200_000)+gifts(gift(ref+"_9", 100_000, 0), gift(ref, 100_000, 0))), ok, ""},
 		{refund, order(4, 0, sums(300_000, 200_000, 100_000)+gifts(gift(ref, 100_001, 0))), unknown, ""},
 		{refund, order(4, 0, sums(300_000, 200_000, 100_000)+gifts(gift(ref, 100_000, 0), gift(ref, 100_000, 0))), unknown, ""},
+		{refund, order(4, 0, sums(300_000, 100_000, 200_000)+gifts(gift(ref, 100_000, 0), gift(ref, 100_000, 0))), unknown, ""},
 		{refund, order(4, 0, sums(300_000, 300_000, 0)+gifts(gift(ref, 100_000, 116))), unknown, ""},
 		{refund, order(4, 0, sums(300_000, 200_000, 100_000)+gifts(`{"externalRefundId":"`+ref+`"}`)), unknown, ""},
 		{refund, order(4, 0, sums(300_000, 200_000, 100_000)+gifts(`{"externalRefundId":"`+ref+`","amount":100000}`)), unknown, ""},
@@ -376,6 +390,12 @@ func TestAnswers(t *testing.T) {
 		{refund, order(4, 0, sums(300_000, 200_000, 100_000)), unknown, ""}, // it does not list them
 		{refund, order(2, 0, sums(300_000, 300_000, 0)), unseen, ""},
 		{refund, order(2, 0, sums(300_000, 300_000, 0)+`,"refunds":null`), unseen, ""},
+		{refund, order(4, 0, sums(300_000, 150_000, 150_000)+gifts(`{"amount":100000,"actionCode":0}`, gift(ref+"_9", 50_000, 0))), unknown, ""},
+		// What was not given back counts for nothing.
+		{refund, order(2, 0, sums(300_000, 300_000, 0)+gifts(`{"amount":100000,"actionCode":116}`, gift(ref+"_9", 50_000, 116))), unseen, ""},
+		{refund, order(8, 0, sums(300_000, 100_000, 0)), unseen, ""},
+		{refund, order(2, 0, `,"paymentAmountInfo":{"depositedAmount":300000}`), unknown, ""},
+		{refund, order(2, 0, `,"paymentAmountInfo":{"refundedAmount":0}`), unknown, ""},
 		{refund, order(2, 0, ""), unknown, ""},
 		{refund, order(2, 0, sums(100_000, 99_999, 0)), refused, payment.RefundAmount},
 		{refund, order(4, 0, sums(100_000, 0, 100_000)+gifts(gift(ref+"_9", 100_000, 0))), refused, payment.RefundAmount},
@@ -391,13 +411,16 @@ func TestAnswers(t *testing.T) {
 		if (a.Outcome == unknown || a.Outcome == refused) && a.Cause == "" {
 			t.Errorf("%s, answered %.300s: no cause", test.kind, test.answer)
 		}
+		if test.kind != refund && (a.Outcome == ok || a.Outcome == given) && a.Centre.Hold != mdOrder {
+			t.Errorf("%s, answered %.300s: the order is called %q", test.kind, test.answer, a.Centre.Hold)
+		}
 	}
 	// A question that does not know the order's name learns it, or does not approve.
 	for _, test := range []struct {
 		answer  string
 		outcome payment.Outcome
 	}{
-		{held, ok}, {other(held, mine, ``), unknown},
+		{held, ok}, {other(held, mine, ``), unknown}, {other(order(6, 116, ""), mine, ``), refused},
 		{`{"errorCode":6}`, unseen}, {`{"errorCode":"6","errorMessage":"Заказ не найден"}`, unseen}, {"{\"errorCode\":6,\"errorMessage\":\"\xff\xfe\"}", unseen},
 	} {
 		q := question(hold, payment.Query)
@@ -432,6 +455,10 @@ func TestSteps(t *testing.T) {
 		"no method, frictionless":  {payment.Send, nil, map[string]string{"*": `{"threeDSServerTransId":"` + transID + `"}`, "3ds/continue.do": redirect, "status": held}, ok, ""},
 		"challenge at once":        {payment.Send, nil, map[string]string{"*": `{"threeDSServerTransId":"` + transID + `","acsUrl":"https://acs.example/","packedCReq":"e"}`}, given, payment.StepChallenge},
 		"no 3-D Secure":            {payment.Send, nil, map[string]string{"*": redirect, "status": held}, ok, ""},
+		"challenge, no id":         {payment.Send, nil, map[string]string{"*": challenge}, unknown, ""},
+		"a challenge of a script":  {payment.Send, nil, map[string]string{"*": `{"threeDSServerTransId":"` + transID + `","acsUrl":"javascript://acs.example/%0Aalert(1)","packedCReq":"e"}`}, unknown, ""},
+		"a challenge nowhere":      {payment.Send, nil, map[string]string{"*": `{"threeDSServerTransId":"` + transID + `","acsUrl":"https:///challenge","packedCReq":"e"}`}, unknown, ""},
+		"a challenge with a name":  {payment.Send, nil, map[string]string{"*": `{"threeDSServerTransId":"` + transID + `","acsUrl":"https://bank@acs.example/","packedCReq":"e"}`}, unknown, ""},
 		"nothing decided":          {payment.Send, nil, map[string]string{"*": redirect, "status": order(0, -100, "")}, unknown, ""},
 		"3-D Secure 1":             {payment.Send, nil, map[string]string{"*": `{"acsUrl":"https://acs.example/","paReq":"e","termUrl":"https://x.example/"}`}, unknown, ""},
 		"a method without data":    {payment.Send, nil, map[string]string{"*": strings.Replace(method, "eyJ9", "", 1)}, unknown, ""},
@@ -481,8 +508,62 @@ func TestSteps(t *testing.T) {
 		c := connector(t, configured(roundTripper(func(string, url.Values) (int, string, error) { return http.StatusTooManyRequests, "", nil })))
 		q := question(payment.OpHold, payment.Continue)
 		q.Attempt.Challenge.Step = step
-		if a := c.Ask(t.Context(), q); a.Outcome != given || a.Step != "" {
+		if a := c.Ask(t.Context(), q); a.Outcome != given || a.Step != "" || a.CentreID != transID || a.Centre.Hold != mdOrder {
 			t.Errorf("%s, too many requests: %+v", step, a)
+		}
+	}
+	// But the card of a payer without a method page has been handed in by then.
+	c := connector(t, configured(roundTripper(func(call string, _ url.Values) (int, string, error) {
+		switch call {
+		case "registerPreAuth.do":
+			return http.StatusOK, registered, nil
+		case "paymentorder.do":
+			return http.StatusOK, `{"threeDSServerTransId":"` + transID + `"}`, nil
+		}
+		return http.StatusTooManyRequests, "", nil
+	})))
+	if a := c.Ask(t.Context(), question(payment.OpHold, payment.Send)); a.Outcome != unknown || a.Cause == "" {
+		t.Errorf("too many requests, after the card: %+v", a)
+	}
+}
+
+// TestAccepted: that a request was taken proves nothing, and neither does whatever goes wrong with the question that follows it.
+func TestAccepted(t *testing.T) {
+	unsent := &net.OpError{Op: "dial", Err: errors.New("refused")}
+	for _, kind := range []payment.Kind{payment.OpCapture, payment.OpVoid, payment.OpRefund} {
+		for _, told := range []string{`{"errorCode":0}`, failure(7)} {
+			for _, test := range []struct {
+				name    string
+				code    int
+				status  string
+				err     error
+				outcome payment.Outcome
+				reason  payment.Reason
+			}{
+				{"as before", 200, map[payment.Kind]string{
+					payment.OpCapture: order(1, 0, sums(100_000, 0, 0)), payment.OpVoid: order(1, 0, sums(100_000, 0, 0)), payment.OpRefund: order(2, 0, sums(100_000, 100_000, 0)),
+				}[kind], nil, payment.Unknown, ""},
+				{"over", 200, map[payment.Kind]string{
+					payment.OpCapture: order(3, 0, ""), payment.OpVoid: order(2, 0, sums(100_000, 100_000, 0)), payment.OpRefund: order(2, 0, sums(100_000, 50_000, 0)),
+				}[kind], nil, payment.Refused, map[payment.Kind]payment.Reason{
+					payment.OpCapture: payment.HoldGone, payment.OpVoid: payment.AlreadyCaptured, payment.OpRefund: payment.RefundAmount,
+				}[kind]},
+				{"access denied", 200, failure(5), nil, payment.Unknown, ""},
+				{"no such order", 200, failure(6), nil, payment.Unknown, ""},
+				{"too many requests", 429, "", nil, payment.Unknown, ""},
+				{"unreadable", 200, `<html>`, nil, payment.Unknown, ""},
+				{"no connection", 0, "", unsent, payment.Unknown, ""},
+			} {
+				c := connector(t, configured(roundTripper(func(call string, _ url.Values) (int, string, error) {
+					if call == "getOrderStatusExtended.do" {
+						return test.code, test.status, test.err
+					}
+					return http.StatusOK, told, nil
+				})))
+				if a := c.Ask(t.Context(), question(kind, payment.Send)); a.Outcome != test.outcome || a.Reason != test.reason || a.Cause == "" {
+					t.Errorf("%s, answered %s, then %s: %+v, want %s %s", kind, told, test.name, a, test.outcome, test.reason)
+				}
+			}
 		}
 	}
 }
@@ -494,12 +575,13 @@ func TestRegistered(t *testing.T) {
 		amount   money.Amount
 		left     time.Duration
 		language string
+		email    string
 		sent     []string
 	}{
-		{payment.OpHold, money.New(100_000, money.UZS), 20*time.Minute - 1, "uz", []string{"registerPreAuth.do", "100000", "860", "1199", "uz"}},
-		{payment.OpHold, money.New(1, money.USD), 90*time.Second + 999*time.Millisecond, "oz", []string{"registerPreAuth.do", "1", "840", "90", "uz"}},
-		{payment.OpCharge, money.New(999_999_999_999, money.RUB), time.Second, "ru", []string{"register.do", "999999999999", "643", "1", "ru"}},
-		{payment.OpCharge, money.New(5, money.EUR), 300 * 24 * time.Hour, "en", []string{"register.do", "5", "978", "1200", "en"}},
+		{payment.OpHold, money.New(100_000, money.UZS), 20*time.Minute - 1, "uz", "", []string{"registerPreAuth.do", "100000", "860", "1199", "uz"}},
+		{payment.OpHold, money.New(1, money.USD), 90*time.Second + 999*time.Millisecond, "oz", "client@mail.com", []string{"registerPreAuth.do", "1", "840", "90", "uz"}},
+		{payment.OpCharge, money.New(999_999_999_999, money.RUB), time.Second, "ru", strings.Repeat("c", 31) + "@mail.com", []string{"register.do", "999999999999", "643", "1", "ru"}},
+		{payment.OpCharge, money.New(5, money.EUR), 300 * 24 * time.Hour, "en", strings.Repeat("c", 32) + "@mail.com", []string{"register.do", "5", "978", "1200", "en"}},
 	} {
 		var calls []string
 		var forms []url.Values
@@ -512,7 +594,7 @@ func TestRegistered(t *testing.T) {
 		}))
 		cfg.Now, cfg.CallbackURL = at(0), "https://pay.example/callback/bank_card"
 		q := question(test.kind, payment.Send)
-		q.Operation.Amount, q.ExpiresAt, q.Language = test.amount, sentAt.Add(test.left), test.language
+		q.Operation.Amount, q.ExpiresAt, q.Language, q.Attempt.Email = test.amount, sentAt.Add(test.left), test.language, test.email
 		if a := connector(t, cfg).Ask(t.Context(), q); a.Outcome != payment.ChallengeGiven {
 			t.Fatalf("%+v", a)
 		}
@@ -531,12 +613,16 @@ func TestRegistered(t *testing.T) {
 			}
 		}
 		for name, want := range map[string]string{
-			"MDORDER": mdOrder, "$PAN": pan, "$CVC": cvc, "YYYY": "2030", "MM": "12", "TEXT": "NO NAME", "email": "",
+			"MDORDER": mdOrder, "$PAN": pan, "$CVC": cvc, "YYYY": "2030", "MM": "12", "TEXT": "NO NAME",
 			"threeDSVer2FinishUrl": page("return")(q.Payment), "threeDSMethodNotificationUrl": page("method")(q.Payment), "password": "hunter2-of-the-shop",
 		} {
 			if p.Get(name) != want {
 				t.Errorf("paid with %s %q, want %q", name, p.Get(name), want)
 			}
+		}
+		// An address that the gateway does not take is not worth a payment.
+		if want := len(test.email) > 0 && len(test.email) <= 40; p.Has("email") != want || want && p.Get("email") != test.email {
+			t.Errorf("paid with the address %q, known was %q", p.Get("email"), test.email)
 		}
 		if text := f.Encode(); strings.Contains(text, pan) || f.Has("$CVC") {
 			t.Error("the card is in the registration")
@@ -608,7 +694,7 @@ func TestSentAgain(t *testing.T) {
 				return http.StatusOK, done[kind], nil
 			})))
 			q := question(kind, payment.Send)
-			q.Operation.Asks = 3
+			q.Operation.Asks = 2
 			if a := c.Ask(t.Context(), q); a.Outcome != test.outcome || sent != test.sent {
 				t.Errorf("%s, %s: %+v, sent %d times", kind, test.name, a, sent)
 			}
@@ -661,6 +747,10 @@ func TestNothingSent(t *testing.T) {
 		"long number":   {orders, payment.CardUnknown, func(q *processor.Question) { q.Card.Number = "41111111111111111111" }},
 		"letters":       {orders, payment.CardUnknown, func(q *processor.Question) { q.Card.Number = "4111 1111 1111 111l" }},
 		"no expiry":     {orders, payment.WrongExpiry, func(q *processor.Question) { q.Card.Expiry = "" }},
+		"month 0":       {orders, payment.WrongExpiry, func(q *processor.Question) { q.Card.Expiry = "3000" }},
+		"a long expiry": {orders, payment.WrongExpiry, func(q *processor.Question) { q.Card.Expiry = "30123" }},
+		"no year":       {orders, payment.WrongExpiry, func(q *processor.Question) { q.Card.Expiry = "x012" }},
+		"CVC of ABC":    {orders, payment.WrongCVC, func(q *processor.Question) { q.Card.CVC = "ABC" }},
 		"month 13":      {orders, payment.WrongExpiry, func(q *processor.Question) { q.Card.Expiry = "3013" }},
 		"no CVC":        {orders, payment.WrongCVC, func(q *processor.Question) { q.Card.CVC = "" }},
 		"CVC of 4":      {orders, payment.WrongCVC, func(q *processor.Question) { q.Card.CVC = "1234" }},
