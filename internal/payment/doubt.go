@@ -40,6 +40,13 @@ func (p *Payment) Doubt(now time.Time) *Operation {
 	return op
 }
 
+// InDoubt reports whether money is in doubt in a payment, for who counts such payments: unlike Doubt it says so as well while
+// the centre is being asked again what became of it.
+func (p *Payment) InDoubt(now time.Time) bool {
+	op := p.Open
+	return op != nil && op.Kind.MovesMoney() && !op.waitsForPayer() && (op.Outcome != "" || !op.beingAsked(p.Attempt.Limits, now))
+}
+
 // beingAsked reports whether a call to the centre about the operation may be under way at now.
 func (op *Operation) beingAsked(limits Limits, now time.Time) bool {
 	return op.AnsweredAt.IsZero() && now.Before(op.AskedAt.Add(limits.answer()))

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/internal/payment"
+	"holdfast/internal/tally"
 )
 
 // The shared commit. Callers queue; the committer takes all that wait, at most maxBatch and each
@@ -128,6 +129,8 @@ type committer struct {
 
 	commits, jobs atomic.Uint64
 	syncs         atomic.Uint64
+	failed        atomic.Uint64 // jobs that came to nothing by no fault of their own
+	took          tally.Times   // a batch, from when it was taken up until its callers are answered
 
 	reach   sync.Mutex // of durable
 	grown   *sync.Cond // durable is larger than it was, or the store is broken
@@ -137,8 +140,9 @@ type committer struct {
 
 // batch is jobs that were committed together.
 type batch struct {
-	number uint64 // 1, 2, 3 …
-	wrote  bool   // there is something to make durable
+	number uint64    // 1, 2, 3 …
+	began  time.Time // when it was taken up
+	wrote  bool      // there is something to make durable
 	jobs   []*job
 }
 
@@ -215,6 +219,7 @@ func (c *committer) run() {
 
 // serve commits a batch, answers its jobs and returns those that must wait for the next one.
 func (c *committer) serve(batch []*job) (held []*job) {
+	began := time.Now()
 	err := c.store.broken()
 	if err == nil {
 		err = c.insist(batch)
@@ -233,7 +238,7 @@ func (c *committer) serve(batch []*job) (held []*job) {
 			j.lastRun = lastRun{err: cmp.Or(c.store.broken(), err)}
 		}
 	}
-	return c.hand(batch)
+	return c.hand(batch, began)
 }
 
 // insist commits a batch, again and again as long as nobody is at fault that it fails.
@@ -268,8 +273,8 @@ func (c *committer) toldNo(err error) error {
 
 // hand passes on what is committed, or refused, and returns what is held. The next batch builds on it at once; the
 // callers are answered when it is durable.
-func (c *committer) hand(all []*job) (held []*job) {
-	b := &batch{number: c.latest.Load()}
+func (c *committer) hand(all []*job, began time.Time) (held []*job) {
+	b := &batch{number: c.latest.Load(), began: began}
 	for _, j := range all {
 		if j.held {
 			held = append(held, j)
@@ -309,6 +314,7 @@ func (c *committer) sync() {
 		}
 		c.grown.Broadcast()
 		c.reach.Unlock()
+		c.took.Add(time.Since(b.began))
 		c.answer(b.jobs)
 	}
 }
@@ -334,6 +340,9 @@ func (c *committer) answer(jobs []*job) {
 	told, due := false, false
 	now := c.store.Now()
 	for _, j := range jobs {
+		if j.err != nil && !errors.As(j.err, new(refused)) {
+			c.failed.Add(1)
+		}
 		if !j.changed() {
 			continue
 		}
@@ -557,23 +566,4 @@ func (c *committer) decision(j *job, now time.Time) error {
 	}
 	j.change = change
 	return nil
-}
-
-// Stats is what the shared commit has done since the store was opened.
-type Stats struct {
-	Commits uint64 // transactions
-	Jobs    uint64 // requests answered by them: Jobs / Commits share one
-	Syncs   uint64 // times the disk was asked to make transactions durable
-	Waiting int    // requests handed in and not yet taken up
-}
-
-// Stats counts the work of the shared commit.
-func (s *Store) Stats() (all Stats) {
-	for _, c := range s.committers {
-		all.Commits += c.commits.Load()
-		all.Jobs += c.jobs.Load()
-		all.Syncs += c.syncs.Load()
-		all.Waiting += len(c.queue)
-	}
-	return all
 }

@@ -20,6 +20,7 @@
 //	postgres.go             a database, and which files come after it
 //	audit.go                the invariants, checked on the stored rows
 //	backup.go, copy.go      copies: of a file, and into another store
+//	stats.go                what there is to watch
 //	away.go, clock.go       a database that is away; time
 package store
 
