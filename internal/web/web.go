@@ -67,7 +67,7 @@ type Site struct {
 }
 
 // Handler is the whole site.
-func (s Site) Handler() http.Handler {
+func (s Site) Handler() *Handler {
 	calls, paths := make(map[string]bool), make(map[string]bool)
 	for _, c := range s.Calls {
 		calls[c] = true
@@ -82,20 +82,23 @@ func (s Site) Handler() http.Handler {
 	maps.Copy(ours, calls)
 	maps.Copy(ours, paths)
 	doors := newDoors(s)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	served := &Handler{doors: doors}
+	served.serve = func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		r.URL.Path = tidy(r.URL.Path)
 		call := firstElement(r.URL.Path)
-		o := &observed{ResponseWriter: w, id: requestID()}
+		o := &observed{ResponseWriter: w, id: requestID(), part: partOther}
 		h := o.Header()
 		h["X-Request-Id"] = []string{o.id}
 		h["X-Content-Type-Options"] = noSniff
-		defer s.finish(o, r, ours, began)
+		defer s.finish(o, r, ours, served, began)
 		switch call {
 		case "healthz":
+			o.part = partHealth
 			io.WriteString(o, "ok\n")
 			return
 		case "readyz":
+			o.part = partHealth
 			s.ready(o)
 			return
 		}
@@ -104,6 +107,14 @@ func (s Site) Handler() http.Handler {
 		var pages http.Handler
 		if paths[call] && (looks || !calls[call]) {
 			pages = s.Pages
+		}
+		switch {
+		case pages != nil:
+			o.part = partPages
+		case calls[call]:
+			o.part = call
+		case s.Others[call] != nil:
+			o.part = partNews
 		}
 		if !doors.admit(o, r, call, pages) {
 			return
@@ -121,11 +132,12 @@ func (s Site) Handler() http.Handler {
 		default:
 			NotFound(o, r, s.Calls)
 		}
-	})
+	}
+	return served
 }
 
-// finish answers for a panic and writes the request's line. ours are the first path elements that we know.
-func (s Site) finish(o *observed, r *http.Request, ours map[string]bool, began time.Time) {
+// finish answers for a panic, writes the request's line and counts it. ours are the first path elements that we know.
+func (s Site) finish(o *observed, r *http.Request, ours map[string]bool, served *Handler, began time.Time) {
 	path := loggedPath(r, ours)
 	if p := recover(); p != nil {
 		if p == http.ErrAbortHandler {
@@ -140,8 +152,10 @@ func (s Site) finish(o *observed, r *http.Request, ours map[string]bool, began t
 	if o.status >= 500 {
 		level = slog.LevelWarn
 	}
+	took := time.Since(began)
 	s.Log.LogAttrs(context.Background(), level, "request", slog.String("id", o.id), slog.String("method", loggedMethod(r)), slog.String("path", path),
-		slog.Int("status", o.status), slog.Int("error", o.code), slog.String("payment", o.payment), slog.Duration("took", time.Since(began)))
+		slog.Int("status", o.status), slog.Int("error", o.code), slog.String("payment", o.payment), slog.Duration("took", took))
+	served.count(o, took)
 }
 
 // elided stands in the log for what a client wrote and we do not know: by a mistake of his it may be a card number or
@@ -255,7 +269,7 @@ func JSON(w http.ResponseWriter, status int, code holdfast.Code, answer any) {
 		panic(err) // a bug: every answer of ours can be written
 	}
 	if o, ok := w.(*observed); ok {
-		o.code = int(code)
+		o.code, o.coded = int(code), true
 	}
 	h := w.Header()
 	h["Content-Type"] = asJSON
@@ -287,7 +301,9 @@ type observed struct {
 	http.ResponseWriter
 	id      string
 	status  int
-	code    int
+	code    int // the answer's error number, if it is coded
+	coded   bool
+	part    string // of the site; see Answered
 	payment string
 	missed  bool // see Miss
 	shop    bool // see Shop
