@@ -26,6 +26,7 @@ import (
 	"holdfast/internal/payment"
 	"holdfast/internal/processor"
 	"holdfast/internal/store"
+	"holdfast/internal/tally"
 )
 
 // Config is what a gateway needs.
@@ -80,6 +81,9 @@ type Gateway struct {
 	idle   *sync.Cond                   // no question is under way
 
 	stepped atomic.Int64 // when Step last got something done, in nanoseconds
+
+	asks tally.By[Asked, atomic.Uint64]
+	took tally.By[AskedOf, tally.Times]
 }
 
 // New makes a gateway.
@@ -377,9 +381,12 @@ func (g *Gateway) put(ctx context.Context, p payment.Payment, s secrets) payment
 	if p.Open.Ask == payment.Send {
 		q.Card, q.Code = s.card, s.code
 	}
+	began := time.Now()
 	answer := centre.Ask(ctx, q)
 	answer.Ref = p.Open.Ref
-	return g.believed(answer, p.Open)
+	answer = g.believed(answer, p.Open)
+	g.count(&p, &answer, time.Since(began))
+	return answer
 }
 
 // believed is what counts of an answer. What a centre does not know of, or no longer holds, is true if it was sent long enough

@@ -32,6 +32,7 @@ import (
 	"holdfast/internal/outward"
 	"holdfast/internal/payment"
 	"holdfast/internal/store"
+	"holdfast/internal/tally"
 )
 
 // Config is what a Notifier needs.
@@ -81,6 +82,9 @@ type Notifier struct {
 	endpoints *endpoints
 	results   chan store.Result
 	stepped   atomic.Int64 // see Stepped; nanoseconds
+	attempts  tally.By[Attempt, atomic.Uint64]
+	took      tally.Times
+	gaveUp    atomic.Uint64
 }
 
 // New makes a Notifier.
@@ -398,8 +402,10 @@ func (n *Notifier) record(ctx context.Context) {
 }
 
 // deliver sends one event and says what became of it.
-func (n *Notifier) deliver(ctx context.Context, d store.Delivery) store.Result {
-	r := store.Result{Delivery: d, At: n.cfg.Store.Now()}
+func (n *Notifier) deliver(ctx context.Context, d store.Delivery) (r store.Result) {
+	sent := false
+	defer func() { n.count(&r, sent) }()
+	r = store.Result{Delivery: d, At: n.cfg.Store.Now()}
 	p, err := n.cfg.Store.Recall(ctx, d.Payment, d.Event.N)
 	if err != nil {
 		return n.again(r, "the payment cannot be read: "+err.Error())
@@ -418,7 +424,10 @@ func (n *Notifier) deliver(ctx context.Context, d store.Delivery) store.Result {
 	if err := writeBody(body, &p, d.Event, key); err != nil {
 		return n.again(r, "the notification cannot be written: "+err.Error())
 	}
+	began := time.Now()
 	status, answer, err := n.post(ctx, &p, d, key, body.Bytes())
+	n.took.Add(time.Since(began))
+	sent = true
 	r.Took = n.cfg.Store.Now().Sub(r.At)
 	r.Status = status
 	trouble := "" // why it is not taken
@@ -444,7 +453,7 @@ func (n *Notifier) again(r store.Result, note string) store.Result {
 	pause := Backoff[min(r.Attempt, len(Backoff))-1]
 	next := r.At.Add(pause)
 	if next.Sub(r.Event.At) > GiveUp {
-		r.Outcome = "gave up"
+		r.Outcome = gaveUp
 		return r
 	}
 	r.NextAt = next
