@@ -2,6 +2,7 @@ package holdfast_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,8 +30,11 @@ import (
 	"testing"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	"holdfast"
 	"holdfast/internal/gateway"
+	"holdfast/internal/metrics"
 	"holdfast/internal/notify"
 	"holdfast/internal/postgrestest"
 	"holdfast/internal/sim"
@@ -406,6 +410,7 @@ func TestGenerated(t *testing.T) {
 		{"docs/notifications.md", "schedule", scheduleTable},
 		{"docs/operating.md", "serve flags", func(t *testing.T) string { return flagsTable(t, "serveCmd") }},
 		{"docs/operating.md", "shop settings", func(t *testing.T) string { return flagsTable(t, "settingFlags") }},
+		{"docs/operating.md", "metrics", metricsTable},
 		{"docs/operating.md", "test cards", cardsTable},
 		{"docs/operating.md", "faults", faultsTable},
 	} {
@@ -446,6 +451,84 @@ func rows(head []string, body [][]string) string {
 		line(cells)
 	}
 	return b.String()
+}
+
+// TestAlerts: each rule of docs/deploy/alerts.yml is one that Prometheus reads, and speaks of metrics and labels that there are.
+func TestAlerts(t *testing.T) {
+	var file struct {
+		Groups []struct {
+			Name  string
+			Rules []struct {
+				Alert, Expr, For    string
+				Labels, Annotations map[string]string
+			}
+		}
+	}
+	decoder := yaml.NewDecoder(strings.NewReader(read(t, "docs/deploy/alerts.yml")))
+	decoder.KnownFields(true) // as Prometheus does
+	if err := decoder.Decode(&file); err != nil {
+		t.Fatal(err)
+	}
+	labels := map[string][]string{"up": {"job"}}
+	for _, m := range metrics.Table() {
+		labels[m.Name] = m.Labels
+		if m.Kind == "histogram" {
+			for _, part := range []string{"_bucket", "_sum", "_count"} {
+				labels[m.Name+part] = append([]string{"le"}, m.Labels...)
+			}
+			delete(labels, m.Name)
+		}
+	}
+	named, label := regexp.MustCompile(`\b(up|holdfast_\w+)(?:\{([^}]*)\})?`), regexp.MustCompile(`(\w+) *(?:=~|!~|!=|=)`)
+	rules := 0
+	for _, g := range file.Groups {
+		for _, r := range g.Rules {
+			rules++
+			if r.Alert == "" || r.Annotations["summary"] == "" || r.Annotations["description"] == "" || r.Labels["severity"] != "page" && r.Labels["severity"] != "ticket" {
+				t.Errorf("the rule %q has not all that a rule needs: %+v", r.Alert, r)
+			}
+			if _, err := time.ParseDuration(cmp.Or(r.For, "0s")); err != nil {
+				t.Errorf("%s: %v", r.Alert, err)
+			}
+			found := named.FindAllStringSubmatch(r.Expr, -1)
+			if len(found) == 0 {
+				t.Errorf("%s looks at none of our metrics: %s", r.Alert, r.Expr)
+			}
+			for _, m := range found {
+				its, there := labels[m[1]]
+				if !there {
+					t.Errorf("%s looks at %s, which there is not", r.Alert, m[1])
+				}
+				for _, l := range label.FindAllStringSubmatch(m[2], -1) {
+					if !slices.Contains(its, l[1]) {
+						t.Errorf("%s wants the label %s of %s, which has %q", r.Alert, l[1], m[1], its)
+					}
+				}
+			}
+			for _, text := range r.Annotations {
+				for _, name := range regexp.MustCompile(`\bholdfast_\w+`).FindAllString(text, -1) {
+					if _, there := labels[name]; !there && labels[name+"_count"] == nil {
+						t.Errorf("%s tells people of %s, which there is not", r.Alert, name)
+					}
+				}
+			}
+		}
+	}
+	if rules < 6 {
+		t.Errorf("there are %d rules only", rules)
+	}
+}
+
+func metricsTable(*testing.T) string {
+	var body [][]string
+	for _, m := range metrics.Table() {
+		labels := "–"
+		if len(m.Labels) > 0 {
+			labels = "`" + strings.Join(m.Labels, "`, `") + "`"
+		}
+		body = append(body, []string{"`" + m.Name + "`", m.Kind, labels, m.Help})
+	}
+	return rows([]string{"metric", "kind", "labels", "meaning"}, body)
 }
 
 func codesTable(*testing.T) string {

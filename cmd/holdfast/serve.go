@@ -26,6 +26,7 @@ import (
 	"holdfast/internal/gateway"
 	"holdfast/internal/inward"
 	"holdfast/internal/merchant"
+	"holdfast/internal/metrics"
 	"holdfast/internal/notify"
 	"holdfast/internal/outward"
 	"holdfast/internal/payment"
@@ -49,7 +50,9 @@ type serveCmd struct {
 	Doubt       time.Duration `help:"How long after an operation a centre's \"not found\" proves nothing." default:"2m"`
 	Gone        []string      `help:"A contract of which nobody can ask any more what was paid there since a backup was taken that was restored. Repeatable." placeholder:"NAME"`
 	DebugListen string        `help:"Loopback address for profiles of the running process (net/http/pprof) and the store's counts of commits (/debug/store); default: none." placeholder:"ADDRESS"`
-	JSON        bool          `help:"Say where it serves as one line of JSON, once it is ready."`
+	// Whom it is for is on another machine.
+	MetricsListen string `help:"Address for what the gateway counts, in Prometheus' text format (/metrics), over plain HTTP; there are no secrets in it; default: none." placeholder:"ADDRESS"`
+	JSON          bool   `help:"Say where it serves as one line of JSON, once it is ready."`
 
 	centreFlags
 	logging
@@ -82,6 +85,14 @@ func (c *serveCmd) Run(ctx context.Context, p program) error {
 		}
 		defer stop()
 		says["debug"] = url
+	}
+	if c.MetricsListen != "" {
+		url, stop, err := listenWith(c.MetricsListen, web.SideServer(g.metrics(log), log), log)
+		if err != nil {
+			return errors.Join(fmt.Errorf("%w: use another --metrics-listen", err), g.stop())
+		}
+		defer stop()
+		says["metrics"] = url + metrics.Path
 	}
 	if c.JSON {
 		err = p.print(says)
@@ -134,6 +145,17 @@ func (g *running) debug() http.Handler {
 	return mux
 }
 
+// metrics is what --metrics-listen serves.
+func (g *running) metrics(log *slog.Logger) http.Handler {
+	version, goVersion := built()
+	return metrics.New(metrics.Config{
+		Version: version, Go: goVersion, Store: g.store, Gateway: g.gateway, Notifier: g.notifier, Site: g.site, Ready: g.ready, Log: log,
+	})
+}
+
+// ready says why the gateway cannot take payments now; nil: it can.
+func (g *running) ready() error { return cmp.Or(g.store.Err(), g.store.Away(), g.gateway.Ready()) }
+
 // running is a gateway that serves.
 type running struct {
 	apiURL, payURL string
@@ -143,6 +165,7 @@ type running struct {
 	vault          *vault.Vault
 	gateway        *gateway.Gateway
 	notifier       *notify.Notifier
+	site           *web.Handler
 	server         *inward.Server
 	failed         chan error // the server's end, if nobody asked for it
 	endLoops       context.CancelFunc
@@ -161,7 +184,7 @@ func (c *serveCmd) start(log *slog.Logger) (*running, error) {
 	if longest := merchant.LongestHold(string(payment.Uzcard)); c.HoldTimeout < time.Second || c.HoldTimeout > longest {
 		return nil, fmt.Errorf("--hold-timeout is %s: use 1s to %s", c.HoldTimeout, longest)
 	}
-	if err := loopback(c.DebugListen); err != nil {
+	if err := cmp.Or(loopback(c.DebugListen), reachable(c.MetricsListen)); err != nil {
 		return nil, err
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
@@ -260,10 +283,11 @@ func (g *running) serve(c *serveCmd, proxies []netip.Prefix, log *slog.Logger) (
 			callbackElement: acquirerCallback(g.gateway, g.store, centres.signers, log),
 		},
 		Proxies: proxies,
-		Ready:   func() error { return cmp.Or(g.store.Err(), g.store.Away(), g.gateway.Ready()) },
+		Ready:   g.ready,
 		Log:     log,
 	}
-	g.server = web.Server(site.Handler(), log)
+	g.site = site.Handler()
+	g.server = web.Server(g.site, log)
 	go func() {
 		var err error
 		if c.TLSCert != "" {
@@ -343,6 +367,17 @@ func loopback(address string) error {
 	}
 	if at, err := net.ResolveTCPAddr("tcp", address); err != nil || !at.IP.IsLoopback() {
 		return fmt.Errorf("--debug-listen %q is not an address on the loopback interface such as 127.0.0.1:6060, and nobody else may see profiles", address)
+	}
+	return nil
+}
+
+// reachable refuses a --metrics-listen that nobody can listen on.
+func reachable(address string) error {
+	if address == "" {
+		return nil
+	}
+	if _, err := net.ResolveTCPAddr("tcp", address); err != nil {
+		return fmt.Errorf("--metrics-listen %q is not an address such as 10.0.0.5:9464", address)
 	}
 	return nil
 }
@@ -434,13 +469,17 @@ func rememberKeys(v *vault.Vault) func(merchant.Shop) (string, error) {
 
 // listenAndServe serves a handler on a loopback address until stop is called.
 func listenAndServe(address string, h http.Handler, log *slog.Logger) (baseURL string, stop func() error, err error) {
+	return listenWith(address, &inward.Server{HTTP: &http.Server{
+		Handler: h, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}}, log)
+}
+
+// listenWith has a server serve on an address until stop is called.
+func listenWith(address string, server *inward.Server, log *slog.Logger) (baseURL string, stop func() error, err error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return "", nil, fmt.Errorf("cannot listen on %s: %w", address, err)
 	}
-	server := &inward.Server{HTTP: &http.Server{
-		Handler: h, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}}
 	go func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("a server ended", "address", address, "error", err)

@@ -100,6 +100,9 @@ func New(cfg Config) *Notifier {
 		results: make(chan store.Result, recordAtOnce),
 	}
 	n.stepped.Store(time.Now().UnixNano())
+	for _, a := range []Attempt{Taken, Refused, Unanswered, Unsent} { // whoever watches the counts sees the first one as a rise
+		n.attempts.Of(a)
+	}
 	return n
 }
 

@@ -39,6 +39,13 @@ const (
 // ServeHTTP answers a request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.serve(w, r) }
 
+// expect begins the counts of what shall never be answered: whoever watches them sees the first one as a rise.
+func (h *Handler) expect(parts []string) {
+	for _, part := range parts {
+		h.answered.Of(Answered{part, http.StatusInternalServerError, holdfast.CodeInternal, true})
+	}
+}
+
 func (h *Handler) count(o *observed, took time.Duration) {
 	h.answered.Of(Answered{o.part, cmp.Or(o.status, http.StatusOK), holdfast.Code(o.code), o.coded}).Add(1)
 	h.took.Of(o.part).Add(took)

@@ -39,6 +39,18 @@ const (
 
 // Server makes a server with limits on everything a client can draw out.
 func Server(handler http.Handler, log *slog.Logger) *inward.Server {
+	return server(handler, mostConnections(openable(), log), log)
+}
+
+// sideConnections is how many connections may be open to a server that is beside the site.
+const sideConnections = 16
+
+// SideServer is Server for what is asked beside the site by few who are known, and must take nothing from it, whoever connects.
+func SideServer(handler http.Handler, log *slog.Logger) *inward.Server {
+	return server(handler, sideConnections, log)
+}
+
+func server(handler http.Handler, connections int, log *slog.Logger) *inward.Server {
 	s := &http.Server{
 		Handler: handler, ReadHeaderTimeout: readHeaderWithin, ReadTimeout: readWithin, WriteTimeout: writeWithin,
 		IdleTimeout: idleFor, MaxHeaderBytes: headerBytes, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -47,7 +59,7 @@ func Server(handler http.Handler, log *slog.Logger) *inward.Server {
 	// No HTTP/2, which ServeTLS would offer: there a connection's 250 streams may each have a body buffered, before any
 	// has a place, and the limits on connections bound nothing.
 	s.Protocols.SetHTTP1(true)
-	(&conns{most: mostConnections(openable(), log)}).limit(s)
+	(&conns{most: connections}).limit(s)
 	return &inward.Server{HTTP: s}
 }
 
@@ -83,6 +95,7 @@ func (s Site) Handler() *Handler {
 	maps.Copy(ours, paths)
 	doors := newDoors(s)
 	served := &Handler{doors: doors}
+	served.expect(append([]string{partPages, partNews, partHealth, partOther}, s.Calls...))
 	served.serve = func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		r.URL.Path = tidy(r.URL.Path)
