@@ -103,7 +103,7 @@ func (a *API) decide(ctx context.Context, p *payment.Payment, word string, final
 	switch {
 	case err != nil:
 		return decided, err
-	case decided.Open != nil && decided.State == payment.Held: // later it is a refund, and no doubt about the decision
+	case decided.State == payment.Held:
 		return decided, &failure{
 			code:    holdfast.CodeOutcomeUnknown,
 			message: "The decision stands, but the bank has not answered yet: " + describeOpen(&decided),
@@ -156,9 +156,6 @@ func describe(d *payment.Decision, p *payment.Payment) string {
 }
 
 func describeOpen(p *payment.Payment) string {
-	if p.Decision == nil {
-		return "ask again"
-	}
 	if p.Decision.Accept == payment.Cancel {
 		return "the hold is being let go"
 	}

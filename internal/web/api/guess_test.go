@@ -163,15 +163,19 @@ func TestGuesses(t *testing.T) {
 // All that payers type on a shop's own card page comes from the shop's server: one of them who guesses does not shut
 // the others out. Elsewhere, who claims to be a shop is believed only with its secret.
 func TestGuesserOnAShopsPage(t *testing.T) {
-	const server, stranger = "198.51.100.20", "198.51.100.21"
+	const server, second, stranger = "198.51.100.20", "198.51.100.22", "198.51.100.21"
 	w := newWorld(t)
 	card := w.cards("ok")[1]
 	uuid := w.prepare("guessed", twoStage)
 	number, _ := w.pay(uuid, card)
-	for from, secret := range map[string]string{server: string(w.shop.secret), stranger: "nonsense"} {
-		_, answer, err := w.from(from, "/prepare_payment", fmt.Sprintf(`{"octo_shop_id":%d,"octo_secret":%q,"shop_transaction_id":"guessed"}`, w.shop.id, secret))
+	for from, call := range map[string]struct{ path, body, hears string }{
+		server:   {"/prepare_payment", fmt.Sprintf(`{%s,"shop_transaction_id":"guessed"}`, w.shop.credentials()), uuid},
+		second:   {"/callback", fmt.Sprintf(`{"octo_secret":%q,"octo_payment_UUID":%q,"accept_status":"capture"}`, string(w.shop.secret), uuid), "nothing is held yet"},
+		stranger: {"/prepare_payment", fmt.Sprintf(`{"octo_shop_id":%d,"octo_secret":"nonsense","shop_transaction_id":"guessed"}`, w.shop.id), "Wrong secret"},
+	} {
+		_, answer, err := w.from(from, call.path, call.body)
 		check(t, err)
-		if strings.Contains(answer, uuid) != (from == server) {
+		if !strings.Contains(answer, call.hears) {
 			t.Fatalf("%s hears %s", from, answer)
 		}
 		for range 2 * web.Guesses {
@@ -180,7 +184,7 @@ func TestGuesserOnAShopsPage(t *testing.T) {
 		}
 		status, answer, err := w.from(from, "/verificationInfo/"+uuid, "")
 		check(t, err)
-		if want := map[string]int{server: http.StatusOK, stranger: http.StatusTooManyRequests}[from]; status != want {
+		if want := map[string]int{server: http.StatusOK, second: http.StatusOK, stranger: http.StatusTooManyRequests}[from]; status != want {
 			t.Errorf("another payer who comes from %s is answered HTTP %d %s, want %d", from, status, answer, want)
 		}
 	}
