@@ -57,7 +57,7 @@ func TestCheckRefusesTampering(t *testing.T) {
 		}},
 		{"refunded", "the fee goes back to another shop", func(_ *payment.Payment, c *payment.Change) { feeBack(c, ledger.Shop(13)) }},
 		{"refunded", "the fee goes back to itself", func(_ *payment.Payment, c *payment.Change) { feeBack(c, ledger.Fees) }},
-		{"second refund", "all are forgotten", func(_ *payment.Payment, c *payment.Change) { c.Payment.Refunds = nil }},
+		{"after a refusal", "all are forgotten", func(_ *payment.Payment, c *payment.Change) { c.Payment.Refunds = nil }},
 		{"captured", "closed and still open", func(b *payment.Payment, c *payment.Change) { op := *b.Open; c.Payment.Open = &op }},
 		{"captured", "a foreign operation closed", func(b *payment.Payment, c *payment.Change) {
 			c.Closed.Ref, c.Closed.N = "9_9", 77
