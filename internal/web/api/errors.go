@@ -174,8 +174,5 @@ func (a *API) failure(err error) (httpStatus int, _ holdfast.Failure) {
 
 // sentence makes one of the table's half sentences whole.
 func sentence(next string) string {
-	if next == "" {
-		return ""
-	}
 	return string(next[0]-'a'+'A') + next[1:] + "."
 }
