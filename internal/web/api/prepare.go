@@ -178,8 +178,6 @@ func (a *API) terms(q *holdfast.PrepareRequest, shop merchant.Shop) (terms payme
 func parseSum(field string, text holdfast.Decimal, c money.Currency) (money.Amount, error) {
 	amount, err := money.Parse(string(text), c)
 	switch {
-	case errors.Is(err, money.ErrSyntax):
-		return amount, bad(field, "expected a decimal number such as 1000.00")
 	case err != nil:
 		return amount, bad(field, err.Error())
 	case !amount.Positive():

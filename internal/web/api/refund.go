@@ -79,8 +79,6 @@ func (a *API) refundAmount(q *holdfast.RefundRequest, p *payment.Payment, shop m
 		return amount, &failure{code: holdfast.CodeRefundAmount, message: "Wrong amount to refund: " + fmt.Sprintf(format, args...)}
 	}
 	switch {
-	case errors.Is(err, money.ErrSyntax):
-		return amount, bad("amount", "expected a decimal number such as 1000.00")
 	case err != nil:
 		return wrong("%v", err)
 	case !amount.Positive():
@@ -100,8 +98,6 @@ func unrefunded(err error, p *payment.Payment) error {
 		return err
 	}
 	switch refused.Reason {
-	case payment.RefundAmount:
-		return &failure{code: holdfast.CodeRefundAmount, message: "Wrong amount to refund: " + refused.Detail}
 	case payment.Busy, payment.InDoubt:
 		return notDone("The refund was not begun by this call", refused, p)
 	case payment.NotCaptured:
