@@ -1,6 +1,7 @@
 package payment_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -8,6 +9,15 @@ import (
 )
 
 const microsecond = time.Microsecond
+
+// The other tests count up to these numbers, whatever they are; what they are is said to shops and payers (contract §4,
+// docs/guarantees.md).
+func TestLimitsAsPromised(t *testing.T) {
+	got := []int{payment.MaxAttempts, payment.MaxWrongCodes, payment.MaxResends, payment.MaxRefunds, payment.ShortestOTP, payment.LongestOTP}
+	if want := []int{5, 3, 3, 100, 4, 8}; !slices.Equal(got, want) {
+		t.Errorf("cards, wrong codes, further codes, refunds, and a code's digits from, to: %v, want %v", got, want)
+	}
+}
 
 // The third wrong code cancels the payment (contract §4), whether they were typed one after
 // another, with further codes between, or on several cards.
