@@ -564,10 +564,7 @@ func (k *call) findDone() payment.Answer {
 		return payment.Answer{Outcome: payment.Unknown, Cause: t.cause}
 	}
 	before, after := stateWaiting, stateCompleted
-	switch op.Kind {
-	case payment.OpVoid:
-		after = stateCancelled
-	case payment.OpRefund:
+	if op.Kind == payment.OpRefund {
 		before, after = stateCompleted, stateReturned
 	}
 	approved := payment.Answer{

@@ -293,10 +293,14 @@ func TestAnswers(t *testing.T) {
 		{holds, send, made("", "100000", ""), unknown, ""},
 		{holds, send, made("5", "100000", ""), unknown, ""},
 		{holds, send, made("4.0", "100000", ""), unknown, ""},
+		{holds, send, made("+4", "100000", ""), unknown, ""},
+		{holds, send, made("0004", "100000", ""), unknown, ""},
 		{holds, send, made("4", "100001", ""), unknown, ""},
 		{holds, send, made("4", "1000.00", ""), unknown, ""},
 		{holds, send, made("4", "1e5", ""), unknown, ""},
 		{holds, send, made("4", "-100000", ""), unknown, ""},
+		{holds, send, made("4", "+100000", ""), unknown, ""},
+		{holds, send, made("4", "0000000000000100000", ""), unknown, ""},
 		{holds, send, made("4", "", ""), unknown, ""},
 		{holds, send, made("4", " 100000 ", ""), ok, ""},
 		{holds, send, made("4", "100000", item("amount", "100000")), unknown, ""},
@@ -316,10 +320,14 @@ func TestAnswers(t *testing.T) {
 		{holds, send, made("4", "100000", `<item><name>x</name></item>`), unknown, ""},
 		{holds, send, made("4", "100000", `<item><value>x</value></item>`), unknown, ""},
 		{holds, send, made("4", "100000", `<other>x</other>`), unknown, ""},
+		{holds, send, made("4", "100000", `<other><name>x</name><value>y</value></other>`), unknown, ""},
+		{holds, send, made("4", "100000", item("", "y")), unknown, ""},
+		{holds, send, made("4", "100000", `<item><name>x</name><x:value xmlns:x="urn:x">y</x:value></item>`), unknown, ""},
 		{holds, send, swap(ref, ref+"-1"), unknown, ""},
 		{holds, send, swap(`<paymentRef>`+ref+`</paymentRef>`, ""), unknown, ""},
 		{holds, send, swap(`<paymentID>`+hold+`</paymentID>`, ""), unknown, ""},
 		{holds, send, swap(`<paymentID>`+hold+`</paymentID>`, "<paymentID>0</paymentID>"), unknown, ""},
+		{holds, send, swap(`<paymentID>`+hold+`</paymentID>`, "<paymentID>1/2</paymentID>"), unknown, ""},
 		{holds, send, swap(`<paymentID>`+hold+`</paymentID>`, "<paymentID>1</paymentID><paymentID>2</paymentID>"), unknown, ""},
 		{holds, send, swap(`<paymentRef>`, `<sessionID>`+ref+`</sessionID><paymentRef>`), ok, ""},
 		{holds, send, swap(`<paymentRef>`, `<sessionID>another</sessionID><paymentRef>`), unknown, ""},
@@ -349,6 +357,7 @@ func TestAnswers(t *testing.T) {
 		{holds, send, good[:len(good)/2], unknown, ""},
 		{holds, send, strings.TrimSuffix(good, "</SOAP-ENV:Envelope>"), unknown, ""},
 		{holds, send, good + good, unknown, ""},
+		{holds, send, good + "<x/>", unknown, ""},
 		{holds, send, good + "x", unknown, ""},
 		{holds, send, good + "\n", ok, ""},
 		{holds, send, soap(""), unknown, ""},
@@ -366,6 +375,7 @@ func TestAnswers(t *testing.T) {
 		{holds, send, strings.ReplaceAll(fault("116"), "urn:PaymentServer", "urn:Other"), unknown, ""},
 		{holds, send, strings.ReplaceAll(fault("116"), "PaymentServerException", "Exception"), unknown, ""},
 		{holds, send, strings.Replace(fault("116"), "<error>116</error>", "<error>116</error><error>116</error>", 1), unknown, ""},
+		{holds, send, strings.Replace(fault("116"), "<faultstring>as told</faultstring>", "", 1), refused, payment.InsufficientFunds},
 		{holds, send, fault("16"), unknown, ""},
 		{holds, send, fault("1116"), unknown, ""},
 		{holds, send, fault("E16"), unknown, ""},
@@ -407,6 +417,8 @@ func TestAnswers(t *testing.T) {
 		{capture, query, stands("21", "100000", ""), refused, payment.HoldGone},
 		{capture, query, stands("30", "100000", ""), unknown, ""},
 		{capture, query, strings.ReplaceAll(stands("10", "100000", ""), hold, hold+"1"), unknown, ""},
+		{capture, query, strings.ReplaceAll(stands("4", "100000", ""), hold, hold+"1"), unknown, ""}, // another one waits still
+		{capture, query, strings.ReplaceAll(stands("20", "100000", ""), hold, hold+"1"), unknown, ""},
 
 		// Cancellation.
 		{void, send, cancelled, ok, ""},
@@ -417,6 +429,12 @@ func TestAnswers(t *testing.T) {
 		{void, query, stands("20", "100000", ""), ok, ""},
 		{void, query, stands("21", "100000", ""), ok, ""},
 		{void, query, stands("20", "100100", ""), unknown, ""},
+		{void, query, strings.ReplaceAll(stands("20", "100000", ""), item("amount", "100000"), ""), ok, ""},
+		{void, query, stands("20", "100000", `<item/>`), unknown, ""},
+		{void, query, strings.ReplaceAll(stands("20", "100000", ""), hold, hold+"1"), unknown, ""},
+		{void, query, strings.ReplaceAll(stands("21", "100000", ""), hold, hold+"1"), unknown, ""},
+		{void, query, strings.ReplaceAll(stands("4", "100000", ""), hold, hold+"1"), unknown, ""},
+		{void, query, strings.ReplaceAll(stands("10", "100000", ""), hold, hold+"1"), unknown, ""},
 		{void, query, stands("4", "100000", ""), unseen, ""},
 		{void, query, stands("10", "100000", ""), refused, payment.AlreadyCaptured},
 		{void, query, stands("30", "100000", ""), unknown, ""},
@@ -427,6 +445,7 @@ func TestAnswers(t *testing.T) {
 		{refund, query, stands("30", "100000", ""), ok, ""},
 		{refund, query, stands("30", "100100", ""), unknown, ""},
 		{refund, query, stands("10", "100000", ""), unseen, ""},
+		{refund, query, strings.ReplaceAll(stands("10", "100000", ""), hold, hold+"1"), unknown, ""},
 		{refund, query, stands("4", "100000", ""), unknown, ""},
 		{refund, query, stands("20", "100000", ""), unknown, ""},
 	} {
@@ -489,6 +508,8 @@ func TestCard(t *testing.T) {
 		{card(pan, "3011", "0", fine, on), refused, payment.WrongExpiry},
 		{card(pan, "", "0", fine, on), unknown, ""},
 		{card(pan, "12/30", "0", fine, on), unknown, ""},
+		{card(pan, "30123", "0", fine, on), unknown, ""},
+		{card(pan, "3o12", "0", fine, on), unknown, ""},
 		{card(pan, "3012", "3", fine, on), refused, payment.CardBlocked},
 		{card(pan, "3012", "4", fine, on), refused, payment.CardBlocked},
 		{card(pan, "3012", "null", fine, on), unknown, ""},
@@ -538,12 +559,24 @@ func TestCard(t *testing.T) {
 	} {
 		cfg := configured(canned(map[string]string{"humo.card": usable, "sms.send": smsSent}))
 		cfg.Now = func() time.Time { return test.now }
-		if a := connector(t, cfg).Ask(t.Context(), question(payment.OpChallenge, payment.Send)); (a.Outcome == given) != test.good || !test.good && a.Reason != payment.CardExpired {
+		a := connector(t, cfg).Ask(t.Context(), question(payment.OpChallenge, payment.Send))
+		if test.good && a.Outcome != given || !test.good && (a.Outcome != refused || a.Reason != payment.CardExpired) {
 			t.Errorf("%v: %+v", test.now, a)
 		}
 	}
+	// A phone has 9 to 15 digits, and whoever sees the payment sees the last two.
+	for number, mask := range map[string]string{
+		phone: "+998** *****33", "+" + phone: "+998** *****33", "79161234512": "+*********12", "996312345678": "+**********78", "99890123453": "+*********53",
+		"901234533": "+*******33", "123456789012345": "+*************45", "90123453": "", "1234567890123456": "", "99890123453x": "",
+	} {
+		cfg := configured(canned(map[string]string{"humo.card": card(pan, "3012", "0", fine, `{"state":"on","phone":"`+number+`"}`), "sms.send": smsSent}))
+		a := connector(t, cfg).Ask(t.Context(), question(payment.OpChallenge, payment.Send))
+		if mask != "" && a.Outcome != given || mask == "" && (a.Outcome != refused || a.Reason != payment.NoSMS) || a.Phone != mask {
+			t.Errorf("%s: %+v, want %s", number, a, mask)
+		}
+	}
 	// What is typed wrong is refused without a call.
-	for _, typed := range []payment.Card{{}, {Number: pan}, {Number: pan[1:], Expiry: "3012"}, {Number: pan, Expiry: "3013"}, {Number: pan, Expiry: "1230"[:3]}, {Number: "９860140000000016", Expiry: "3012"}} {
+	for _, typed := range []payment.Card{{}, {Number: pan}, {Number: pan[1:], Expiry: "3012"}, {Number: pan, Expiry: "3013"}, {Number: pan, Expiry: "3000"}, {Number: pan, Expiry: "30123"}, {Number: pan, Expiry: "3x12"}, {Number: pan[:15] + "x", Expiry: "3012"}, {Number: pan, Expiry: "1230"[:3]}, {Number: "９860140000000016", Expiry: "3012"}} {
 		c := connector(t, configured(roundTripper(func(path string, b []byte) (int, []byte, error) {
 			t.Errorf("sent %s", b)
 			return 0, nil, errors.New("no")
@@ -772,6 +805,16 @@ func TestCentresCode(t *testing.T) {
 			t.Errorf("%s: %+v", test.answer, a)
 		}
 	}
+	// A life that nobody can mean is not believed.
+	for said, want := range map[string]time.Duration{
+		"180": 3 * time.Minute, `"1"`: time.Second, "3600": time.Hour, "3601": 5 * time.Minute, "0": 5 * time.Minute, "-1": 5 * time.Minute, `"soon"`: 5 * time.Minute, "null": 5 * time.Minute,
+	} {
+		cfg := configured(canned(map[string]string{"humo.card": usable, "humo.otp": result(`{"otpId":271828,"lifetimeSeconds":` + said + `}`)}))
+		cfg.OTP, cfg.CodeKey, cfg.SMSURL = humo.Centre, "", ""
+		if a := connector(t, cfg).Ask(t.Context(), question(payment.OpChallenge, payment.Send)); a.Outcome != given || a.CodeLives != want {
+			t.Errorf("%s: %+v, want %v", said, a, want)
+		}
+	}
 }
 
 // TestSealed: the card opens with the vault, in its own payment, and not otherwise; and without it no
@@ -808,11 +851,12 @@ func TestSealed(t *testing.T) {
 	}
 
 	var sent struct {
-		Names  []string `xml:"Body>Payment>details>item>name"`
-		Values []string `xml:"Body>Payment>details>item>value"`
+		Language string   `xml:"Body>Payment>language"`
+		Names    []string `xml:"Body>Payment>details>item>name"`
+		Values   []string `xml:"Body>Payment>details>item>value"`
 	}
 	c = connector(t, configured(roundTripper(func(_ string, request []byte) (int, []byte, error) {
-		sent.Names, sent.Values = nil, nil
+		sent.Names, sent.Values, sent.Language = nil, nil, ""
 		return 200, []byte(made("4", "100000", "")), xml.Unmarshal(request, &sent)
 	})))
 	q := question(payment.OpHold, payment.Send)
@@ -826,6 +870,13 @@ func TestSealed(t *testing.T) {
 	}
 	if i := slices.Index(sent.Names, "expiry"); i < 0 || sent.Values[i] != "3012" {
 		t.Errorf("%+v", sent)
+	}
+
+	for language, want := range map[string]string{"uz": "uz", "oz": "uz", "ru": "ru", "en": "en", "": "en"} {
+		q.Language = language
+		if a := c.Ask(t.Context(), q); a.Outcome != payment.Approved || sent.Language != want {
+			t.Errorf("%q: %q, %+v", language, sent.Language, a)
+		}
 	}
 
 	c = connector(t, configured(roundTripper(func(_ string, b []byte) (int, []byte, error) {
@@ -908,6 +959,34 @@ func TestNothingSent(t *testing.T) {
 		q.HoldUntil = until
 		if a := c.Ask(t.Context(), q); a.Outcome != payment.Refused || a.Reason != payment.Unsupported {
 			t.Errorf("until %v: %+v", until, a)
+		}
+	}
+	for name, test := range map[string]struct {
+		reason payment.Reason
+		spoil  func(*processor.Question)
+	}{
+		"no challenge":  {payment.CodeExpired, func(q *processor.Question) { q.Attempt.Challenge = nil }},
+		"no name of it": {payment.CodeExpired, func(q *processor.Question) { q.Attempt.Challenge.CentreID = "" }},
+		"nobody's":      {payment.CodeExpired, func(q *processor.Question) { q.Attempt.Challenge.CentreID = "271828" }},
+		"of nothing":    {payment.CodeExpired, func(q *processor.Question) { q.Attempt.Challenge.CentreID = "gateway::00" }},
+		"half":          {payment.CodeExpired, func(q *processor.Question) { q.Attempt.Challenge.CentreID = "gateway:" + ref }},
+		"short code":    {payment.WrongCode, func(q *processor.Question) { q.Code = "40251" }},
+		"long code":     {payment.WrongCode, func(q *processor.Question) { q.Code = code + "1" }},
+		"no code":       {payment.WrongCode, func(q *processor.Question) { q.Code = "40251x" }},
+	} {
+		q := question(payment.OpVerify, payment.Send)
+		test.spoil(&q)
+		if a := c.Ask(t.Context(), q); a.Outcome != payment.Refused || a.Reason != test.reason {
+			t.Errorf("%s: %+v, want %s", name, a, test.reason)
+		}
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for asks, want := range map[int]payment.Outcome{1: payment.Refused, 2: payment.Unknown} {
+		q := question(payment.OpCapture, payment.Send)
+		q.Operation.Asks = asks
+		if a := c.Ask(ended, q); a.Outcome != want || want == payment.Refused && a.Reason != payment.Unavailable {
+			t.Errorf("given up before, asked %d times: %+v, want %s", asks, a, want)
 		}
 	}
 }
@@ -1109,7 +1188,7 @@ func TestLog(t *testing.T) {
 	var ours string
 	loud := func(sms string) string {
 		return strings.Join([]string{pan, pan[:4] + " " + pan[4:8] + " " + pan[8:12] + "-" + pan[12:], "3012", code, phone, sms,
-			"hunter2-of-the-shop", "hunter2-of-the-middleware", "hunter2-of-the-sms", codeKey, "\n\u202e"}, " ")
+			"hunter2-of-the-shop", "hunter2-of-the-middleware", "hunter2-of-the-sms", codeKey, "\n\u202e"}, ", ") // apart, lest one hides the next
 	}
 	transport := roundTripper(func(path string, request []byte) (int, []byte, error) {
 		if m := ourCode.FindSubmatch(request); m != nil {
@@ -1195,6 +1274,12 @@ func TestNew(t *testing.T) {
 		"no key":         func(c *humo.Config) { c.CodeKey = "" },
 		"no vault":       func(c *humo.Config) { c.Unseal = nil },
 		"answer":         func(c *humo.Config) { c.Answer = -1 },
+		"shown":          func(c *humo.Config) { c.Shown = -1 },
+		"no host":        func(c *humo.Config) { c.Endpoint = "https:///humo" },
+		"hyphen":         func(c *humo.Config) { c.TerminalID = "2360-0001" },
+		"long centre":    func(c *humo.Config) { c.CentreID = strings.Repeat("1", 33) },
+		"half a vault":   func(c *humo.Config) { c.Seal = nil },
+		"a key unused":   func(c *humo.Config) { c.OTP, c.CodeKey = humo.Centre, "hunter2" },
 	} {
 		cfg := configured(nil)
 		spoil(&cfg)
