@@ -574,6 +574,15 @@ func TestCard(t *testing.T) {
 		if mask != "" && a.Outcome != given || mask == "" && (a.Outcome != refused || a.Reason != payment.NoSMS) || a.Phone != mask {
 			t.Errorf("%s: %+v, want %s", number, a, mask)
 		}
+		cfg.HTTP.Transport = roundTripper(func(path string, request []byte) (int, []byte, error) {
+			if methodOf(path, request) == "sms.send" {
+				return 0, nil, errors.New("no way to " + strings.TrimPrefix(number, "+"))
+			}
+			return canned(map[string]string{"humo.card": card(pan, "3012", "0", fine, `{"state":"on","phone":"`+number+`"}`)})(path, request)
+		})
+		if a := connector(t, cfg).Ask(t.Context(), question(payment.OpChallenge, payment.Send)); strings.Contains(a.Cause, strings.TrimPrefix(number, "+")) {
+			t.Errorf("%s shows: %s", number, a.Cause)
+		}
 	}
 	// What is typed wrong is refused without a call.
 	for _, typed := range []payment.Card{{}, {Number: pan}, {Number: pan[1:], Expiry: "3012"}, {Number: pan, Expiry: "3013"}, {Number: pan, Expiry: "3000"}, {Number: pan, Expiry: "30123"}, {Number: pan, Expiry: "3x12"}, {Number: pan[:15] + "x", Expiry: "3012"}, {Number: pan, Expiry: "1230"[:3]}, {Number: "９860140000000016", Expiry: "3012"}} {
