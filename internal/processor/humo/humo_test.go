@@ -636,6 +636,17 @@ func TestSMS(t *testing.T) {
 			t.Errorf("%d %s: %+v, want %s %s", test.status, test.answer, a, test.outcome, test.reason)
 		}
 	}
+	for err, want := range map[error]payment.Outcome{&net.OpError{Op: "dial", Err: errors.New("refused")}: refused, &net.OpError{Op: "read", Err: errors.New("reset")}: unknown} {
+		c := connector(t, configured(roundTripper(func(path string, request []byte) (int, []byte, error) {
+			if methodOf(path, request) == "sms.send" {
+				return 0, nil, err
+			}
+			return canned(map[string]string{"humo.card": usable})(path, request)
+		})))
+		if a := c.Ask(t.Context(), question(payment.OpChallenge, payment.Send)); a.Outcome != want || want == refused && a.Reason != payment.Unavailable {
+			t.Errorf("%v: %+v, want %s", err, a, want)
+		}
+	}
 	for language, want := range map[string]string{
 		"uz": "so'm to'lov uchun kod", "oz": "сўм тўлов учун код", "ru": "код для оплаты", "en": "is your code to pay", "": "is your code to pay",
 	} {
@@ -812,6 +823,18 @@ func TestCentresCode(t *testing.T) {
 		}
 		if a.Outcome == given && (a.CentreID != "pc:271828" || a.Phone != "+998** *****33" || a.Centre.Sealed == "" || a.CodeLives != 3*time.Minute && a.CodeLives != 5*time.Minute) {
 			t.Errorf("%s: %+v", test.answer, a)
+		}
+	}
+	// An answer of another status is none.
+	for _, status := range []int{201, 302, 403, 500} {
+		c := connector(t, configured(roundTripper(func(path string, request []byte) (int, []byte, error) {
+			_, answer, err := canned(map[string]string{"humo.card": usable, "humo.otp": result(`{"verified":true}`)})(path, request)
+			return status, answer, err
+		})))
+		for _, kind := range []payment.Kind{payment.OpChallenge, payment.OpVerify} {
+			if a := c.Ask(t.Context(), question(kind, payment.Send)); a.Outcome != unknown {
+				t.Errorf("HTTP %d to a %s: %+v", status, kind, a)
+			}
 		}
 	}
 	// A life that nobody can mean is not believed.
