@@ -85,9 +85,11 @@ func (f *centreFlags) check(sim string) error {
 	}
 	for _, need := range []struct{ address, centre, flag, value string }{
 		{f.Uzcard.URL, "--uzcard-url", "--uzcard-login", f.Uzcard.Login},
+		{f.Uzcard.URL, "--uzcard-url", "--uzcard-password", string(f.Uzcard.Password)},
 		{f.Uzcard.URL, "--uzcard-url", "--uzcard-merchant", f.Uzcard.Merchant},
 		{f.Uzcard.URL, "--uzcard-url", "--uzcard-terminal", f.Uzcard.Terminal},
 		{f.Humo.URL, "--humo-url", "--humo-login", f.Humo.Login},
+		{f.Humo.URL, "--humo-url", "--humo-password", string(f.Humo.Password)},
 		{f.Humo.URL, "--humo-url", "--humo-merchant", f.Humo.Merchant},
 		{f.Humo.URL, "--humo-url", "--humo-terminal", f.Humo.Terminal},
 		{f.Humo.URL, "--humo-url", "--humo-centre", f.Humo.Centre},

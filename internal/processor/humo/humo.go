@@ -149,6 +149,8 @@ func New(cfg Config) (*Connector, error) {
 	switch {
 	case cfg.Login == "" || strings.Contains(cfg.Login, ":"):
 		return nil, errors.New("humo: Login must be set and hold no colon")
+	case cfg.Password == "":
+		return nil, errors.New("humo: Password must be set")
 	case !shortID(cfg.MerchantID):
 		return nil, errors.New("humo: MerchantID must be 1 to 16 letters and digits")
 	case !shortID(cfg.TerminalID):

@@ -1294,6 +1294,7 @@ func TestNew(t *testing.T) {
 		"no provider":    func(c *humo.Config) { c.SMSURL = "" },
 		"no login":       func(c *humo.Config) { c.Login = "" },
 		"colon":          func(c *humo.Config) { c.Login = "a:b" },
+		"no password":    func(c *humo.Config) { c.Password = "" },
 		"merchant":       func(c *humo.Config) { c.MerchantID = "12345678901234567" },
 		"terminal":       func(c *humo.Config) { c.TerminalID = "2360 0001" },
 		"point":          func(c *humo.Config) { c.PointCode = strings.Repeat("1", 33) },

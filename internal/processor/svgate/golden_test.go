@@ -96,7 +96,7 @@ func TestGolden(t *testing.T) {
 	} else {
 		var err error
 		asker, err = svgate.New(svgate.Config{
-			Endpoint: "https://centre.example/svgate", Login: "shop", MerchantID: "90050017182", TerminalID: "91419475", Port: 16050,
+			Endpoint: "https://centre.example/svgate", Login: "shop", Password: "secret-of-the-shop", MerchantID: "90050017182", TerminalID: "91419475", Port: 16050,
 			Now: func() time.Time { return now },
 			HTTP: &http.Client{Transport: roundTripper(func(request []byte) (int, []byte, error) {
 				b, err := os.ReadFile(files[next])

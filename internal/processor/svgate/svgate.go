@@ -126,6 +126,8 @@ func New(cfg Config) (*Connector, error) {
 		return nil, errors.New("svgate: Endpoint must not hold credentials: use Login and Password")
 	case cfg.Login == "" || strings.Contains(cfg.Login, ":"):
 		return nil, errors.New("svgate: Login must be set and hold no colon")
+	case cfg.Password == "":
+		return nil, errors.New("svgate: Password must be set")
 	case !shortID(cfg.MerchantID):
 		return nil, errors.New("svgate: MerchantID must be 1 to 16 letters and digits")
 	case !shortID(cfg.TerminalID):

@@ -842,6 +842,7 @@ func TestNew(t *testing.T) {
 		"no URL":      func(c *svgate.Config) { c.Endpoint = "https://hunter2@centre.example:port/" },
 		"no login":    func(c *svgate.Config) { c.Login = "" },
 		"colon":       func(c *svgate.Config) { c.Login = "a:b" },
+		"no password": func(c *svgate.Config) { c.Password = "" },
 		"merchant":    func(c *svgate.Config) { c.MerchantID = "12345678901234567" },
 		"terminal":    func(c *svgate.Config) { c.TerminalID = "9141 9475" },
 		"symbols":     func(c *svgate.Config) { c.TerminalID = "9141{475" },
