@@ -196,7 +196,7 @@ func (a *Audit) check(r *audited) {
 		fail(1, "%v", err)
 	}
 
-	// What was asked of the centre: 1, 2, 3 … with a name of its own each, the last one perhaps open.
+	// What was asked of the centre, the last one perhaps open.
 	all := slices.Clone(r.operations)
 	if p.Open != nil {
 		all = append(all, *p.Open)
@@ -207,7 +207,27 @@ func (a *Audit) check(r *audited) {
 			a.ForPerson++
 		}
 	}
-	effective := make(map[payment.Kind]*payment.Operation)
+	effective := a.checkOperations(p, all, fail)
+	checkDecision(p, effective, fail)
+	a.checkEntries(r, all, fail)
+	checkEvents(r, fail)
+
+	// What is in doubt will be asked about.
+	if due := dueAt(p, r.due); !r.due.Equal(due) && !(r.early && !r.due.IsZero() && r.due.Before(due)) {
+		fail(16, "the payment is due at %s, the store wakes it at %s", p.Due(), r.due)
+	}
+	if r.open != openKind(p) {
+		fail(16, "the open question is %q, the store lists it as %q", openKind(p), r.open)
+	}
+}
+
+// failing notes what breaks an invariant of the payment that is looked at.
+type failing func(invariant int, format string, args ...any)
+
+// checkOperations looks at what was asked of the centre: 1, 2, 3 …, with a name of its own each. effective is the last of each
+// kind that took effect.
+func (a *Audit) checkOperations(p *payment.Payment, all []payment.Operation, fail failing) (effective map[payment.Kind]*payment.Operation) {
+	effective = make(map[payment.Kind]*payment.Operation)
 	refs := make(map[string]bool)
 	own := p.Reference() // of the first; that of the others goes on with their numbers
 	for i := range all {
@@ -238,8 +258,11 @@ func (a *Audit) check(r *audited) {
 	if effective[payment.OpHold] != nil && effective[payment.OpCharge] != nil || effective[payment.OpCapture] != nil && effective[payment.OpVoid] != nil {
 		fail(4, "both a hold and a charge, or both a capture and a void, took effect")
 	}
+	return effective
+}
 
-	// The decision and what came of it.
+// checkDecision looks at the decision, and at what came of it.
+func checkDecision(p *payment.Payment, effective map[payment.Kind]*payment.Operation, fail failing) {
 	capture, void := effective[payment.OpCapture], effective[payment.OpVoid]
 	switch d := p.Decision; {
 	case d == nil && (capture != nil || void != nil):
@@ -259,40 +282,10 @@ func (a *Audit) check(r *audited) {
 	if (p.State == payment.Captured) != (took != nil) {
 		fail(5, "the state is %s, and the centre %s", p.State, map[bool]string{true: "took money", false: "took none"}[took != nil])
 	}
-
-	a.checkEntries(r, all, fail)
-
-	// Events: 1, 2, 3 …, the last one of the payment's status.
-	for i, e := range r.events {
-		if e.N != i+1 {
-			fail(10, "event %d stands where %d should", e.N, i+1)
-		}
-		if r.shops[i] != p.Shop {
-			fail(13, "event %d belongs to shop %d, the payment to %d", e.N, r.shops[i], p.Shop)
-		}
-	}
-	if len(r.events) != p.LastEvent {
-		fail(10, "%d events are on record, %d were made", len(r.events), p.LastEvent)
-	}
-	told := payment.StatusCreated
-	if n := len(r.events); n > 0 {
-		told = r.events[n-1].Status
-	}
-	if told != p.Status() {
-		fail(10, "the status is %s, the last one told is %s", p.Status(), told)
-	}
-
-	// What is in doubt will be asked about.
-	if due := dueAt(p, r.due); !r.due.Equal(due) && !(r.early && !r.due.IsZero() && r.due.Before(due)) {
-		fail(16, "the payment is due at %s, the store wakes it at %s", p.Due(), r.due)
-	}
-	if r.open != openKind(p) {
-		fail(16, "the open question is %q, the store lists it as %q", openKind(p), r.open)
-	}
 }
 
 // checkEntries adds the ledger up and compares it with the payment's sums.
-func (a *Audit) checkEntries(r *audited, operations []payment.Operation, fail func(int, string, ...any)) {
+func (a *Audit) checkEntries(r *audited, operations []payment.Operation, fail failing) {
 	p := &r.payment
 	currency := p.Terms.Amount.Currency
 	balances := a.Balances[currency]
@@ -360,6 +353,29 @@ func (a *Audit) checkEntries(r *audited, operations []payment.Operation, fail fu
 	}
 	for ref := range entriesOf {
 		fail(8, "entries follow from operation %s, which is not on record", ref)
+	}
+}
+
+// checkEvents looks at the events: 1, 2, 3 …, the last one of the payment's status.
+func checkEvents(r *audited, fail failing) {
+	p := &r.payment
+	for i, e := range r.events {
+		if e.N != i+1 {
+			fail(10, "event %d stands where %d should", e.N, i+1)
+		}
+		if r.shops[i] != p.Shop {
+			fail(13, "event %d belongs to shop %d, the payment to %d", e.N, r.shops[i], p.Shop)
+		}
+	}
+	if len(r.events) != p.LastEvent {
+		fail(10, "%d events are on record, %d were made", len(r.events), p.LastEvent)
+	}
+	told := payment.StatusCreated
+	if n := len(r.events); n > 0 {
+		told = r.events[n-1].Status
+	}
+	if told != p.Status() {
+		fail(10, "the status is %s, the last one told is %s", p.Status(), told)
 	}
 }
 
