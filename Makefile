@@ -6,7 +6,7 @@ GO    ?= go
 # Rooms in which things happen at once: their tests run under the race detector.
 RACED := . ./cmd/... ./internal/...
 # Rooms on the hot path: make test runs each of their benchmarks once, make bench measures with them.
-BENCHED := ./internal/store ./internal/payment ./internal/web/api
+BENCHED := ./internal/tally ./internal/store ./internal/payment ./internal/web/api
 # Other systems that the program builds for.
 ELSEWHERE := windows/amd64 darwin/arm64
 

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"time"
 
@@ -137,7 +136,8 @@ func (s *Store) readDoubts(ctx context.Context, now time.Time, b *Backlog) error
 				return q.query(openAfter, []value{num(walk.until), num(from.due), num(from.seq), num(lookedPart)}, func(r record) error {
 					count++
 					at = Place{due: r.int(0), seq: r.int(1)}
-					return b.look(now, r.blob(2), r.blob(3))
+					b.look(now, r.blob(2), r.blob(3))
+					return nil
 				})
 			})
 			if err != nil {
@@ -153,25 +153,18 @@ func (s *Store) readDoubts(ctx context.Context, now time.Time, b *Backlog) error
 const openAfter = `SELECT p.due_at, p.seq, CASE WHEN p.open = '' THEN '' ELSE p.progress END,
 	CASE WHEN p.open = '' THEN '' ELSE (SELECT t.terms FROM terms t WHERE t.payment = p.seq) END FROM payments p` + dueAfter
 
-// look counts a payment if money is in doubt in it.
-func (b *Backlog) look(now time.Time, progress, terms []byte) error {
+// look counts a payment if money is in doubt in it. One that cannot be read hides no other: whoever takes it up says so.
+func (b *Backlog) look(now time.Time, progress, terms []byte) {
 	if len(progress) == 0 {
-		return nil
+		return
 	}
 	var p payment.Payment
-	if err := json.Unmarshal(progress, &p.Progress); err != nil {
-		return fmt.Errorf("the progress of a payment cannot be read: %w", err)
-	}
-	if !p.InDoubt(now) {
-		return nil
-	}
-	if err := json.Unmarshal(terms, &p.Terms); err != nil {
-		return fmt.Errorf("the terms of a payment cannot be read: %w", err)
+	if json.Unmarshal(progress, &p.Progress) != nil || json.Unmarshal(terms, &p.Terms) != nil || p.Attempt == nil || !p.InDoubt(now) {
+		return
 	}
 	if p.Terms.Test {
 		b.Test.add(p.Open)
 	} else {
 		b.Real.add(p.Open)
 	}
-	return nil
 }

@@ -144,3 +144,18 @@ func statsCases() []storeCase {
 		}},
 	}
 }
+
+// A payment that cannot be read hides no other that is in doubt.
+func TestBacklogUnreadable(t *testing.T) {
+	w := newWorld(t, store.Open)
+	for _, name := range []string{"damaged", "without a card", "whole"} {
+		p := w.asking(terms(name))
+		w.mustSettle(p.ID, payment.Answer{Outcome: payment.Unknown})
+	}
+	of := ` WHERE seq = (SELECT payment FROM terms WHERE shop_payment_id = `
+	w.tamper(`UPDATE payments SET progress = '{"open' ` + of + `'damaged');
+		UPDATE payments SET progress = json_remove(progress, '$.attempt')` + of + `'without a card');`)
+	if got, err := w.Backlog(t.Context()); err != nil || got.Real.Count != 1 {
+		t.Errorf("of three in doubt one can be read: %+v, %v", got, err)
+	}
+}
