@@ -12,7 +12,12 @@ import (
 )
 
 // A store that was restored from a backup is behind the centres. Whatever is asked of a payment that came with the
-// backup, it is reconciled first (catchUp); Reconcile does so for all of them.
+// backup, it is reconciled first (catchUp); Reconcile does so for all of them. What counts, in the order of time:
+//
+//	Restored().Taken  the backup was taken: what was done from then on is not in the store
+//	restored          it was restored: payments from before are behind (payment.Payment.Behind), until each is reconciled
+//	lastSent          what the gateway that was lost has sent, it had sent by then
+//	quiet             it is over, and no centre's word can be overtaken any more: now they are asked
 
 // Ready is nil once every payment of a restored backup that was under way has been asked about, and says otherwise
 // what is waited for.
@@ -53,7 +58,7 @@ func (g *Gateway) quiet() time.Time { return g.lastSent().Add(g.longest) }
 const mostFound = payment.MaxRefunds + 10
 
 // catchUp reconciles a payment with its centre as far as the centre answers. The payment returned is as stored last: behind
-// still if that was not the whole way. left is as of attend.
+// still if that was not the whole way. left is as of duty.
 func (g *Gateway) catchUp(ctx context.Context, id payment.ID, left int64) (p payment.Payment, err error) {
 	if g.cfg.Store.Now().Before(g.quiet()) {
 		return g.cfg.Store.Payment(ctx, id) // whatever the centre said now, it could be overtaken
