@@ -1,13 +1,17 @@
 package api
 
 import (
+	"cmp"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"holdfast"
+	"holdfast/internal/money"
 	"holdfast/internal/payment"
 )
 
@@ -70,6 +74,45 @@ func TestUnpaid(t *testing.T) {
 		}
 		if got != tt.want {
 			t.Errorf("%s, open %+v, refused because %q: error %d, want %d", tt.p.State, tt.p.Open, tt.p.LastRefusal, got, tt.want)
+		}
+	}
+}
+
+// A basket is kept as it is, within bounds; a strict shop's adds up.
+func TestBasket(t *testing.T) {
+	item := func(name string, count int64, price string) holdfast.BasketItem {
+		return holdfast.BasketItem{Position: name, Count: holdfast.Integer(count), Price: holdfast.Decimal(price)}
+	}
+	tea := item("tea", 2, "2.50")
+	long := item("tea", 1, "1")
+	long.Spic = holdfast.Text(strings.Repeat("1", 256))
+	for name, tt := range map[string]struct {
+		items  []holdfast.BasketItem
+		strict bool
+		says   string // "": it is kept
+	}{
+		"none":                {nil, true, ""},
+		"it adds up":          {[]holdfast.BasketItem{tea, item("free", 7, "0")}, true, ""},
+		"less":                {[]holdfast.BasketItem{tea, item("less", 1, "-1")}, false, "basket.1.price: expected"},
+		"not a sum":           {[]holdfast.BasketItem{item("tea", 1, "1.005")}, false, "basket.0.price: expected"},
+		"no count":            {[]holdfast.BasketItem{item("tea", 0, "1")}, false, "basket.0.count: expected"},
+		"the largest count":   {[]holdfast.BasketItem{item("tea", 1_000_000, "1")}, false, ""},
+		"a larger count":      {[]holdfast.BasketItem{item("tea", 1_000_001, "1")}, false, "basket.0.count: expected"},
+		"a long name":         {[]holdfast.BasketItem{item(strings.Repeat("x", 4001), 1, "1")}, false, "basket.0.position_desc: longer"},
+		"a long code":         {[]holdfast.BasketItem{long}, false, "basket.0.spic: longer"},
+		"500 positions":       {slices.Repeat([]holdfast.BasketItem{item("tea", 1, "0.01")}, 500), true, ""},
+		"501 positions":       {slices.Repeat([]holdfast.BasketItem{item("tea", 1, "0.01")}, 501), false, "basket: more than 500"},
+		"too little":          {[]holdfast.BasketItem{item("tea", 1, "4.99")}, true, "add up"},
+		"too much, uncounted": {[]holdfast.BasketItem{tea, item("more", 1, "0.01")}, true, "add up"},
+		"which nobody adds":   {[]holdfast.BasketItem{item("tea", 1, "4.99")}, false, ""},
+	} {
+		kept, err := basket(tt.items, money.New(500, money.UZS), tt.strict)
+		said := ""
+		if f, ok := err.(*failure); ok {
+			said = cmp.Or(f.message, f.code.Info().Message)
+		}
+		if (err == nil) != (tt.says == "") || !strings.Contains(said, tt.says) || err == nil && len(kept) != len(tt.items) {
+			t.Errorf("%s: %q, %v; want %q", name, said, err, tt.says)
 		}
 	}
 }
