@@ -257,6 +257,47 @@ func TestGuessers(t *testing.T) {
 	}
 }
 
+// At the door it is the payer's own address that counts, behind a proxy that the operator names, and his pages count like
+// the calls: who names one payment after another that does not exist is turned away for as long as he is told.
+func TestGuesserAtTheDoor(t *testing.T) {
+	pages := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if status := TurnedAway(r); status != 0 {
+			w.WriteHeader(status)
+			return
+		}
+		http.NotFound(w, r)
+	})
+	api := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { Miss(w); io.WriteString(w, "served") })
+	site := Site{
+		API: api, Calls: []string{"check_pan", "set_accept"}, Pages: pages, Paths: []string{"status"},
+		Proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Log: slog.New(slog.DiscardHandler),
+	}.Handler()
+	call := func(from, method, path string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(method, path, nil)
+		r.RemoteAddr = "10.1.2.3:4711"
+		r.Header.Set("X-Forwarded-For", from)
+		w := httptest.NewRecorder()
+		site.ServeHTTP(w, r)
+		return w
+	}
+	const byPage, byCall, other = "203.0.113.1", "203.0.113.2", "203.0.113.3"
+	for range Guesses {
+		call(byPage, "GET", "/status/x")
+		call(byCall, "POST", "/check_pan")
+	}
+	for _, c := range []struct {
+		from, method, path string
+		want               int
+	}{
+		{byPage, "GET", "/status/x", 429}, {byPage, "POST", "/check_pan", 429}, {byPage, "POST", "/set_accept", 200},
+		{byCall, "GET", "/status/x", 429}, {byCall, "POST", "/check_pan", 429}, {other, "GET", "/status/x", 404}, {other, "POST", "/check_pan", 200},
+	} {
+		if w := call(c.from, c.method, c.path); w.Code != c.want || c.want == 429 && w.Header().Get("Retry-After") != "600" {
+			t.Errorf("%s, %s %s: HTTP %d, Retry-After %q, want %d", c.from, c.method, c.path, w.Code, w.Header().Get("Retry-After"), c.want)
+		}
+	}
+}
+
 // Who reads his answer slowly holds no place, and not for ever a connection.
 func TestSlowReaders(t *testing.T) {
 	large := strings.Repeat("x", 8<<20)

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"holdfast"
 	"holdfast/internal/money"
@@ -113,6 +114,22 @@ func TestBasket(t *testing.T) {
 		}
 		if (err == nil) != (tt.says == "") || !strings.Contains(said, tt.says) || err == nil && len(kept) != len(tt.items) {
 			t.Errorf("%s: %q, %v; want %q", name, said, err, tt.says)
+		}
+	}
+}
+
+// init_time is read in the forms that clients send; what is none of them is now, which is the zero time here.
+func TestInitTime(t *testing.T) {
+	at := time.Date(2024, 5, 2, 4, 17, 0, 0, time.UTC)
+	for text, want := range map[string]time.Time{
+		"2024-05-02 09:17:00": at, " 2024-05-02 09:17:00 ": at, "2024-05-02T09:17:00": at, "02.05.2024 09:17:00": at,
+		"2024-05-02T04:17:00Z": at, "2024-05-02T09:17:00+05:00": at, "2024-05-02": time.Date(2024, 5, 1, 19, 0, 0, 0, time.UTC),
+		"": {}, "now": {}, "1714623420": {}, "2024-13-02 09:17:00": {}, "0000-00-00 00:00:00": {}, "0001-01-01 00:00:00": {},
+		"2000-06-01": {}, "2001-06-01": time.Date(2001, 5, 31, 19, 0, 0, 0, time.UTC),
+		"2199-06-01": time.Date(2199, 5, 31, 19, 0, 0, 0, time.UTC), "2200-06-01": {}, "9999-12-31": {},
+	} {
+		if got := initTime(text); got != want {
+			t.Errorf("%q is %v, want %v", text, got, want)
 		}
 	}
 }
