@@ -298,6 +298,18 @@ func TestGuesserAtTheDoor(t *testing.T) {
 	}
 }
 
+// A new payment that was served leaves its room to the next, however many there were.
+func TestPreparedOneAfterAnother(t *testing.T) {
+	api := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "served") })
+	site := Site{API: api, Calls: []string{"prepare_payment"}, Log: slog.New(slog.DiscardHandler)}.Handler()
+	for i := range 2 * newAtOnce {
+		w := httptest.NewRecorder()
+		if site.ServeHTTP(w, httptest.NewRequest("POST", "/prepare_payment", strings.NewReader("{}"))); w.Code != http.StatusOK {
+			t.Fatalf("the %d. is answered HTTP %d", i+1, w.Code)
+		}
+	}
+}
+
 // Who reads his answer slowly holds no place, and not for ever a connection.
 func TestSlowReaders(t *testing.T) {
 	large := strings.Repeat("x", 8<<20)
