@@ -105,6 +105,8 @@ func (c Resend) begin(p Payment, now time.Time) (Change, error) {
 		return Change{}, err
 	}
 	switch {
+	case p.Open.waitsForPayer():
+		return Change{}, &Error{Reason: Busy, Detail: "the payer is at his bank"}
 	case p.Open != nil:
 		return Change{}, p.busy()
 	case p.State != Challenged:
