@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -227,8 +228,8 @@ func (a *API) recall(ctx context.Context, field, text string) (payment.Payment, 
 // checkText refuses what cannot be kept: it is too long, or has a NUL in it.
 func checkText(field, text string, longest int) error {
 	switch {
-	case len(text) > longest:
-		return badf(field, "longer than %d bytes", longest)
+	case utf8.RuneCountInString(text) > longest:
+		return badf(field, "longer than %d characters", longest)
 	case strings.ContainsRune(text, 0):
 		return bad(field, "has a NUL character in it")
 	}

@@ -65,7 +65,7 @@ func (a *API) card(ctx context.Context, q *holdfast.PayRequest, p *payment.Payme
 	case q.Email == "" && p.Terms.User != nil:
 		return gateway.Card{}, fail(holdfast.CodeEmailRequired, "")
 	}
-	if err := cmp.Or(checkText("cardHolderName", q.CardHolderName, maxShopIDBytes), checkText("email", q.Email, maxShopIDBytes)); err != nil {
+	if err := cmp.Or(checkText("cardHolderName", q.CardHolderName, maxShopID), checkText("email", q.Email, maxShopID)); err != nil {
 		return gateway.Card{}, err
 	}
 	number, ok := payment.CleanNumber(string(q.PAN))

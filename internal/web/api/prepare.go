@@ -19,13 +19,13 @@ import (
 	"holdfast/internal/web/text"
 )
 
-// The limits and defaults of prepare_payment (contract §2).
+// The limits and defaults of prepare_payment (contract §2); lengths in characters.
 const (
 	defaultTTL     = 15
 	maxTTL         = 43200
-	maxShopIDBytes = 255
-	maxTextBytes   = 4000
-	maxURLBytes    = 2048
+	maxShopID      = 255
+	maxText        = 4000
+	maxURL         = 2048
 	maxBasketItems = 500
 )
 
@@ -54,7 +54,7 @@ func (a *API) prepare(w http.ResponseWriter, r *http.Request, body []byte) (any,
 	if name == "" {
 		return nil, bad("shop_transaction_id", "required: the shop's own unique id of the payment")
 	}
-	if err := checkText("shop_transaction_id", name, maxShopIDBytes); err != nil {
+	if err := checkText("shop_transaction_id", name, maxShopID); err != nil {
 		return nil, err
 	}
 	if request.TotalSum == "" {
@@ -134,7 +134,7 @@ func (a *API) terms(q *holdfast.PrepareRequest, shop merchant.Shop) (terms payme
 	// Where several are wrong it is always the same one that is named: equal requests get equal answers.
 	if err := cmp.Or(
 		checkURL("return_url", q.ReturnURL), checkURL("notify_url", q.NotifyURL),
-		checkText("description", q.Description, maxTextBytes), checkText("tag", q.Tag, maxTextBytes),
+		checkText("description", q.Description, maxText), checkText("tag", q.Tag, maxText),
 	); err != nil {
 		return fail(err)
 	}
@@ -238,7 +238,7 @@ func checkURL(field, text string) error {
 	if text == "" {
 		return nil
 	}
-	if err := checkText(field, text, maxURLBytes); err != nil {
+	if err := checkText(field, text, maxURL); err != nil {
 		return err
 	}
 	u, err := merchant.ParseURL(text)
@@ -257,8 +257,8 @@ func userData(q *holdfast.UserData) (*payment.User, error) {
 	}
 	user := &payment.User{ID: string(q.UserID), Phone: string(q.Phone), Email: q.Email}
 	err := cmp.Or(
-		checkText("user_data.user_id", user.ID, maxShopIDBytes), checkText("user_data.phone", user.Phone, maxShopIDBytes),
-		checkText("user_data.email", user.Email, maxShopIDBytes),
+		checkText("user_data.user_id", user.ID, maxShopID), checkText("user_data.phone", user.Phone, maxShopID),
+		checkText("user_data.email", user.Email, maxShopID),
 	)
 	return user, err
 }
@@ -273,10 +273,10 @@ func basket(q []holdfast.BasketItem, amount money.Amount, strict bool) ([]paymen
 	total := amount.Zero()
 	for i, item := range q {
 		field := fmt.Sprintf("basket.%d.", i)
-		if err := checkText(field+"position_desc", item.Position, maxTextBytes); err != nil {
+		if err := checkText(field+"position_desc", item.Position, maxText); err != nil {
 			return nil, err
 		}
-		if err := checkText(field+"spic", string(item.Spic), maxShopIDBytes); err != nil {
+		if err := checkText(field+"spic", string(item.Spic), maxShopID); err != nil {
 			return nil, err
 		}
 		price, err := money.Parse(string(item.Price), amount.Currency)

@@ -28,7 +28,7 @@ func (a *API) refund(w http.ResponseWriter, r *http.Request, body []byte) (any, 
 	if name == "" {
 		return nil, bad("shop_refund_id", "required: the shop's own unique id of the refund")
 	}
-	if err := checkText("shop_refund_id", name, maxShopIDBytes); err != nil {
+	if err := checkText("shop_refund_id", name, maxShopID); err != nil {
 		return nil, err
 	}
 	p, err := a.find(ctx, "octo_payment_UUID", request.PaymentUUID)

@@ -214,10 +214,10 @@ func (s *script) fill(text string) string {
 			return s.w.card(arg).Exp
 		case "cvc":
 			return s.w.card(arg).CVC
-		case "big":
+		case "big", "letters":
 			n, err := strconv.Atoi(arg)
 			check(s.t, err)
-			return strings.Repeat("x", n)
+			return strings.Repeat(map[string]string{"big": "x", "letters": "я"}[kind], n) // я has two bytes
 		}
 		value, ok := s.vars[name]
 		if !ok {
