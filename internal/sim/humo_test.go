@@ -305,8 +305,15 @@ func TestHumoDocuments(t *testing.T) {
 		}
 		return strings.ReplaceAll(right, old, new)
 	}
+	const get = `<GetPayment xmlns="urn:PaymentServer"><paymentRef>h1</paymentRef><paymentOriginator>holdfast</paymentOriginator></GetPayment>`
+	const soap = `xmlns:E="http://schemas.xmlsoap.org/soap/envelope/"`
 	for _, c := range []struct{ name, document, want string }{
 		{"half a document", right[:len(right)/2], "Client"},
+		{"a letter", `<E:Letter ` + soap + `><E:Body>` + get + `</E:Body></E:Letter>`, "Client"},
+		{"a foreign envelope", `<Envelope ` + soap + `><E:Body>` + get + `</E:Body></Envelope>`, "Client"},
+		{"a foreign body", `<E:Envelope ` + soap + `><Body>` + get + `</Body></E:Envelope>`, "Client"},
+		{"a greeting", `<E:Envelope ` + soap + `><E:Greeting/><E:Body>` + get + `</E:Body></E:Envelope>`, "Client"},
+		{"a message in the header", `<E:Envelope ` + soap + `><E:Header>` + get + `</E:Header></E:Envelope>`, "Client"},
 		{"cut in a tag", right[:len(right)-3], "Client"},
 		{"empty", "", "Client"},
 		{"text", "hello", "Client"},
@@ -335,6 +342,7 @@ func TestHumoDocuments(t *testing.T) {
 		{"too deep", change("s-1", strings.Repeat("<a>", 20)+strings.Repeat("</a>", 20)), "Client"},
 		{"too many", change("s-1", strings.Repeat("<item/>", maxElements)), "Client"},
 		{"the right one", header + right, ""},
+		{"no prefix", `<E:Envelope ` + soap + `><E:Body>` + get + `</E:Body></E:Envelope>`, ""},
 		{"other prefixes", `<soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/" xmlns="urn:PaymentServer"><soapenv:Header/><soapenv:Body>
 			<GetPayment> <paymentRef> h1 </paymentRef> <sessionID/> <!-- as is --> <paymentOriginator>holdfast</paymentOriginator></GetPayment></soapenv:Body></soapenv:Envelope>`, ""},
 		{"CDATA and entities", envelope(`<ebppif1:GetPayment><paymentRef>&#104;<![CDATA[1]]></paymentRef><paymentOriginator>holdfast</paymentOriginator></ebppif1:GetPayment>`), ""},
@@ -436,10 +444,15 @@ func TestHumoRefusals(t *testing.T) {
 		{"111", change(hold, value("pan", a.pan), value("pan", a.pan[:15]))},
 		{"111", change(hold, value("pan", a.pan), value("pan", "986014000000001x"))},
 		{"111", change(hold, value("pan", a.pan), value("pan", a.pan[:15]+string(rune('0'+(a.pan[15]-'0'+1)%10))))},
+		{"111", change(hold, value("pan", a.pan), value("pan", luhn("98601477777777")))},
+		{"111", change(hold, value("pan", a.pan), value("pan", luhn("98601477777777x")))},
+		{"111", change(hold, value("pan", a.pan), value("pan", luhn("9860147777777777")))},
 		{"118", change(hold, value("pan", a.pan), value("pan", luhn("986014777777777")))},
 		{"118", change(hold, value("pan", a.pan), value("pan", sharedPAN))},
 		{"904", change(hold, value("expiry", "3012"), value("expiry", "301"))},
 		{"904", change(hold, value("expiry", "3012"), value("expiry", "3013"))},
+		{"904", change(hold, value("expiry", "3012"), value("expiry", "3000"))},
+		{"904", change(hold, value("expiry", "3012"), value("expiry", "3x12"))},
 		{"101", change(hold, value("expiry", "3012"), value("expiry", "3011"))},
 		{"904", change(hold, value("ccy_code", "860"), value("ccy_code", "840"))},
 		{"110", change(hold, value("amount", "1000"), value("amount", "0"))},
@@ -453,12 +466,19 @@ func TestHumoRefusals(t *testing.T) {
 		{"904", change(hold, value("ccy_code", "860"), value("pan", a.pan))},
 		{"904", change(hold, "<value>860</value>", "")},
 		{"904", change(hold, "<details>", "<details><pan>1</pan>")},
+		{"904", change(hold, "<details>", "<details><pan>"+value("x", "1")+"</pan>")},
+		{"904", change(hold, "<details>", "<details><item><name>x</name></item>")},
+		{"904", change(hold, "<details>", "<details><item><value>1</value></item>")},
+		{"904", change(hold, "<details>", "<details><item>"+value("", "1")+"</item>")},
+		{"904", change(hold, "<details>", "<details>"+strings.Repeat("<item>"+value("x", "1")+"</item>", 2))},
 
 		{"914", change(confirm, "held", "nobody")},
 		{"914", change(confirm, "<paymentRef>held</paymentRef>", "<paymentID>1</paymentID>")},
 		{"914", change(confirm, "<paymentRef>held</paymentRef>", held(1000))},
 		{"904", change(confirm, "<paymentRef>held</paymentRef>", held(0)+"<paymentRef>paid</paymentRef>")},
 		{"904", change(confirm, "<paymentRef>held</paymentRef>", "<paymentID>x</paymentID>")},
+		{"904", change(confirm, "<paymentRef>", "<paymentID>x</paymentID><paymentRef>")},
+		{"904", change(confirm, "<paymentRef>held</paymentRef>", "<paymentID>-5</paymentID>")},
 		{"904", change(confirm, "<paymentRef>held</paymentRef>", "")},
 		{"904", change(confirm, "<finished>true</finished>", "")},
 		{"904", change(confirm, "<confirmed>true<", "<confirmed>false<")},
@@ -473,6 +493,7 @@ func TestHumoRefusals(t *testing.T) {
 		{"902", change(back, "<paymentRef>paid<", "<paymentRef>held<")},
 		{"110", change(back, humoPlace, humoPlace+"<item>"+value("amount", "499")+"</item>")},
 		{"109", change(back, "23610001", "23610002")},
+		{"109", change(back, "011860010400104", "011860010400105")},
 		{"904", change(back, "<item><name>centre_id</name><value>HF01</value></item>", "")},
 		{"914", humoAbout("GetPayment", "nobody")},
 		{"904", change(humoAbout("GetPayment", "x"), "<paymentRef>x</paymentRef>", "")},

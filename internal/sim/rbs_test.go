@@ -309,6 +309,9 @@ func TestRBSRefusals(t *testing.T) {
 		{4, change(register, "returnUrl", "")},
 		{5, change(register, "returnUrl", "/back")},
 		{5, change(register, "returnUrl", "javascript:alert(1)")},
+		{5, change(register, "returnUrl", "ftp://shop.example/back")},
+		{5, change(register, "returnUrl", "https:///back")},
+		{5, change(register, "returnUrl", "https://shop example/back")},
 		{5, change(register, "returnUrl", "https://x.example/"+strings.Repeat("x", maxURL))},
 		{5, change(register, "failUrl", "shop")},
 		{5, change(register, "dynamicCallbackUrl", "shop")},
@@ -322,6 +325,7 @@ func TestRBSRefusals(t *testing.T) {
 		{5, change(register, "sessionTimeoutSecs", "x")},
 		{5, change(register, "sessionTimeoutSecs", "999999999")},
 		{5, change(register, "expirationDate", "2026-11-23T16:59:59")},
+		{5, change(register, "expirationDate", "2027-11-23T17:00:00")},
 		{5, change(register, "expirationDate", "tomorrow")},
 	} {
 		w.refusedRBS(c.code, "registerPreAuth.do", c.form)
@@ -341,11 +345,14 @@ func TestRBSRefusals(t *testing.T) {
 		{5, change(pay, "$PAN", "4111111111111112")},
 		{5, change(pay, "$PAN", "411111111111111x")},
 		{5, change(pay, "$PAN", "41111111111111111111")},
+		{5, change(pay, "$PAN", luhn("41111111111"))},
+		{5, change(pay, "$PAN", luhn("41111111111111x"))},
 		{4, change(pay, "$CVC", "")},
 		{5, change(pay, "$CVC", "12")},
 		{5, change(pay, "$CVC", "12x")},
 		{4, change(pay, "YYYY", "")},
 		{5, change(pay, "MM", "13")},
+		{5, change(pay, "MM", "00")},
 		{5, change(pay, "MM", "0x")},
 		{5, change(pay, "$EXPIRY", "3012")},
 		{4, change(pay, "TEXT", "")},
@@ -374,6 +381,8 @@ func TestRBSRefusals(t *testing.T) {
 	first := w.mustRBS("paymentorder.do", change(pay, "YYYY", "", "MM", "", "$EXPIRY", "203012"))
 	w.refusedRBS(7, "finish3dsVer2Payment.do", fields("threeDSServerTransId", first.ThreeDSServerTransID)) // nobody was asked
 	w.refusedRBS(7, "paymentorder.do", cardForm(w.first(mastercard, "ok"), order))                         // another card now
+	w.refusedRBS(6, "paymentorder.do", change(cardForm(w.first(mastercard, "ok"), order), "threeDSServerTransId", first.ThreeDSServerTransID))
+	w.refusedRBS(6, "paymentorder.do", change(pay, "threeDSServerTransId", "00000000-0000-4000-8000-000000000000"))
 	w.wantStatus("new", 0, -100)
 
 	held := w.paid("held", 1000, a)
@@ -407,6 +416,10 @@ func TestRBSRefusals(t *testing.T) {
 	} {
 		w.refusedRBS(c.code, c.call, c.form)
 	}
+	free := w.paid("free", 50, a)
+	w.mustRBS("reverse.do", fields("orderId", free))
+	w.refusedRBS(7, "reverse.do", fields("orderId", free))
+	w.refusedRBS(7, "deposit.do", fields("orderId", free, "amount", "50"))
 	w.wantBalance(a.pan, -600, 0)
 }
 

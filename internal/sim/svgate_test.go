@@ -191,6 +191,7 @@ func TestRefusals(t *testing.T) {
 		{-202, "cards.new.otp", change(otp, "8600313260861293", "86003132608612930")},
 		{-202, "cards.new.otp", change(otp, "8600313260861293", "860031326086129x")},
 		{-202, "cards.new.otp", change(otp, "8600313260861293", "8600313260861294")},
+		{-202, "cards.new.otp", change(otp, "8600313260861293", luhn("86003132608612x"))},
 		{-382, "cards.new.otp", change(otp, "8600313260861293", "4111111111111111")},
 		{-200, "cards.new.otp", change(otp, "8600313260861293", luhn("860031999999999"))},
 		{-212, "cards.new.otp", change(otp, `"3012"`, `"301"`)},
