@@ -1324,7 +1324,8 @@ func TestNew(t *testing.T) {
 	}
 	c := connector(t, configured(nil))
 	caps := c.Capabilities()
-	if c.Name() != "humo" || caps.Answer != 10*time.Second || caps.LongestHold != 719*time.Hour || !caps.PartialCapture || caps.PartialRefund || caps.SendsCode || caps.ThreeDS {
+	if c.Name() != "humo" || caps.Answer != 10*time.Second || caps.LongestHold != 719*time.Hour || !caps.PartialCapture || caps.PartialRefund || caps.SendsCode || caps.ThreeDS ||
+		!caps.ReleasesRest || caps.SeveralCaptures || caps.HoldUnnamed || caps.Remembers != 720*time.Hour || len(caps.Currencies) != 1 {
 		t.Errorf("%+v", caps)
 	}
 	for _, kind := range moving {

@@ -993,7 +993,7 @@ func TestNew(t *testing.T) {
 	c := connector(t, configured(nil))
 	caps := c.Capabilities()
 	if c.Name() != "bank_card" || caps.Answer != 15*time.Second || caps.LongestHold != 167*time.Hour || !caps.PartialCapture || !caps.PartialRefund ||
-		!caps.ThreeDS || caps.SendsCode || caps.Shown[payment.OpHold] != 2*time.Minute || caps.Shown[payment.OpCapture] != 2*time.Minute ||
+		!caps.ThreeDS || caps.SendsCode || !caps.ReleasesRest || caps.SeveralCaptures || caps.Remembers != 720*time.Hour || caps.Shown[payment.OpHold] != 2*time.Minute || caps.Shown[payment.OpCharge] != 2*time.Minute || caps.Shown[payment.OpCapture] != 2*time.Minute ||
 		caps.Shown[payment.OpVoid] != 0 || caps.Shown[payment.OpRefund] != 0 {
 		t.Errorf("%+v", caps)
 	}
