@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -95,6 +96,19 @@ func (s *stage) beside() *stage {
 	second.start()
 	s.t.Cleanup(func() { second.kill() })
 	return &second
+}
+
+// inProcess starts a gateway on the stage's store in this process, in place of the program, until the test ends.
+func (s *stage) inProcess() *running {
+	s.t.Helper()
+	s.kill()
+	c := serveCmd{data: s.data(), Listen: "127.0.0.1:0", Sim: s.sim.URL, HoldTimeout: time.Minute, Doubt: time.Minute}
+	g, err := c.start(slog.New(slog.DiscardHandler))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { g.stop() })
+	return g
 }
 
 // start starts the program and waits until it takes payments.

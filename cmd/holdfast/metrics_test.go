@@ -305,13 +305,7 @@ func TestMetricsWhileTheDatabaseIsAway(t *testing.T) {
 	server := postgrestest.Start(t)
 	db := server.Database(t)
 	s := newStageOn(t, db, "error", nil)
-	s.kill()
-	c := serveCmd{data: s.data(), Listen: "127.0.0.1:0", Sim: s.sim.URL, HoldTimeout: time.Minute, Doubt: time.Minute}
-	g, err := c.start(slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer g.stop()
+	g := s.inProcess()
 	told := g.metrics(slog.New(slog.DiscardHandler))
 	const within = 5 * time.Second
 	scrape := func() scraped {

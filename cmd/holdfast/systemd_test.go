@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -224,13 +223,7 @@ func TestWatchdogStarves(t *testing.T) {
 // TestAlive: a gateway gets something done again and again; one whose loops have ended does not.
 func TestAlive(t *testing.T) {
 	s := newStage(t)
-	s.kill()
-	c := serveCmd{data: data{Data: s.dir}, Listen: "127.0.0.1:0", Sim: s.sim.URL, HoldTimeout: time.Minute, Doubt: time.Minute}
-	g, err := c.start(slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer g.stop()
+	g := s.inProcess()
 	began := time.Now()
 	tick := time.NewTicker(10 * time.Millisecond) // the loops tell nobody
 	defer tick.Stop()
@@ -259,13 +252,7 @@ func TestAlive(t *testing.T) {
 func TestAliveWhileTheDatabaseIsAway(t *testing.T) {
 	db := postgrestest.Database(t)
 	s := newStageOn(t, db, "error", nil)
-	s.kill()
-	c := serveCmd{data: s.data(), Listen: "127.0.0.1:0", Sim: s.sim.URL, HoldTimeout: time.Minute, Doubt: time.Minute}
-	g, err := c.start(slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer g.stop()
+	g := s.inProcess()
 	postgrestest.Refuse(t, db, "shops", postgrestest.AtStatement, "53100", 0, 1) // its disk is full
 	if _, err := g.store.CreateShop(t.Context(), merchant.Shop{Name: "Toys"}); err == nil || g.store.Away() == nil {
 		t.Fatalf("told %v, away: %v", err, g.store.Away())

@@ -627,15 +627,7 @@ func TestNothingSent(t *testing.T) {
 			t.Errorf("%s: %+v, want %s", name, a, test.reason)
 		}
 	}
-	ended, end := context.WithCancel(t.Context())
-	end()
-	for asks, want := range map[int]payment.Outcome{1: payment.Refused, 2: payment.Unknown} {
-		q := question(payment.OpCapture, payment.Send)
-		q.Operation.Asks = asks
-		if a := c.Ask(ended, q); a.Outcome != want || want == payment.Refused && a.Reason != payment.Unavailable {
-			t.Errorf("given up before, asked %d times: %+v, want %s", asks, a, want)
-		}
-	}
+	processortest.GivenUp(t, c, question(payment.OpCapture, payment.Send))
 }
 
 // TestHTTP is what lies below JSON.

@@ -1,12 +1,14 @@
 package processortest
 
 import (
+	"context"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"holdfast/internal/payment"
+	"holdfast/internal/processor"
 )
 
 // Silence has a connector ask a centre that takes a request and says nothing, and returns how many requests came: ask waits no
@@ -30,4 +32,18 @@ func Silence(t *testing.T, calls *atomic.Int32, ask func(within time.Duration) p
 		}
 	}
 	return calls.Load()
+}
+
+// GivenUp has a connector ask what its caller has given up before it could be sent. It fails unless the first time that is no
+// doubt, and later one: an earlier request may have done it. q is a question that moves money.
+func GivenUp(t *testing.T, c processor.Processor, q processor.Question) {
+	t.Helper()
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for asks, want := range map[int]payment.Outcome{1: payment.Refused, 2: payment.Unknown} {
+		q.Operation.Asks = asks
+		if a := c.Ask(ended, q); a.Outcome != want || want == payment.Refused && a.Reason != payment.Unavailable {
+			t.Errorf("given up before, asked %d times: %+v, want %s", asks, a, want)
+		}
+	}
 }
