@@ -235,7 +235,7 @@ func (s *Store) beginCopy(ctx context.Context, to *Store) (done int64, err error
 		default:
 			return refused{errors.New("a copy from another store into this one was begun: use a new database")}
 		}
-		for _, name := range []string{"number_key", metaRestored, metaFrom, metaReconciled} {
+		for _, name := range []string{"number_key", metaRestored, metaFrom, metaReconciled, metaContracts} {
 			if value, ok := meta[name]; ok {
 				mark[name] = value
 			}

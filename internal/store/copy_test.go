@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,10 @@ func TestCopyToPostgreSQL(t *testing.T) {
 	from := newWorld(t, store.Open)
 	from.everything()
 	if _, err := from.CreateShop(t.Context(), shopNamed("Choyxona")); err != nil {
+		t.Fatal(err)
+	}
+	contracts := []string{"humo", "toys"}
+	if err := from.SetContracts(t.Context(), contracts); err != nil {
 		t.Fatal(err)
 	}
 	want := from.clean()
@@ -58,6 +63,9 @@ func TestCopyToPostgreSQL(t *testing.T) {
 	w.Store = w.openAgain(true)
 	if diff := cmp.Diff(want, w.clean()); diff != "" {
 		t.Errorf("audit (-original +copy):\n%s", diff)
+	}
+	if names, err := w.Contracts(t.Context()); !slices.Equal(names, contracts) {
+		t.Errorf("the copy knows the contracts %q, %v", names, err)
 	}
 	originals, err := from.List(t.Context(), store.Filter{})
 	if err != nil || len(originals) != everyPayment {
