@@ -6,12 +6,14 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -275,6 +277,39 @@ func TestMetrics(t *testing.T) {
 		if res.StatusCode != want {
 			t.Errorf("%s is answered with %s", path, res.Status)
 		}
+	}
+}
+
+// TestMetricsHoldUpNoStop: whoever asks for them and does not read what is told does not keep the process from ending.
+func TestMetricsHoldUpNoStop(t *testing.T) {
+	address := postgrestest.FreeAddress(t)
+	t.Setenv("HOLDFAST_METRICS_LISTEN", address)
+	s := newStage(t)
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	// It takes no more requests once nothing more of its answers goes out.
+	requests := []byte(strings.Repeat("GET "+metrics.Path+" HTTP/1.1\r\nHost: x\r\n\r\n", 1000))
+	for err == nil {
+		if err = c.SetWriteDeadline(time.Now().Add(2 * time.Second)); err == nil {
+			_, err = c.Write(requests)
+		}
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := s.process.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.process.Wait(); err != nil {
+		t.Error(err)
+	}
+	s.process = nil
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it ended %s after it was told to", took)
 	}
 }
 

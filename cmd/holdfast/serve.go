@@ -87,11 +87,12 @@ func (c *serveCmd) Run(ctx context.Context, p program) error {
 		says["debug"] = url
 	}
 	if c.MetricsListen != "" {
-		url, stop, err := listenWith(c.MetricsListen, web.SideServer(g.metrics(log), log), log)
+		side := web.SideServer(g.metrics(log), log)
+		url, err := listenWith(c.MetricsListen, side, log)
 		if err != nil {
 			return errors.Join(fmt.Errorf("%w: use another --metrics-listen", err), g.stop())
 		}
-		defer stop()
+		defer side.Close() // whoever asks and does not read must not hold up the end
 		says["metrics"] = url + metrics.Path
 	}
 	if c.JSON {
@@ -469,27 +470,31 @@ func rememberKeys(v *vault.Vault) func(merchant.Shop) (string, error) {
 
 // listenAndServe serves a handler on a loopback address until stop is called.
 func listenAndServe(address string, h http.Handler, log *slog.Logger) (baseURL string, stop func() error, err error) {
-	return listenWith(address, &inward.Server{HTTP: &http.Server{
+	server := &inward.Server{HTTP: &http.Server{
 		Handler: h, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}}, log)
+	}}
+	if baseURL, err = listenWith(address, server, log); err != nil {
+		return "", nil, err
+	}
+	return baseURL, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+		defer cancel()
+		return server.Shutdown(ctx)
+	}, nil
 }
 
-// listenWith has a server serve on an address until stop is called.
-func listenWith(address string, server *inward.Server, log *slog.Logger) (baseURL string, stop func() error, err error) {
+// listenWith has a server serve on an address.
+func listenWith(address string, server *inward.Server, log *slog.Logger) (baseURL string, err error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return "", nil, fmt.Errorf("cannot listen on %s: %w", address, err)
+		return "", fmt.Errorf("cannot listen on %s: %w", address, err)
 	}
 	go func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("a server ended", "address", address, "error", err)
 		}
 	}()
-	return "http://" + listener.Addr().String(), func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
-		defer cancel()
-		return server.Shutdown(ctx)
-	}, nil
+	return "http://" + listener.Addr().String(), nil
 }
 
 // quiet is a logger that says only what goes wrong.
