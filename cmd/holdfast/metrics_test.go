@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -124,16 +125,11 @@ func TestMetrics(t *testing.T) {
 	// until scrapes until this is so.
 	until := func(want scraped) (last scraped) {
 		t.Helper()
-		for end := time.Now().Add(60 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		s.until(fmt.Sprintf("the metrics are %v", want), func() bool {
 			last = scrape()
-			missing := last.lacks(want)
-			if len(missing) == 0 {
-				return last
-			}
-			if time.Now().After(end) {
-				t.Fatalf("it is never so: %q; told is %v", missing, last)
-			}
-		}
+			return len(last.lacks(want)) == 0
+		})
+		return last
 	}
 
 	ctx, client, card, other := t.Context(), s.client(), s.card(0), s.card(1)
@@ -355,15 +351,7 @@ func TestMetricsWhileTheDatabaseIsAway(t *testing.T) {
 	}
 	until := func(what string, is func(scraped) bool) {
 		t.Helper()
-		for end := time.Now().Add(60 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-			last := scrape()
-			if is(last) {
-				return
-			}
-			if time.Now().After(end) {
-				t.Fatalf("%s never comes; told is %v", what, last)
-			}
-		}
+		s.until(what, func() bool { return is(scrape()) })
 	}
 	const waits = `holdfast_payments_in_doubt{test="false"}`
 	if missing := scrape().lacks(scraped{"holdfast_ready": 1, "holdfast_store_away": 0, waits: 0, "holdfast_notifications_waiting": 0}); len(missing) > 0 {

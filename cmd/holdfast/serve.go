@@ -50,7 +50,7 @@ type serveCmd struct {
 	Doubt       time.Duration `help:"How long after an operation a centre's \"not found\" proves nothing." default:"2m"`
 	Gone        []string      `help:"A contract of which nobody can ask any more what was paid there since a backup was taken that was restored. Repeatable." placeholder:"NAME"`
 	DebugListen string        `help:"Loopback address for profiles of the running process (net/http/pprof) and the store's counts of commits (/debug/store); default: none." placeholder:"ADDRESS"`
-	// Whom it is for is on another machine.
+	// Unlike DebugListen it may be reached from another machine: the scraper is one.
 	MetricsListen string `help:"Address for what the gateway counts, in Prometheus' text format (/metrics), over plain HTTP; there are no secrets in it; default: none." placeholder:"ADDRESS"`
 	JSON          bool   `help:"Say where it serves as one line of JSON, once it is ready."`
 
