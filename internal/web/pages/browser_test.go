@@ -291,27 +291,35 @@ func (b *tab) pressAt(x, y float64, click int64) {
 // load event.
 func (b *tab) back() {
 	b.w.t.Helper()
-	place := func() (int64, error) {
-		history, err := chromedp.Call(b.ctx, cdppage.GetNavigationHistory, cdp.Empty{})
-		return history.CurrentIndex, err
-	}
-	before, err := place()
-	if err != nil {
-		b.w.t.Fatal(err)
-	}
-	b.pressBack()
+	before := b.pressBack()
 	b.until("the page before", func() (bool, error) {
-		now, err := place()
-		return now < before, err
+		history, err := b.history()
+		return history.CurrentIndex < before, err
 	})
 	b.until("all of the page before", func() (bool, error) {
 		return chromedp.Run(b.ctx, chromedp.Evaluate[bool]("document.readyState === 'complete'"))
 	})
 }
 
-// pressBack presses the back button, whatever comes of it.
-func (b *tab) pressBack() {
-	chromedp.Run(b.ctx, chromedp.Evaluate[bool]("(history.back(), true)")) // the page may be gone before it can answer
+// pressBack presses the back button, whatever comes of it, and gives the place in the browser's history where that was. Just after
+// the browser has shown again a page that it had kept whole, it says for a while that there is none.
+func (b *tab) pressBack() (before int64) {
+	b.w.t.Helper()
+	b.until("the back button", func() (bool, error) {
+		history, err := b.history()
+		if err != nil || history.CurrentIndex == 0 {
+			return false, err
+		}
+		before = history.CurrentIndex
+		to := cdppage.NavigateToHistoryEntryParams{EntryID: history.Entries[before-1].ID}
+		_, err = chromedp.Call(b.ctx, cdppage.NavigateToHistoryEntry, to)
+		return true, err
+	})
+	return before
+}
+
+func (b *tab) history() (cdppage.GetNavigationHistoryResult, error) {
+	return chromedp.Call(b.ctx, cdppage.GetNavigationHistory, cdp.Empty{})
 }
 
 // shot keeps a picture of the page where git does not look.
