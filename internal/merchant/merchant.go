@@ -177,6 +177,11 @@ func (s *Settings) Check(methods []string) error {
 			return fmt.Errorf("the fee of method %q: the method is unknown: use %s", m, strings.Join(methods, ", "))
 		}
 	}
+	for _, m := range append([]string{""}, methods...) {
+		if fee := s.Tariff.For(m); fee.Rate < 0 || fee.Rate > money.MaxRate || fee.Minimum < 0 {
+			return fmt.Errorf("a fee of %d parts per million, at least %d minor units, cannot be: use 0 to %d, and a minimum from 0", int64(fee.Rate), fee.Minimum, int64(money.MaxRate))
+		}
+	}
 	for m, seconds := range s.HoldSeconds {
 		if !slices.Contains(methods, m) {
 			return fmt.Errorf("the hold time of method %q: the method is unknown: use %s", m, strings.Join(methods, ", "))
