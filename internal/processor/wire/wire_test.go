@@ -30,6 +30,7 @@ func TestWords(t *testing.T) {
 		"13 digits: 8600313260861-":           "m: 13 digits: ••••-",
 		"12 digits: 860031326086 ":            "m: 12 digits: 860031326086 ",
 		"after 99812 ms, PIN4":                "m: after 99812 ms, ••••",
+		strings.Repeat("1", 1195) + "=8600313260861293=" + strings.Repeat("1", 1195) + "=hunter2": "m: ••••=••••=••••=••••", // however long
 	} {
 		if got := wire.Words("m", say, true, "hunter2", "PIN4", "12", ""); got != want {
 			t.Errorf("%q becomes %q, want %q", say, got, want)

@@ -19,9 +19,6 @@ const (
 // bounded, and with nothing in it that is one of the secrets, or could be a card number. phones: nor a phone
 // of Uzbekistan.
 func Words(method, say string, phones bool, secrets ...string) string {
-	if len(say) > 4*maxCauseBytes {
-		say = say[:4*maxCauseBytes]
-	}
 	for _, secret := range secrets {
 		if len(secret) > 3 { // less says nothing, and is part of many a word
 			say = strings.ReplaceAll(say, secret, Dots)
