@@ -72,28 +72,26 @@ GET /healthz says that it runs, GET /readyz that it can take payments.`
 }
 
 func (c *serveCmd) Run(ctx context.Context, p program) error {
+	if err := cmp.Or(loopback(c.DebugListen), reachable(c.MetricsListen)); err != nil {
+		return err
+	}
 	log := c.logger(p.stderr)
+	var profiles, scraped side
+	defer profiles.close()
+	defer scraped.close()
+	if err := cmp.Or(profiles.open("--debug-listen", c.DebugListen), scraped.open("--metrics-listen", c.MetricsListen)); err != nil {
+		return err
+	}
 	g, err := c.start(log)
 	if err != nil {
 		return err
 	}
 	says := map[string]string{"api": g.apiURL, "pages": g.payURL, "data": c.Data}
 	if c.DebugListen != "" {
-		url, stop, err := listenAndServe(c.DebugListen, g.debug(), log)
-		if err != nil {
-			return errors.Join(fmt.Errorf("%w: use another --debug-listen", err), g.stop())
-		}
-		defer stop()
-		says["debug"] = url
+		says["debug"] = profiles.serve(plainServer(g.debug(), log), log)
 	}
 	if c.MetricsListen != "" {
-		side := web.SideServer(g.metrics(log), log)
-		url, err := listenWith(c.MetricsListen, side, log)
-		if err != nil {
-			return errors.Join(fmt.Errorf("%w: use another --metrics-listen", err), g.stop())
-		}
-		defer side.Close() // whoever asks and does not read must not hold up the end
-		says["metrics"] = url + metrics.Path
+		says["metrics"] = scraped.serve(web.SideServer(g.metrics(log), log), log) + metrics.Path
 	}
 	if c.JSON {
 		err = p.print(says)
@@ -184,9 +182,6 @@ func (c *serveCmd) start(log *slog.Logger) (*running, error) {
 	// A method that allows less cuts it down to that.
 	if longest := merchant.LongestHold(string(payment.Uzcard)); c.HoldTimeout < time.Second || c.HoldTimeout > longest {
 		return nil, fmt.Errorf("--hold-timeout is %s: use 1s to %s", c.HoldTimeout, longest)
-	}
-	if err := cmp.Or(loopback(c.DebugListen), reachable(c.MetricsListen)); err != nil {
-		return nil, err
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return nil, errors.New("--tls-cert and --tls-key belong together: give both or none")
@@ -468,33 +463,67 @@ func rememberKeys(v *vault.Vault) func(merchant.Shop) (string, error) {
 	}
 }
 
-// listenAndServe serves a handler on a loopback address until stop is called.
+// listenAndServe serves a handler on an address until stop is called.
 func listenAndServe(address string, h http.Handler, log *slog.Logger) (baseURL string, stop func() error, err error) {
-	server := &inward.Server{HTTP: &http.Server{
-		Handler: h, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}}
-	if baseURL, err = listenWith(address, server, log); err != nil {
-		return "", nil, err
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return "", nil, fmt.Errorf("cannot listen on %s: %w", address, err)
 	}
-	return baseURL, func() error {
+	server := plainServer(h, log)
+	go serveOn(listener, server, log)
+	return "http://" + listener.Addr().String(), func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
 		defer cancel()
 		return server.Shutdown(ctx)
 	}, nil
 }
 
-// listenWith has a server serve on an address.
-func listenWith(address string, server *inward.Server, log *slog.Logger) (baseURL string, err error) {
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return "", fmt.Errorf("cannot listen on %s: %w", address, err)
+// plainServer is a server for who is on this machine.
+func plainServer(h http.Handler, log *slog.Logger) *inward.Server {
+	return &inward.Server{HTTP: &http.Server{
+		Handler: h, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}}
+}
+
+// serveOn has a server serve until it is ended.
+func serveOn(listener net.Listener, server *inward.Server, log *slog.Logger) {
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		log.Error("a server ended", "address", listener.Addr(), "error", err)
 	}
-	go func() {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("a server ended", "address", address, "error", err)
-		}
-	}()
-	return "http://" + listener.Addr().String(), nil
+}
+
+// side is a server beside the gateway's, on an address of its own. It has the address before the gateway serves, so that one that
+// cannot be had ends none that does; until then whoever connects waits.
+type side struct {
+	listener net.Listener
+	server   *inward.Server
+}
+
+// open takes the address that a flag gives, if it gives one.
+func (s *side) open(flag, address string) (err error) {
+	if address == "" {
+		return nil
+	}
+	if s.listener, err = net.Listen("tcp", address); err != nil {
+		return fmt.Errorf("cannot listen on %s: %w: use another %s", address, err, flag)
+	}
+	return nil
+}
+
+func (s *side) serve(server *inward.Server, log *slog.Logger) (baseURL string) {
+	s.server = server
+	go serveOn(s.listener, server, log)
+	return "http://" + s.listener.Addr().String()
+}
+
+// close ends it at once: whoever asks and does not read must not hold up the end.
+func (s *side) close() {
+	switch {
+	case s.server != nil:
+		s.server.Close()
+	case s.listener != nil:
+		s.listener.Close()
+	}
 }
 
 // quiet is a logger that says only what goes wrong.
