@@ -165,8 +165,8 @@ func (n *Notifier) Run(ctx context.Context) {
 			r.finish(result)
 		case <-tick.C:
 			r.wake()
-		case <-n.cfg.Store.Told():
-			r.wake()
+		case <-n.cfg.Store.Told(): // the new ones come after all that was due before, which costs more to look at again the more there is
+			r.news = true
 		case <-r.ready():
 			r.claim(ctx)
 		}
