@@ -35,16 +35,12 @@ func TestAccessibility(t *testing.T) {
 	for _, scheme := range []string{"light", "dark"} {
 		w := newWorld(t)
 		b := w.tab(phone, "axe")
-		b.staysLooking()
 		call(b, cdppage.SetBypassCSP, cdppage.SetBypassCSPParams{Enabled: true}) // the rules are not the page's script
 		call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
 		for _, s := range scenes {
 			b.open(s.make(w, "ru"))
-			found, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](string(rules)+`
+			found := ask(b, "axe", chromedp.Evaluate[string](string(rules)+`
 				axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}).then((r) => JSON.stringify(r.violations))`, chromedp.EvalAwaitPromise))
-			if err != nil {
-				b.stuck("axe: " + err.Error())
-			}
 			var findings []finding
 			if err := json.Unmarshal([]byte(found), &findings); err != nil {
 				t.Fatal(err)

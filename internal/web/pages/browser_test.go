@@ -2,8 +2,9 @@ package pages
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"os/exec"
@@ -65,9 +66,10 @@ func startChromium() {
 	}
 	options := []chromedp.ExecAllocatorOption{
 		chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck, chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.Headless, chromedp.WSURLReadTimeout(40 * time.Second),
+		chromedp.Headless, chromedp.WSURLReadTimeout(patience),
 	}
-	for _, flag := range []string{"disable-quic", "disable-background-networking", "disable-component-update", "disable-sync", "disable-dev-shm-usage", "disable-prompt-on-repost", "disable-background-timer-throttling", "disable-backgrounding-occluded-windows", "disable-renderer-backgrounding"} {
+	for _, flag := range []string{"disable-quic", "disable-background-networking", "disable-component-update", "disable-sync", "disable-dev-shm-usage", "disable-prompt-on-repost", "disable-background-timer-throttling", "disable-backgrounding-occluded-windows", "disable-renderer-backgrounding",
+		"allow-pre-commit-input"} { // else a click at a page that has just come may be lost
 		options = append(options, chromedp.Flag(flag, true))
 	}
 	allocator, endAllocator := chromedp.NewExecAllocator(context.Background(), options...)
@@ -88,6 +90,7 @@ type tab struct {
 	w      *world
 	ctx    context.Context
 	name   string // of screenshots
+	clocks cdppage.ScriptIdentifier
 	mu     sync.Mutex
 	broken []string // what the browser complained of
 }
@@ -115,7 +118,7 @@ func (w *world) tab(d device, name string) *tab {
 		w.t.Fatal(chromium.err)
 	}
 	ctx, end := chromedp.NewContext(chromium.context, chromedp.WithNewBrowserContext())
-	ctx, endInTime := context.WithTimeout(ctx, 5*time.Minute)
+	ctx, endInTime := context.WithTimeout(ctx, 5*patience)
 	w.t.Cleanup(func() { endInTime(); end() })
 	b := &tab{w: w, ctx: ctx, name: name + "-" + d.name}
 	err := chromedp.Listen(ctx, func(event any) {
@@ -145,19 +148,51 @@ func (w *world) tab(d device, name string) *tab {
 	call(b, cdplog.Enable, cdp.Empty{})
 	call(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: d.noScript})
 	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+	b.stands(nil)
 	return b
 }
 
-func call[P, R any](b *tab, command cdp.Command[P, R], params P) {
+// After so many milliseconds our script goes on by itself.
+const (
+	countsDown = 1000  // to the shop, again and again
+	goesOn     = 10000 // to the bank, whatever has become of its look at the browser
+	rests      = 20000 // and lets the payer press again
+)
+
+// stands has our script, in the pages opened from now on, not go on by itself, as it would under the hands of a test on a slow
+// machine; but for the times given, which become others.
+func (b *tab) stands(but map[int]int) {
 	b.w.t.Helper()
-	if _, err := chromedp.Call(b.ctx, command, params); err != nil {
+	if b.clocks != "" {
+		call(b, cdppage.RemoveScriptToEvaluateOnNewDocument, cdppage.RemoveScriptToEvaluateOnNewDocumentParams{Identifier: b.clocks})
+	}
+	becomes := map[int]int{countsDown: 0, goesOn: 0, rests: 0}
+	maps.Copy(becomes, but)
+	times, err := json.Marshal(becomes)
+	if err != nil {
 		b.w.t.Fatal(err)
 	}
+	b.clocks = call(b, cdppage.AddScriptToEvaluateOnNewDocument, cdppage.AddScriptToEvaluateOnNewDocumentParams{Source: fmt.Sprintf(`
+		for (const name of ["setTimeout", "setInterval"]) {
+			const original = window[name], becomes = %s;
+			window[name] = (f, ms, ...more) => becomes[ms] === 0 ? 0 : original(f, becomes[ms] ?? ms, ...more);
+		}`, times)}).Identifier
+}
+
+func call[P, R any](b *tab, command cdp.Command[P, R], params P) R {
+	b.w.t.Helper()
+	result, err := chromedp.Call(b.ctx, command, params)
+	if err != nil {
+		b.w.t.Fatal(err)
+	}
+	return result
 }
 
 func (b *tab) run(steps ...chromedp.Action[chromedp.Void]) {
 	b.w.t.Helper()
-	if err := chromedp.Do(b.ctx, steps...); err != nil {
+	ctx, end := context.WithTimeout(b.ctx, patience)
+	defer end()
+	if err := chromedp.Do(ctx, steps...); err != nil {
 		b.stuck(err.Error())
 	}
 }
@@ -172,15 +207,30 @@ func (b *tab) stuck(why string) {
 	b.w.t.Fatalf("%s\nat %s\n%s\n%s", why, at, says, strings.Join(b.broken, "\n"))
 }
 
-// until waits for something; a page that is just being left has not got it yet.
+// until waits for something. A page that is just being left has not got it yet, and of a page that is just changing the browser
+// may say many an error: it is asked again.
 func (b *tab) until(what string, done func() (bool, error)) {
 	b.w.t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if ok, err := done(); err == nil && ok {
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		var ok bool
+		if ok, err = done(); err == nil && ok {
 			return
 		}
 	}
-	b.stuck("waited in vain for " + what)
+	b.stuck(fmt.Sprintf("waited in vain for %s (%v)", what, err))
+}
+
+// ask has the browser do something that it may be asked for again.
+func ask[T any](b *tab, what string, action chromedp.Action[T]) (result T) {
+	b.w.t.Helper()
+	b.until(what, func() (ok bool, err error) {
+		ctx, end := context.WithTimeout(b.ctx, patience/4) // of a page that is just being left there may be no answer at all
+		defer end()
+		result, err = chromedp.Run(ctx, action)
+		return err == nil, err
+	})
+	return result
 }
 
 // complaints fails the test if the browser had anything to complain of.
@@ -196,22 +246,13 @@ func (b *tab) complaints() {
 // open goes to a page, as a person would again where the page before is just loading anew.
 func (b *tab) open(path string) {
 	b.w.t.Helper()
-	err := errors.New("never tried")
-	for range 3 {
-		if err = chromedp.Do(b.ctx, chromedp.Navigate(b.w.url+path)); err == nil {
-			return
-		}
-	}
-	b.stuck(err.Error())
+	ask(b, path, chromedp.Navigate(b.w.url+path))
 }
 
-func (b *tab) location() string {
-	at, err := chromedp.Run(b.ctx, chromedp.Location())
-	if err != nil {
-		b.stuck(err.Error())
-	}
-	return at
-}
+// reload presses the button for it.
+func (b *tab) reload() { b.w.t.Helper(); ask(b, "the page anew", chromedp.Reload()) }
+
+func (b *tab) location() string { b.w.t.Helper(); return ask(b, "its place", chromedp.Location()) }
 
 // settled is that a page is there, and has put the payer into the field where he begins, if it does: who is in another
 // field before has the browser say that it leaves him there.
@@ -234,11 +275,7 @@ func (b *tab) types(selector, what string) {
 
 func evaluate[T any](b *tab, expression string) T {
 	b.w.t.Helper()
-	result, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression))
-	if err != nil {
-		b.stuck(expression + ": " + err.Error())
-	}
-	return result
+	return ask(b, expression, chromedp.Evaluate[T](expression))
 }
 
 func (b *tab) is(expression string) bool { b.w.t.Helper(); return evaluate[bool](b, expression) }
@@ -329,10 +366,7 @@ func (b *tab) shot(what string) {
 	if b.is("document.documentElement.scrollWidth > document.documentElement.clientWidth") {
 		b.w.t.Errorf("%s-%s: the page is wider than the screen", b.name, what)
 	}
-	picture, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
-	if err != nil {
-		b.stuck(err.Error())
-	}
+	picture := ask(b, "a picture", chromedp.FullScreenshot(100))
 	dir := filepath.Join("..", "..", "..", "artefacts")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		b.w.t.Fatal(err)
@@ -540,9 +574,7 @@ func TestStoppedInTheBrowser(t *testing.T) {
 	w := newWorld(t)
 	p, c := w.prepare("en"), w.card("ok")
 	b := w.tab(phone, "stopped")
-	call(b, cdppage.AddScriptToEvaluateOnNewDocument, cdppage.AddScriptToEvaluateOnNewDocumentParams{
-		Source: `{ const later = setTimeout; window.setTimeout = (f, ms, ...more) => later(f, ms === 20000 ? 500 : ms, ...more); }`,
-	})
+	b.stands(map[int]int{rests: 500})
 	b.open("/pay/" + p.ID.String())
 	b.fillCard(phone, p, c)
 	words := b.words("#card button")
@@ -581,7 +613,7 @@ func TestTroubleInTheBrowser(t *testing.T) {
 			b.press("#sms button")
 			b.waitWords("#code-hint", "2 attempts left.")
 			b.shot("1-wrong-code")
-			b.run(chromedp.Reload())
+			b.reload()
 			b.waitWords("#code-hint", "2 attempts left.")
 
 			b.press("nav a[hreflang=ru]")
@@ -665,16 +697,16 @@ func TestLateCodeInTheBrowser(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p, c := w.prepare("en"), w.card("ok")
-	w.pass(14*time.Minute + 30*time.Second)
+	w.pass(13 * time.Minute) // of fifteen
 	w.visitor().pay(p, c)
 	b := w.tab(phone, "late")
 	b.open("/uzcard/sms/" + p.ID.String())
 	b.reaches("uzcard/sms", p, "#code")
-	if got := b.words(".left b"); got > "0:30" {
-		t.Errorf("half a minute before the payment's end the code is said to be good for %s", got)
+	if got := b.words(".left b"); got > "2:00" {
+		t.Errorf("two minutes before the payment's end the code is said to be good for %s", got)
 	}
-	w.pass(31 * time.Second)
-	b.is(`(() => { const now = performance.now.bind(performance); performance.now = () => now() + 31000; return true; })()`)
+	w.pass(121 * time.Second)
+	b.is(`(() => { const now = performance.now.bind(performance); performance.now = () => now() + 121000; return true; })()`)
 	b.waitWords("#over", text.For("en").Reason(payment.PaymentExpired))
 	if b.is(`document.querySelector("details.more").open`) {
 		t.Error("a further code is offered for a payment that is over")
@@ -1043,6 +1075,26 @@ func TestWaitingInTheBrowser(t *testing.T) {
 	}
 }
 
+// Whoever has paid is back at the shop after a while; who then comes back to the result stays there.
+func TestBackToTheShopInTheBrowser(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.paid("en")
+	b := w.tab(phone, "gone")
+	b.stands(map[int]int{countsDown: 50})
+	b.open("/status/" + p.ID.String())
+	b.run(chromedp.WaitVisible(chromedp.CSS("#shop")))
+	if at := b.location(); !strings.HasPrefix(at, w.back+"&") || !strings.Contains(at, "octo_status=succeeded") {
+		t.Errorf("the payer came back to %s", at)
+	}
+	b.back()
+	b.reaches("status", p, "#return")
+	if !b.is(`document.querySelector("#soon").hidden`) {
+		t.Error("the payer is about to be sent to the shop again")
+	}
+	b.complaints()
+}
+
 // 3-D Secure: the hidden frame, the bank's page on another site, a wrong code there, the back button and reload in the
 // middle of it, and the way back; with and without JavaScript.
 func TestBankInTheBrowser(t *testing.T) {
@@ -1065,7 +1117,7 @@ func TestBankInTheBrowser(t *testing.T) {
 			}
 			b.tellTheBank(wrong(w.code(c)))
 			b.waitWords("[role=alert]", "This code is not right.")
-			b.run(chromedp.Reload()) // the browser posts once more, and the try is counted as what it is
+			b.reload() // the browser posts once more, and the try is counted as what it is
 			b.waitWords("form", "left.")
 			// Back from the bank's page: ours waits there and does not throw him forward again.
 			for range 3 {
@@ -1075,7 +1127,7 @@ func TestBankInTheBrowser(t *testing.T) {
 				b.back()
 			}
 			b.reaches("3ds", p, "#bank button")
-			b.run(chromedp.Reload())
+			b.reload()
 			b.reaches("3ds", p, "#bank button")
 			b.shot("2-back")
 			// The form for the card is no place to go back to: the payment is at the bank.
@@ -1152,6 +1204,9 @@ func TestBanksInTheBrowser(t *testing.T) {
 			texts, card := text.For(c.language), w.cardOf(c.scheme, behaviour)
 			p := w.prepare(c.language, twoStage)
 			b := w.tab(c.device, "bank-"+strings.ReplaceAll(c.behaviour, " ", "-"))
+			if c.behaviour == "method_timeout" {
+				b.stands(map[int]int{goesOn: 500})
+			}
 			b.open("/pay/" + p.ID.String() + "?language=" + c.language)
 			b.fillCard(c.device, p, card)
 			b.press("#card button")
@@ -1218,7 +1273,6 @@ func TestThumbsAndEyes(t *testing.T) {
 	for _, d := range []device{phone, phone.inTheDark()} {
 		w := newWorld(t)
 		b := w.tab(d, "eyes")
-		b.staysLooking()
 		for _, s := range scenes {
 			b.open(s.make(w, "ru"))
 			if found := evaluate[string](b, audit); found != "" {
@@ -1226,13 +1280,6 @@ func TestThumbsAndEyes(t *testing.T) {
 			}
 		}
 	}
-}
-
-// staysLooking keeps our page before the bank's where it is, while the bank looks at the browser.
-func (b *tab) staysLooking() {
-	call(b, cdppage.AddScriptToEvaluateOnNewDocument, cdppage.AddScriptToEvaluateOnNewDocumentParams{
-		Source: `{ const later = setTimeout; window.setTimeout = (f, ms, ...more) => ms === 10000 ? 0 : later(f, ms, ...more); }`,
-	})
 }
 
 // The pages that nobody wants to see, for the eye.

@@ -32,6 +32,9 @@ import (
 	"holdfast/internal/web"
 )
 
+// patience is how long a test waits for what must come; it costs nothing when it comes.
+const patience = 2 * time.Minute
+
 // world is the real thing in one process: store, gateway, connectors, and the simulator as all centres.
 type world struct {
 	t       testing.TB
@@ -124,7 +127,7 @@ func (w *world) connect(simURL string, log *slog.Logger) gateway.Centres {
 	}
 	u, err := svgate.New(svgate.Config{
 		Endpoint: simURL + "/svgate", Login: "holdfast", Password: "holdfast", MerchantID: "90050017182", TerminalID: "91419475", Port: 16050,
-		Answer: 40 * time.Second, Now: w.now, Log: log, // a withheld answer must not be given up before the browser has done its part
+		Answer: patience, Now: w.now, Log: log, // a withheld answer must not be given up before the browser has done its part
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -132,7 +135,7 @@ func (w *world) connect(simURL string, log *slog.Logger) gateway.Centres {
 	h, err := humo.New(humo.Config{
 		Endpoint: simURL + "/humo", Login: "holdfast", Password: "holdfast", MerchantID: "90000001", TerminalID: "91000001", PointCode: "100010", CentreID: "HOLDFAST",
 		MiddlewareURL: simURL + "/humo-middleware", MiddlewareToken: "holdfast", OTP: humo.Gateway, SMSURL: simURL + "/sms/send", SMSToken: "holdfast",
-		CodeKey: "a key of thirty-two bytes or more", Now: w.now, Log: log,
+		CodeKey: "a key of thirty-two bytes or more", Answer: patience, Now: w.now, Log: log,
 		Seal:   func(b []byte) ([]byte, error) { return sealed.Seal("card", b) },
 		Unseal: func(b []byte) ([]byte, error) { return sealed.Unseal("card", b) },
 	})
@@ -144,7 +147,7 @@ func (w *world) connect(simURL string, log *slog.Logger) gateway.Centres {
 	}
 	acquirer, err := rbs.New(rbs.Config{
 		Endpoint: simURL + "/rbs", Login: "holdfast", Password: "holdfast", ReturnURL: at("/back"), FinishURL: at("/back"), MethodNotificationURL: at("/method"),
-		Now: w.now, Log: log,
+		Answer: patience, Now: w.now, Log: log,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -233,7 +236,7 @@ func (w *world) fault(f sim.Fault) {
 // happened waits until the bad days have come.
 func (w *world) happened() {
 	w.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); len(w.sim.Faults()) > 0; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); len(w.sim.Faults()) > 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			w.t.Fatalf("still to come: %v", w.sim.Faults())
 		}
@@ -279,7 +282,7 @@ type page struct {
 
 func (w *world) visitor() *visitor {
 	jar, _ := cookiejar.New(nil)
-	return &visitor{w: w, http: &http.Client{Jar: jar, Timeout: 100 * time.Second}}
+	return &visitor{w: w, http: &http.Client{Jar: jar, Timeout: 5 * patience}}
 }
 
 func (v *visitor) do(request *http.Request) page {
