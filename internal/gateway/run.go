@@ -23,7 +23,7 @@ const (
 // Step does what time demands: it inquires about questions in doubt, ends payments nobody paid,
 // and lets go of holds nobody confirmed. It returns how many payments it took up.
 func (g *Gateway) Step(ctx context.Context) (int, error) {
-	due, _, _, err := g.due(ctx, store.Place{}, nil)
+	due, _, _, err := g.due(ctx, store.Cursor{}, nil)
 	attended := each(g, due, func(d duty) error { return g.attend(ctx, d) })
 	return len(due), errors.Join(err, attended, g.catchUpRest(ctx))
 }
@@ -51,10 +51,10 @@ func (g *Gateway) contractOf(p *payment.Payment) contract {
 	return contract{p.Attempt.Processor, p.Terms.Test}
 }
 
-// due looks what wants attention now, the longest due first, from behind a place on; next is where it has come to, and more
+// due looks what wants attention now, the longest due first, from behind a cursor on; next is where it has come to, and more
 // says that there may be more. Those that are taken already it leaves out, and for who takes any those of which no centre says
 // anything yet.
-func (g *Gateway) due(ctx context.Context, after store.Place, taken *turns) (list []duty, next store.Place, more bool, err error) {
+func (g *Gateway) due(ctx context.Context, after store.Cursor, taken *turns) (list []duty, next store.Cursor, more bool, err error) {
 	now := g.cfg.Store.Now()
 	ids, next, err := g.cfg.Store.Due(ctx, now, after, stepPayments)
 	if err != nil {
@@ -216,8 +216,8 @@ func (g *Gateway) late(ctx context.Context, err error) {
 // looked for behind all that was due before. The others are looked through a part at a time, again and again, for those
 // that could not be taken up, and those that are due since a time before; the first time without a pause.
 func (g *Gateway) sweep(ctx context.Context, turns *turns) {
-	// look takes up what comes after a place in the list of what is due.
-	look := func(after store.Place) (next store.Place, more bool, err error) {
+	// look takes up what comes after a cursor.
+	look := func(after store.Cursor) (next store.Cursor, more bool, err error) {
 		due, next, more, err := g.due(ctx, after, turns)
 		g.late(ctx, err)
 		for _, d := range due {
@@ -227,14 +227,14 @@ func (g *Gateway) sweep(ctx context.Context, turns *turns) {
 	}
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
-	seen, again, first := store.DueAt(g.cfg.Store.Now()), store.Place{}, true
+	seen, again, first := store.DueAt(g.cfg.Store.Now()), store.Cursor{}, true
 	for {
 		next, more, err := look(seen)
 		seen = next
 		if !more && err == nil {
 			var rest bool
 			if again, rest, err = look(again); !rest {
-				again, first = store.Place{}, false
+				again, first = store.Cursor{}, false
 			}
 		}
 		if (more || first) && err == nil && ctx.Err() == nil {

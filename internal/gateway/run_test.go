@@ -136,7 +136,7 @@ func TestOpenPaymentsCostNothing(t *testing.T) {
 	w.start()
 	measure(math.MaxInt)
 	manyGoroutines, manyHeap := measure(fewGoroutines)
-	if a, _, err := w.store.Due(t.Context(), w.clock().Add(ttl), store.Place{}, many+1); err != nil || len(a) != many {
+	if a, _, err := w.store.Due(t.Context(), w.clock().Add(ttl), store.Cursor{}, many+1); err != nil || len(a) != many {
 		t.Fatalf("%d payments are open, %v", len(a), err)
 	}
 	t.Logf("1 payment: %d goroutines, %d KB; %d payments: %d goroutines, %d KB", fewGoroutines, fewHeap>>10, many, manyGoroutines, manyHeap>>10)
@@ -254,7 +254,7 @@ func oneCentreHangs(t *testing.T, inherited, simulator bool) {
 	w.set(held.HoldDeadline.Add(-time.Second))
 	hangs.Store(true)
 	began := time.Now()
-	ids, _, err := w.store.Due(t.Context(), w.clock(), store.Place{}, 2*doubts)
+	ids, _, err := w.store.Due(t.Context(), w.clock(), store.Cursor{}, 2*doubts)
 	if inherited {
 		w.sql(`UPDATE payments SET due_at = due_at + 86400000000 WHERE seq > 1000`)
 		if _, err := w.gateway.Inherit(t.Context()); err != nil {

@@ -117,7 +117,7 @@ func (n *Notifier) Stepped() time.Time { return time.Unix(0, n.stepped.Load()) }
 // waiting, for tests and simulations.
 func (n *Notifier) Step(ctx context.Context) (int, error) {
 	var claimed []store.Delivery
-	for place, more := (store.Place{}), true; more && len(claimed) < recordAtOnce; {
+	for place, more := (store.Cursor{}), true; more && len(claimed) < recordAtOnce; {
 		var some []store.Delivery
 		var err error
 		if some, place, more, err = n.cfg.Store.Claim(ctx, place, recordAtOnce-len(claimed), n.lease(), n.endpoints.admit, n.endpoints.release); err != nil {
@@ -192,8 +192,8 @@ type round struct {
 	behind   map[payment.ID][]store.Delivery // for each payment an event is under way of: those that come after it
 	parked   map[string][]store.Delivery     // by endpoint, those that have no place there just now
 	waiting  int                             // how many are parked
-	seen     store.Place                     // all that was due before has been looked at
-	again    store.Place                     // where it is looked at again, for what had no place
+	seen     store.Cursor                    // all that was due before has been looked at
+	again    store.Cursor                    // where it is looked at again, for what had no place
 	first    bool                            // that is not done for the first time yet
 	news     bool                            // what has come to be due is to be looked for
 	parts    int                             // of what was due before, that are to be looked at again
@@ -374,7 +374,7 @@ func (r *round) claim(ctx context.Context) {
 	case r.news:
 		r.news = more
 	case !more:
-		r.again, r.first, r.parts = store.Place{}, false, 0
+		r.again, r.first, r.parts = store.Cursor{}, false, 0
 	case !r.first && len(deliveries) == 0:
 		r.parts--
 	}

@@ -529,7 +529,7 @@ func TestCrash(t *testing.T) {
 	p := w.decide(w.prepare(s.url, true), payment.Cancel)
 	claim := func() []store.Delivery {
 		t.Helper()
-		claimed, _, _, err := w.store.Claim(t.Context(), store.Place{}, 10, time.Minute, func(string, int64) bool { return true }, func(string) {})
+		claimed, _, _, err := w.store.Claim(t.Context(), store.Cursor{}, 10, time.Minute, func(string, int64) bool { return true }, func(string) {})
 		check(t, err)
 		return claimed
 	}

@@ -92,7 +92,7 @@ func TestCopyToPostgreSQL(t *testing.T) {
 		t.Error("a number was given twice")
 	}
 	w.later(2 * time.Minute) // before anything lapses
-	due, _, err := w.Due(t.Context(), w.Now(), store.Place{}, 100)
+	due, _, err := w.Due(t.Context(), w.Now(), store.Cursor{}, 100)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -243,10 +243,10 @@ func (s *Store) PutBack(ctx context.Context, deliveries []Delivery, until time.T
 // candidates bounds how many due events one Claim looks at.
 const candidates = 512
 
-// Claim takes up to limit due events that come after a place for the caller to send within lease. admit takes a place for one
+// Claim takes up to limit due events that come after a cursor for the caller to send within lease. admit takes a place for one
 // more of a shop's to an endpoint, if the caller has one; an event without room stays as it is. A place for what could not be
 // claimed after all is given back with release. next is where it has come to, and more says that there may be more.
-func (s *Store) Claim(ctx context.Context, after Place, limit int, lease time.Duration, admit func(endpoint string, shop int64) bool, release func(endpoint string)) (claimed []Delivery, next Place, more bool, err error) {
+func (s *Store) Claim(ctx context.Context, after Cursor, limit int, lease time.Duration, admit func(endpoint string, shop int64) bool, release func(endpoint string)) (claimed []Delivery, next Cursor, more bool, err error) {
 	// Where nothing is due, or has room, a look is all it costs.
 	var due []dueEvent
 	err = s.engine.read(ctx, func(q querier) (err error) {
@@ -264,7 +264,7 @@ func (s *Store) Claim(ctx context.Context, after Place, limit int, lease time.Du
 		return true
 	}
 	if !slices.ContainsFunc(due, hasRoom) {
-		return nil, due[len(due)-1].place(), len(due) == candidates, nil
+		return nil, due[len(due)-1].cursor(), len(due) == candidates, nil
 	}
 	var tried []Delivery
 	giveUp := func() {
@@ -295,7 +295,7 @@ func (s *Store) Claim(ctx context.Context, after Place, limit int, lease time.Du
 			}
 			for i, d := range some {
 				is, key, before := order[i], d.Key, int64(d.Attempt-1)
-				next = d.place()
+				next = d.cursor()
 				if n, ok := sending[key.seq]; ok && n < key.n {
 					is.wait = end
 				}
@@ -349,9 +349,9 @@ type dueEvent struct {
 	nextAt   time.Time
 }
 
-func (d *dueEvent) place() Place { return Place{micros(d.nextAt), d.Key.seq, int64(d.Key.n)} }
+func (d *dueEvent) cursor() Cursor { return Cursor{micros(d.nextAt), d.Key.seq, int64(d.Key.n)} }
 
-func dueEvents(q querier, now time.Time, after Place) (due []dueEvent, err error) {
+func dueEvents(q querier, now time.Time, after Cursor) (due []dueEvent, err error) {
 	err = q.query(`SELECT e.payment, e.n, e.shop, e.status, e.at, e.captured, e.fee, e.refunded, e.endpoint, e.attempts, e.accepted, t.id, t.currency, e.next_at
 		FROM events e JOIN terms t ON t.payment = e.payment WHERE e.next_at <= ?1 AND (e.next_at, e.payment, e.n) > (?2, ?3, ?4)
 		ORDER BY e.next_at, e.payment, e.n LIMIT ?5`,

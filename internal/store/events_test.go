@@ -21,7 +21,7 @@ func noPlace(string) {} // is kept count of
 func (w *world) take(limit int, admit func(string, int64) bool) (names []string, taken []store.Delivery) {
 	w.t.Helper()
 	places := 0 // that are kept, and are given back by who sends
-	taken, _, _, err := w.Claim(w.t.Context(), store.Place{}, limit, lease, func(endpoint string, shop int64) bool {
+	taken, _, _, err := w.Claim(w.t.Context(), store.Cursor{}, limit, lease, func(endpoint string, shop int64) bool {
 		has := admit(endpoint, shop)
 		if has {
 			places++
@@ -170,7 +170,7 @@ func eventCases() []storeCase {
 			if names, _ := w.take(1, free); cmp.Diff([]string{"order-0/1 try 1"}, names) != "" {
 				t.Errorf("claimed %v", names)
 			}
-			got, next, more, err := w.Claim(t.Context(), store.Place{}, 1, lease, free, noPlace)
+			got, next, more, err := w.Claim(t.Context(), store.Cursor{}, 1, lease, free, noPlace)
 			if err != nil || len(got) != 1 || !more {
 				t.Errorf("there is more than the limit: %v, more: %t, %v", got, more, err)
 			}
@@ -178,12 +178,12 @@ func eventCases() []storeCase {
 			if got, _, more, err = w.Claim(t.Context(), next, 2, lease, anywhere, noPlace); err != nil || len(got) != 1 || got[0].Endpoint != "https://shop.example" || more {
 				t.Errorf("behind it: %v, more: %t, %v", got, more, err)
 			}
-			if got, next, more, err := w.Claim(t.Context(), store.Place{}, 2, lease, free, noPlace); err != nil || len(got) > 0 || more {
+			if got, next, more, err := w.Claim(t.Context(), store.Cursor{}, 2, lease, free, noPlace); err != nil || len(got) > 0 || more {
 				t.Errorf("only the busy one is due: %v, more: %t, %v", got, more, err)
 			} else if got, _, _, err := w.Claim(t.Context(), next, 2, lease, anywhere, noPlace); err != nil || len(got) > 0 {
 				t.Errorf("it has been looked at, and is found behind that again: %v, %v", got, err)
 			}
-			// It has been due for the longest, and stays so: from a place behind it on it is in nobody's way.
+			// It has been due for the longest, and stays so: from a cursor behind it on it is in nobody's way.
 			behind := store.DueAt(w.Now())
 			if at, waits, err := w.NextEvent(t.Context()); !waits || err != nil || !at.Before(w.Now()) {
 				t.Errorf("the busy endpoint's event is due at %s, %v; it is %s", at, err, w.Now())
@@ -257,7 +257,7 @@ func eventCases() []storeCase {
 					}
 				}
 				// The second goes while the first waits for its next try; both are on their way then.
-				second, _, _, err := w.Claim(t.Context(), store.Place{}, 1, time.Hour, anywhere, noPlace)
+				second, _, _, err := w.Claim(t.Context(), store.Cursor{}, 1, time.Hour, anywhere, noPlace)
 				if err != nil || len(second) != 1 || second[0].Event.N != 2 {
 					t.Fatalf("%v, %v", second, err)
 				}
@@ -484,7 +484,7 @@ func eventCases() []storeCase {
 			taken := make(chan store.Delivery, 10*n)
 			together(8, func(int) {
 				for range n {
-					got, _, _, err := w.Claim(t.Context(), store.Place{}, 3, lease, anywhere, noPlace)
+					got, _, _, err := w.Claim(t.Context(), store.Cursor{}, 3, lease, anywhere, noPlace)
 					if err != nil {
 						t.Error(err)
 					}

@@ -161,20 +161,20 @@ func (s *Store) shown(err error) error {
 	return c.await(c.latest.Load())
 }
 
-// Place is where somebody is in the list of payments, or of events, that are due. The zero Place is before the first.
-type Place struct{ due, seq, n int64 }
+// Cursor is how far somebody has come in the list of payments, or of events, that are due. The zero Cursor is before the first.
+type Cursor struct{ due, seq, n int64 }
 
-// DueAt is the place before all that is due at a time or later.
-func DueAt(t time.Time) Place { return Place{due: micros(t)} }
+// DueAt is the cursor before all that is due at a time or later.
+func DueAt(t time.Time) Cursor { return Cursor{due: micros(t)} }
 
-// Due lists payments that want attention at now and come after a place, the longest due first. next is the place of the
-// last one that it looked at.
-func (s *Store) Due(ctx context.Context, now time.Time, after Place, limit int) (ids []payment.ID, next Place, err error) {
+// Due lists payments that want attention at now and come after a cursor, the longest due first. next is at the last one that
+// it looked at.
+func (s *Store) Due(ctx context.Context, now time.Time, after Cursor, limit int) (ids []payment.ID, next Cursor, err error) {
 	next = after
 	if s.Alone() {
 		err = s.engine.read(ctx, func(q querier) error {
 			return q.query(`SELECT t.id, p.due_at, p.seq FROM payments p JOIN terms t ON t.payment = p.seq`+dueAfter, after.upTo(now, limit), func(rec record) error {
-				ids, next = append(ids, payment.ID(rec.blob(0))), Place{due: rec.int(1), seq: rec.int(2)}
+				ids, next = append(ids, payment.ID(rec.blob(0))), Cursor{due: rec.int(1), seq: rec.int(2)}
 				return nil
 			})
 		})
@@ -190,7 +190,7 @@ func (s *Store) Due(ctx context.Context, now time.Time, after Place, limit int) 
 				} else { // one that cannot be read says so to who takes it up, and keeps up no other
 					ids = append(ids, r.payment.ID)
 				}
-				next = Place{due: rec.int(15), seq: rec.int(0)}
+				next = Cursor{due: rec.int(15), seq: rec.int(0)}
 				return nil
 			})
 		})
@@ -218,8 +218,8 @@ var moveDue = &statement{
 const dueAfter = ` WHERE p.due_at <= ?1 AND (p.due_at, p.seq) > (?2, ?3) ORDER BY p.due_at, p.seq LIMIT ?4`
 
 // upTo is what dueAfter wants.
-func (p Place) upTo(now time.Time, limit int) []value {
-	return []value{moment(now), num(p.due), num(p.seq), num(limit)}
+func (c Cursor) upTo(now time.Time, limit int) []value {
+	return []value{moment(now), num(c.due), num(c.seq), num(limit)}
 }
 
 // Opened is a payment with a question whose answer is missing, as long as it is of that version.

@@ -406,15 +406,15 @@ func paymentCases() []storeCase {
 				{-time.Minute + holdFor, 10, []payment.ID{old.ID, young.ID, held.ID}},
 				{holdFor, 2, []payment.ID{old.ID, young.ID}},
 			} {
-				got, _, err := w.Due(t.Context(), t0.Add(c.at), store.Place{}, c.limit)
+				got, _, err := w.Due(t.Context(), t0.Add(c.at), store.Cursor{}, c.limit)
 				if err != nil || !slices.Equal(got, c.want) {
 					t.Errorf("at %s, at most %d: %v, %v, want %v", c.at, c.limit, got, err, c.want)
 				}
 				// One after another it is the same.
 				got = nil
-				for place := (store.Place{}); len(got) < c.limit; {
+				for after := (store.Cursor{}); len(got) < c.limit; {
 					var one []payment.ID
-					if one, place, err = w.Due(t.Context(), t0.Add(c.at), place, 1); err != nil || len(one) == 0 {
+					if one, after, err = w.Due(t.Context(), t0.Add(c.at), after, 1); err != nil || len(one) == 0 {
 						break
 					}
 					got = append(got, one...)
@@ -429,7 +429,7 @@ func paymentCases() []storeCase {
 			for _, p := range []payment.Payment{hold, refund} {
 				p = w.mustSettle(p.ID, payment.Answer{Outcome: payment.Unknown})
 				for _, early := range []time.Duration{time.Microsecond, 0} {
-					got, _, err := w.Due(t.Context(), p.Due().Add(-early), store.Place{}, 10)
+					got, _, err := w.Due(t.Context(), p.Due().Add(-early), store.Cursor{}, 10)
 					if err != nil || slices.Contains(got, p.ID) != (early == 0) {
 						t.Errorf("%s, %s before it is asked about: %v, %v", p.Terms.ShopPaymentID, early, got, err)
 					}

@@ -906,7 +906,7 @@ func TestPostgreSQLDueUnreadable(t *testing.T) {
 	w := newWorld(t, postgres(dsn))
 	bad, good := w.create(terms("bad")), w.create(terms("good"))
 	tell(t, dsn, `UPDATE payments SET state = 'from the future' WHERE seq = (SELECT payment FROM terms WHERE shop_payment_id = 'bad')`)
-	ids, _, err := w.Due(t.Context(), bad.Terms.ExpiresAt.Add(time.Hour), store.Place{}, 10)
+	ids, _, err := w.Due(t.Context(), bad.Terms.ExpiresAt.Add(time.Hour), store.Cursor{}, 10)
 	if err != nil || len(ids) != 2 || !slices.Contains(ids, good.ID) || !slices.Contains(ids, bad.ID) {
 		t.Errorf("due are %v, want %v and %v, %v", ids, bad.ID, good.ID, err)
 	}
@@ -939,7 +939,7 @@ func TestPostgreSQLDueTooEarly(t *testing.T) {
 	w.clean() // the audit takes it
 	due := func(at time.Time) (ids []payment.ID) {
 		t.Helper()
-		ids, _, err := w.Due(t.Context(), at, store.Place{}, 10)
+		ids, _, err := w.Due(t.Context(), at, store.Cursor{}, 10)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -978,7 +978,7 @@ func TestPostgreSQLPutOffBesideAResult(t *testing.T) {
 	p := w.captured(terms("order-1"), total)
 	w.later(time.Second)
 	all, none := func(string, int64) bool { return true }, func(string) {}
-	told, _, _, err := w.Claim(t.Context(), store.Place{}, 1, time.Hour, all, none)
+	told, _, _, err := w.Claim(t.Context(), store.Cursor{}, 1, time.Hour, all, none)
 	if err != nil || len(told) != 1 || told[0].Event.N != 1 {
 		t.Fatalf("%+v, %v", told, err)
 	}
@@ -990,11 +990,11 @@ func TestPostgreSQLPutOffBesideAResult(t *testing.T) {
 		}
 		return postgrestest.Pass
 	})
-	if got, _, _, err := other.Claim(t.Context(), store.Place{}, 5, time.Hour, all, none); err != nil || len(got) > 0 {
+	if got, _, _, err := other.Claim(t.Context(), store.Cursor{}, 5, time.Hour, all, none); err != nil || len(got) > 0 {
 		t.Errorf("claimed by what it had read before: %+v, %v", got, err)
 	}
 	once.Do(func() { t.Error("it has put nothing off") })
-	if next, _, _, err := w.Claim(t.Context(), store.Place{}, 1, time.Hour, all, none); err != nil || len(next) != 1 || next[0].Payment != p.ID || next[0].Event.N != 2 {
+	if next, _, _, err := w.Claim(t.Context(), store.Cursor{}, 1, time.Hour, all, none); err != nil || len(next) != 1 || next[0].Payment != p.ID || next[0].Event.N != 2 {
 		t.Errorf("the event after the one that was told is not due: %+v, %v", next, err)
 	}
 }
@@ -1012,7 +1012,7 @@ func TestPostgreSQLTwoGatewaysTell(t *testing.T) {
 	together(6, func(i int) {
 		s, places := gateways[i%2], &places[i%2]
 		for {
-			got, _, _, err := s.Claim(t.Context(), store.Place{}, 5, time.Hour, func(string, int64) bool {
+			got, _, _, err := s.Claim(t.Context(), store.Cursor{}, 5, time.Hour, func(string, int64) bool {
 				places.Add(1)
 				return true
 			}, func(string) { places.Add(-1) })
@@ -1075,7 +1075,7 @@ func TestPostgreSQLTwoGatewaysTell(t *testing.T) {
 	p = w.asking(terms("lapsed"))
 	<-fresh
 	w.later(lease)
-	again, _, _, err := gateways[1].Claim(t.Context(), store.Place{}, 10, lease, anywhere, noPlace)
+	again, _, _, err := gateways[1].Claim(t.Context(), store.Cursor{}, 10, lease, anywhere, noPlace)
 	if err != nil || !slices.ContainsFunc(again, func(d store.Delivery) bool { return d.Payment == p.ID }) {
 		t.Fatalf("the other gateway sends %+v, %v", again, err)
 	}

@@ -129,13 +129,13 @@ func (s *Store) Backlog(ctx context.Context) (b Backlog, err error) {
 // are looked at first, and those that wait for a person, which never are, in any case.
 func (s *Store) readDoubts(ctx context.Context, now time.Time, b *Backlog) error {
 	for _, walk := range []struct{ after, until int64 }{{0, micros(never) - 1}, {micros(never), micros(never)}} {
-		at, more := Place{due: walk.after}, true
+		at, more := Cursor{due: walk.after}, true
 		for looked := 0; more && looked < mostLooked; looked += lookedPart {
 			count, from := 0, at
 			err := s.engine.read(ctx, func(q querier) error {
 				return q.query(openAfter, []value{num(walk.until), num(from.due), num(from.seq), num(lookedPart)}, func(r record) error {
 					count++
-					at = Place{due: r.int(0), seq: r.int(1)}
+					at = Cursor{due: r.int(0), seq: r.int(1)}
 					b.look(now, r.blob(2), r.blob(3))
 					return nil
 				})
