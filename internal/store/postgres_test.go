@@ -419,20 +419,36 @@ func TestPostgreSQLEndedBeforeCommit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t, postgresWith(dsn, 1))
+	proxy := postgrestest.NewProxy(t, dsn)
+	w := newWorld(t, postgresWith(proxy.DSN(), 1))
 	p := w.asking(terms("order-1"))
 	for range 2 { // then a batch is one round trip
 		if err := ask(w.Store, p.ID); err != nil {
 			t.Fatal(err)
 		}
 	}
-	defer store.Impatient(2 * time.Second)() // not in parallel with others
+	defer store.Impatient(5 * time.Second)() // not in parallel with others
 	letIn := func(most string) string { return `ALTER DATABASE ` + cfg.Database + ` CONNECTION LIMIT ` + most }
+	// The server says once why it lets nobody in, and then takes its time: what is told is what it said.
+	var refused atomic.Int64
+	quick := make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(quick) })
+	defer goOn()
+	proxy.Watch(func(m postgrestest.Message) postgrestest.Verdict {
+		if m.FromServer && m.Type == 'E' && m.Text == "53300" {
+			refused.CompareAndSwap(0, int64(m.Connection))
+		}
+		if first := refused.Load(); first > 0 && int64(m.Connection) > first {
+			<-quick
+		}
+		return postgrestest.Pass
+	})
 	server.Exec(t, letIn("0"), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '`+cfg.Database+`'`)
 	if err := ask(w.Store, p.ID); err == nil || errors.Is(err, store.ErrBroken) || !strings.Contains(err.Error(), "has no connection left for us") {
 		t.Errorf("told %v", err)
 	}
 	server.Exec(t, letIn("-1"))
+	goOn()
 	if err := ask(w.Store, p.ID); err != nil {
 		t.Errorf("when it is back: %v", err)
 	}

@@ -122,11 +122,15 @@ func (w *postgresWriter) drop() {
 	w.conn = nil
 }
 
-// reach connects, again and again, until ctx ends.
+// reach connects, again and again, until ctx ends. Of a try that ctx has cut off there is nothing to be told, if there was one before.
 func (w *postgresWriter) reach(ctx context.Context) (err error) {
 	for wait := firstWait; ; wait = min(2*wait, longestWait) {
-		if err = w.connect(ctx); err == nil {
+		tried := w.connect(ctx)
+		if tried == nil {
 			return nil
+		}
+		if err == nil || ctx.Err() == nil {
+			err = tried
 		}
 		select {
 		case <-ctx.Done():
