@@ -139,6 +139,12 @@ func TestOverload(t *testing.T) {
 		})
 	}
 	<-time.After(time.Until(began.Add(lasts)))
+	s.until("a hold has come to its end in that time", func() bool {
+		return slices.ContainsFunc(toRelease, func(uuid string) bool {
+			p := s.stored(uuid)
+			return p.State == payment.Voided && p.Decision.At.After(began)
+		})
+	})
 	capturing.Wait()
 	gone := time.Now()
 	served, shed := all.served.Load(), all.shed.Load()
@@ -250,11 +256,26 @@ func (s *stage) stored(uuid string) (p payment.Payment) {
 // until waits for a condition; the deadline is generous, for a loaded machine.
 func (s *stage) until(what string, is func() bool) {
 	s.t.Helper()
-	for end := time.Now().Add(90 * time.Second); !is(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			s.t.Fatalf("%s: it never came to that", what)
 		}
 	}
+}
+
+// atBest does something that must be done within a time: again where it was not, for a machine may stand still, but not for ever.
+func atBest(t *testing.T, within time.Duration, do func()) {
+	t.Helper()
+	var took []time.Duration
+	for range 3 {
+		began := time.Now()
+		do()
+		took = append(took, time.Since(began))
+		if took[len(took)-1] <= within {
+			return
+		}
+	}
+	t.Errorf("it took %s, and not %s at most", took, within)
 }
 
 // TestStop ends the program by SIGTERM while payers pay, again and again. Requests under way are answered,
@@ -284,7 +305,7 @@ func TestStop(t *testing.T) {
 			if err != nil {
 				t.Errorf("it did not end in good order: %v", err)
 			}
-		case <-time.After(stopWithin + loopsWithin + 30*time.Second):
+		case <-time.After(patience): // it gives itself stopWithin and loopsWithin
 			t.Fatal("it does not stop")
 		}
 		s.process = nil

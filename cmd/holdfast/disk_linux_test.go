@@ -130,7 +130,7 @@ func TestDiskFailsUnderTheProgram(t *testing.T) {
 			select {
 			case <-ended:
 				s.process = nil
-			case <-time.After(2 * stopWithin):
+			case <-time.After(patience): // it gives itself stopWithin
 				t.Fatal("it cannot be stopped")
 			}
 			// The log says it once, and not whenever somebody looks for work.

@@ -26,7 +26,7 @@ import (
 // command runs the program's command line on the stage's data directory; what it printed, and how it ended.
 func (s *stage) command(args ...string) (said string, code int) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute) // a server that ought not to have started ends then
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience) // a server that ought not to have started ends then
 	defer cancel()
 	var out bytes.Buffer
 	code = program{stdout: &out, stderr: &out}.run(ctx, append(args, "--data", s.dir))
@@ -238,15 +238,10 @@ func TestDoubtBesideTheServer(t *testing.T) {
 	s.refuses("no operation of this payment is in doubt", "doubt", "ask", uuid)
 
 	// The server knows it soon, and goes by it.
-	for end := time.Now().Add(10 * time.Second); ; {
+	s.until("the server says so", func() bool {
 		state, err := s.client().Status(t.Context(), "doubt-1")
-		if err == nil && state.Status == holdfast.StatusSucceeded {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("the server says %+v, %v", state, err)
-		}
-	}
+		return err == nil && state.Status == holdfast.StatusSucceeded
+	})
 	s.says("says Gulnora: line 17 of the statement", "payment", "show", uuid)
 	if result := s.atRest(); result.Resolved != 1 {
 		t.Errorf("the audit counts %d resolved", result.Resolved)
@@ -268,15 +263,10 @@ func TestDoubtBesideTheServer(t *testing.T) {
 	s.says("nobody has asked within 100ms", "doubt", "ask", third, "--wait", "100ms")
 	s.says("it is sent again", "doubt", "resolve", "--shop", "1", "doubt-3", "--outcome", "refused", "--by", "Gulnora", "--why", "not in the statement")
 	s.start()
-	for end := time.Now().Add(20 * time.Second); ; {
+	s.until("what a person calls not done is sent again", func() bool {
 		state, err := s.client().Status(t.Context(), "doubt-3")
-		if err == nil && state.Status == holdfast.StatusSucceeded {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("what a person calls not done is not sent again: %+v, %v", state, err)
-		}
-	}
+		return err == nil && state.Status == holdfast.StatusSucceeded
+	})
 	if result := s.atRest(); result.Resolved != 2 {
 		t.Errorf("the audit counts %d resolved", result.Resolved)
 	}

@@ -49,6 +49,9 @@ func TestMain(m *testing.M) {
 // readyWithin is how soon after a kill the gateway must take payments again.
 const readyWithin = 5 * time.Second
 
+// patience is how long a test waits for what must come; it costs nothing when it comes.
+const patience = 2 * time.Minute
+
 // stage is everything around the process that is killed.
 type stage struct {
 	t       *testing.T
@@ -222,7 +225,7 @@ func (s *stage) code(c simCard) holdfast.Secret {
 func (s *stage) atRest() *auditResult {
 	s.t.Helper()
 	s.start0()
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(patience)
 	var result *auditResult
 	for {
 		err := s.data().onStore(func(st *store.Store, _ *vault.Vault) (err error) {

@@ -30,7 +30,7 @@ func TestSimulatorStopsWhileItWithholdsAnAnswer(t *testing.T) {
 		left <- err
 	}()
 	// The fault is taken when the call is there.
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(patience); ; {
 		res, err := http.Get(base + "/sim/faults")
 		if err != nil {
 			t.Fatal(err)
