@@ -117,13 +117,12 @@ func (n *Notifier) Stepped() time.Time { return time.Unix(0, n.stepped.Load()) }
 // waiting, for tests and simulations.
 func (n *Notifier) Step(ctx context.Context) (int, error) {
 	var claimed []store.Delivery
-	for place, more := (store.Cursor{}), true; more && len(claimed) < recordAtOnce; {
-		var some []store.Delivery
+	for looked := (store.Claims{More: true}); looked.More && len(claimed) < recordAtOnce; {
 		var err error
-		if some, place, more, err = n.cfg.Store.Claim(ctx, place, recordAtOnce-len(claimed), n.lease(), n.endpoints.admit, n.endpoints.release); err != nil {
+		if looked, err = n.claim(ctx, looked.Next, recordAtOnce-len(claimed)); err != nil {
 			return 0, err
 		}
-		claimed = append(claimed, some...)
+		claimed = append(claimed, looked.Deliveries...)
 	}
 	if len(claimed) == 0 {
 		return 0, nil
@@ -138,6 +137,11 @@ func (n *Notifier) Step(ctx context.Context) (int, error) {
 	}
 	group.Wait()
 	return len(claimed), n.cfg.Store.Record(ctx, results)
+}
+
+// claim takes from the store what is due behind a cursor and has a place at its endpoint.
+func (n *Notifier) claim(ctx context.Context, after store.Cursor, limit int) (store.Claims, error) {
+	return n.cfg.Store.Claim(ctx, after, limit, n.lease(), store.Places{Admit: n.endpoints.admit, Release: n.endpoints.release})
 }
 
 // Run delivers until ctx ends, and then waits for what is under way.
@@ -357,7 +361,7 @@ func (r *round) claim(ctx context.Context) {
 		r.news, r.parts = false, 0
 		return
 	}
-	deliveries, next, more, err := r.n.cfg.Store.Claim(ctx, *after, min(room, recordAtOnce), r.n.lease(), r.n.endpoints.admit, r.n.endpoints.release)
+	claims, err := r.n.claim(ctx, *after, min(room, recordAtOnce))
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, store.ErrBroken) { // which the store has said, once, and nothing here will mend
 			r.n.cfg.Log.Error("notifications cannot be taken from the store", "error", err)
@@ -366,16 +370,16 @@ func (r *round) claim(ctx context.Context) {
 		return
 	}
 	r.n.stepped.Store(time.Now().UnixNano())
-	for _, d := range deliveries {
+	for _, d := range claims.Deliveries {
 		r.send(d)
 	}
-	*after = next
+	*after = claims.Next
 	switch {
 	case r.news:
-		r.news = more
-	case !more:
+		r.news = claims.More
+	case !claims.More:
 		r.again, r.first, r.parts = store.Cursor{}, false, 0
-	case !r.first && len(deliveries) == 0:
+	case !r.first && len(claims.Deliveries) == 0:
 		r.parts--
 	}
 }

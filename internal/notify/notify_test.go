@@ -529,9 +529,10 @@ func TestCrash(t *testing.T) {
 	p := w.decide(w.prepare(s.url, true), payment.Cancel)
 	claim := func() []store.Delivery {
 		t.Helper()
-		claimed, _, _, err := w.store.Claim(t.Context(), store.Cursor{}, 10, time.Minute, func(string, int64) bool { return true }, func(string) {})
+		everywhere := store.Places{Admit: func(string, int64) bool { return true }, Release: func(string) {}}
+		claims, err := w.store.Claim(t.Context(), store.Cursor{}, 10, time.Minute, everywhere)
 		check(t, err)
-		return claimed
+		return claims.Deliveries
 	}
 	lost := claim() // and here the process dies, before or after it sent
 	if len(lost) != 1 || lost[0].Attempt != 1 || w.events(p.ID)[0].Attempts != 1 {

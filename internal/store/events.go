@@ -243,103 +243,157 @@ func (s *Store) PutBack(ctx context.Context, deliveries []Delivery, until time.T
 // candidates bounds how many due events one Claim looks at.
 const candidates = 512
 
-// Claim takes up to limit due events that come after a cursor for the caller to send within lease. admit takes a place for one
-// more of a shop's to an endpoint, if the caller has one; an event without room stays as it is. A place for what could not be
-// claimed after all is given back with release. next is where it has come to, and more says that there may be more.
-func (s *Store) Claim(ctx context.Context, after Cursor, limit int, lease time.Duration, admit func(endpoint string, shop int64) bool, release func(endpoint string)) (claimed []Delivery, next Cursor, more bool, err error) {
-	// Where nothing is due, or has room, a look is all it costs.
+// Places are the caller's own count of how many deliveries it may have under way, to each endpoint and to all of them.
+type Places struct {
+	// Admit takes a place for one more event of a shop's to an endpoint, if there is one.
+	Admit func(endpoint string, shop int64) bool
+	// Release gives back a place to an endpoint that nothing is sent from.
+	Release func(endpoint string)
+}
+
+// has reports whether there is a place for an event, and takes none.
+func (p Places) has(d dueEvent) bool {
+	admitted := p.Admit(d.Endpoint, d.Shop)
+	if admitted {
+		p.Release(d.Endpoint)
+	}
+	return admitted
+}
+
+// Claims is what a call of Claim came to.
+type Claims struct {
+	Deliveries []Delivery // the caller's to send; each has taken a place
+	Next       Cursor     // how far it has looked
+	More       bool       // there may be more behind Next
+}
+
+// Claim takes up to limit due events that come after a cursor, for the caller to send within lease. One that finds no place
+// stays as it is.
+func (s *Store) Claim(ctx context.Context, after Cursor, limit int, lease time.Duration, places Places) (Claims, error) {
+	// Where nothing is due, or has a place, a look is all it costs.
 	var due []dueEvent
-	err = s.engine.read(ctx, func(q querier) (err error) {
+	err := s.engine.read(ctx, func(q querier) (err error) {
 		due, err = dueEvents(q, s.Now(), after)
 		return err
 	})
 	if err != nil || len(due) == 0 {
-		return nil, after, false, err
+		return Claims{Next: after}, err
 	}
-	hasRoom := func(d dueEvent) bool {
-		if !admit(d.Endpoint, d.Shop) {
-			return false
-		}
-		release(d.Endpoint)
-		return true
+	if !slices.ContainsFunc(due, places.has) {
+		return Claims{Next: due[len(due)-1].cursor(), More: len(due) == candidates}, nil
 	}
-	if !slices.ContainsFunc(due, hasRoom) {
-		return nil, due[len(due)-1].cursor(), len(due) == candidates, nil
+	c := &claim{after: after, limit: limit, lease: lease, places: places}
+	if err := s.do(ctx, &job{exec: c.run}); err != nil {
+		c.giveUp()
+		return Claims{Next: after}, err
 	}
-	var tried []Delivery
-	giveUp := func() {
-		for _, d := range tried {
-			release(d.Endpoint)
-		}
-		tried = tried[:0]
+	won := c.won()
+	s.flying.add(s.Now(), c.leaseEnd, won)
+	return Claims{Deliveries: won, Next: c.next, More: c.more}, nil
+}
+
+// claim is a call of Claim on its way.
+type claim struct {
+	after  Cursor
+	limit  int
+	lease  time.Duration
+	places Places
+
+	claimRun
+}
+
+// claimRun is what a claim has come to since its transaction was begun the last time.
+type claimRun struct {
+	leaseEnd time.Time
+	next     Cursor
+	more     bool
+
+	bids  bid           // for the events that are to be sent
+	tried []Delivery    // the same events; each has taken a place
+	first map[int64]int // by payment, the first of them
+	over  [][]value     // rows of those that need not be told any more
+	later [][]value     // and of those that must wait for an earlier one
+}
+
+// run is the transaction of a claim. Where it runs once more, nothing of the time before is stored.
+func (c *claim) run(w writing, now time.Time) error {
+	c.giveUp()
+	c.claimRun = claimRun{leaseEnd: now.Add(c.lease), next: c.after, bids: bid{statement: claimEvent}, first: make(map[int64]int)}
+	due, err := dueEvents(w, now, c.after)
+	if err != nil {
+		return err
 	}
-	bids := &bid{statement: claimEvent}
-	var end time.Time // of their leases
-	err = s.do(ctx, &job{exec: func(w writing, now time.Time) error {
-		giveUp() // an earlier run of this came to nothing
-		bids.rows, next = nil, after
-		end = now.Add(lease)
-		due, err := dueEvents(w, now, after)
+	c.more = len(due) == candidates
+	for len(due) > 0 && len(c.tried) < c.limit {
+		some := due[:min(len(due), c.limit-len(c.tried))]
+		due = due[len(some):]
+		order, err := inOrder(w, some, now)
 		if err != nil {
 			return err
 		}
-		more = len(due) == candidates
-		var closed, later [][]value
-		sending := make(map[int64]int) // by payment, the first of its events that is claimed here
-		for len(due) > 0 && len(tried) < limit {
-			some := due[:min(len(due), limit-len(tried))]
-			due = due[len(some):]
-			order, err := inOrder(w, some, now)
-			if err != nil {
-				return err
-			}
-			for i, d := range some {
-				is, key, before := order[i], d.Key, int64(d.Attempt-1)
-				next = d.cursor()
-				if n, ok := sending[key.seq]; ok && n < key.n {
-					is.wait = end
-				}
-				switch {
-				case is.over != "":
-					closed = append(closed, []value{num(key.seq), num(key.n), str(is.over), num(before)})
-				case !admit(d.Endpoint, d.Shop): // it stays as it is
-				case !is.wait.IsZero():
-					release(d.Endpoint)
-					later = append(later, []value{num(key.seq), num(key.n), moment(is.wait), num(before), moment(d.nextAt)})
-				default:
-					tried = append(tried, d.Delivery)
-					bids.rows = append(bids.rows, []value{num(key.seq), num(key.n), num(d.Attempt), moment(end)})
-					if n, ok := sending[key.seq]; !ok || key.n < n {
-						sending[key.seq] = key.n
-					}
-				}
-			}
-		}
-		more = more || len(due) > 0
-		if err := w.put(closeEvent, closed); err != nil {
-			return err
-		}
-		if err := w.put(putOff, later); err != nil {
-			return err
-		}
-		if err := w.bid(bids); err != nil {
-			return err
-		}
-		return w.flush()
-	}})
-	if err != nil {
-		giveUp()
-		return nil, after, false, err
-	}
-	for i, d := range tried {
-		if bids.won[i] {
-			claimed = append(claimed, d)
-		} else { // another process has it
-			release(d.Endpoint)
+		for i, d := range some {
+			c.consider(d, order[i])
 		}
 	}
-	s.flying.add(s.Now(), end, claimed)
-	return claimed, next, more, nil
+	c.more = c.more || len(due) > 0
+	return c.write(w)
+}
+
+// consider says what is done to a due event.
+func (c *claim) consider(d dueEvent, is turn) {
+	c.next = d.cursor()
+	key, before := d.Key, int64(d.Attempt-1)
+	first, claimed := c.first[key.seq]
+	if claimed && first < key.n {
+		is.wait = c.leaseEnd // one before it is about to be sent
+	}
+	switch {
+	case is.over != "":
+		c.over = append(c.over, []value{num(key.seq), num(key.n), str(is.over), num(before)})
+	case !c.places.Admit(d.Endpoint, d.Shop): // it stays as it is
+	case !is.wait.IsZero():
+		c.places.Release(d.Endpoint)
+		c.later = append(c.later, []value{num(key.seq), num(key.n), moment(is.wait), num(before), moment(d.nextAt)})
+	default:
+		c.tried = append(c.tried, d.Delivery)
+		c.bids.rows = append(c.bids.rows, []value{num(key.seq), num(key.n), num(d.Attempt), moment(c.leaseEnd)})
+		if !claimed || key.n < first {
+			c.first[key.seq] = key.n
+		}
+	}
+}
+
+func (c *claim) write(w writing) error {
+	if err := w.put(closeEvent, c.over); err != nil {
+		return err
+	}
+	if err := w.put(putOff, c.later); err != nil {
+		return err
+	}
+	if err := w.bid(&c.bids); err != nil {
+		return err
+	}
+	return w.flush()
+}
+
+// won is what was claimed, once it is stored. The places of what another process has are given back.
+func (c *claim) won() (won []Delivery) {
+	for i, d := range c.tried {
+		if c.bids.won[i] {
+			won = append(won, d)
+		} else {
+			c.places.Release(d.Endpoint)
+		}
+	}
+	return won
+}
+
+// giveUp gives back the places of all that was to be claimed.
+func (c *claim) giveUp() {
+	for _, d := range c.tried {
+		c.places.Release(d.Endpoint)
+	}
+	c.tried = nil
 }
 
 // dueEvent is one that may be claimed.

@@ -15,22 +15,31 @@ const lease = 30 * time.Second
 
 func anywhere(string, int64) bool { return true }
 
-func noPlace(string) {} // is kept count of
+// uncounted are places of which no count is kept.
+func uncounted(admit func(endpoint string, shop int64) bool) store.Places {
+	return store.Places{Admit: admit, Release: func(string) {}}
+}
+
+var everywhere = uncounted(anywhere)
 
 // take claims what is due and names it: "order-1/2 try 1".
 func (w *world) take(limit int, admit func(string, int64) bool) (names []string, taken []store.Delivery) {
 	w.t.Helper()
 	places := 0 // that are kept, and are given back by who sends
-	taken, _, _, err := w.Claim(w.t.Context(), store.Cursor{}, limit, lease, func(endpoint string, shop int64) bool {
-		has := admit(endpoint, shop)
-		if has {
-			places++
-		}
-		return has
-	}, func(string) { places-- })
+	claims, err := w.Claim(w.t.Context(), store.Cursor{}, limit, lease, store.Places{
+		Admit: func(endpoint string, shop int64) bool {
+			has := admit(endpoint, shop)
+			if has {
+				places++
+			}
+			return has
+		},
+		Release: func(string) { places-- },
+	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	taken = claims.Deliveries
 	if places != len(taken) {
 		w.t.Errorf("%d events are claimed, and %d places are kept for them", len(taken), places)
 	}
@@ -166,30 +175,36 @@ func eventCases() []storeCase {
 				w.later(time.Millisecond)
 				w.asking(terms(fmt.Sprint("order-", i)))
 			}
-			free := func(endpoint string, _ int64) bool { return endpoint != "http://busy.example:8080" }
-			if names, _ := w.take(1, free); cmp.Diff([]string{"order-0/1 try 1"}, names) != "" {
+			notBusy := func(endpoint string, _ int64) bool { return endpoint != "http://busy.example:8080" }
+			if names, _ := w.take(1, notBusy); cmp.Diff([]string{"order-0/1 try 1"}, names) != "" {
 				t.Errorf("claimed %v", names)
 			}
-			got, next, more, err := w.Claim(t.Context(), store.Cursor{}, 1, lease, free, noPlace)
-			if err != nil || len(got) != 1 || !more {
-				t.Errorf("there is more than the limit: %v, more: %t, %v", got, more, err)
+			free := uncounted(notBusy)
+			claimed, err := w.Claim(t.Context(), store.Cursor{}, 1, lease, free)
+			if err != nil || len(claimed.Deliveries) != 1 || !claimed.More {
+				t.Errorf("there is more than the limit: %+v, %v", claimed, err)
 			}
 			// What comes behind that is the last one, and not the busy one, which came before.
-			if got, _, more, err = w.Claim(t.Context(), next, 2, lease, anywhere, noPlace); err != nil || len(got) != 1 || got[0].Endpoint != "https://shop.example" || more {
-				t.Errorf("behind it: %v, more: %t, %v", got, more, err)
+			claimed, err = w.Claim(t.Context(), claimed.Next, 2, lease, everywhere)
+			if err != nil || len(claimed.Deliveries) != 1 || claimed.Deliveries[0].Endpoint != "https://shop.example" || claimed.More {
+				t.Errorf("behind it: %+v, %v", claimed, err)
 			}
-			if got, next, more, err := w.Claim(t.Context(), store.Cursor{}, 2, lease, free, noPlace); err != nil || len(got) > 0 || more {
-				t.Errorf("only the busy one is due: %v, more: %t, %v", got, more, err)
-			} else if got, _, _, err := w.Claim(t.Context(), next, 2, lease, anywhere, noPlace); err != nil || len(got) > 0 {
-				t.Errorf("it has been looked at, and is found behind that again: %v, %v", got, err)
+			claimed, err = w.Claim(t.Context(), store.Cursor{}, 2, lease, free)
+			if err != nil || len(claimed.Deliveries) > 0 || claimed.More {
+				t.Errorf("only the busy one is due: %+v, %v", claimed, err)
+			}
+			claimed, err = w.Claim(t.Context(), claimed.Next, 2, lease, everywhere)
+			if err != nil || len(claimed.Deliveries) > 0 {
+				t.Errorf("it has been looked at, and is found behind that again: %+v, %v", claimed, err)
 			}
 			// It has been due for the longest, and stays so: from a cursor behind it on it is in nobody's way.
 			behind := store.DueAt(w.Now())
 			if at, waits, err := w.NextEvent(t.Context()); !waits || err != nil || !at.Before(w.Now()) {
 				t.Errorf("the busy endpoint's event is due at %s, %v; it is %s", at, err, w.Now())
 			}
-			if got, next, more, err := w.Claim(t.Context(), behind, 2, lease, anywhere, noPlace); err != nil || len(got) > 0 || more || next != behind {
-				t.Errorf("behind it: %v, at %v, more: %t, %v", got, next, more, err)
+			claimed, err = w.Claim(t.Context(), behind, 2, lease, everywhere)
+			if err != nil || len(claimed.Deliveries) > 0 || claimed.More || claimed.Next != behind {
+				t.Errorf("behind it: %+v, %v", claimed, err)
 			}
 			w.takes("busy/1 try 1")
 		}},
@@ -257,7 +272,8 @@ func eventCases() []storeCase {
 					}
 				}
 				// The second goes while the first waits for its next try; both are on their way then.
-				second, _, _, err := w.Claim(t.Context(), store.Cursor{}, 1, time.Hour, anywhere, noPlace)
+				claimed, err := w.Claim(t.Context(), store.Cursor{}, 1, time.Hour, everywhere)
+				second := claimed.Deliveries
 				if err != nil || len(second) != 1 || second[0].Event.N != 2 {
 					t.Fatalf("%v, %v", second, err)
 				}
@@ -484,11 +500,11 @@ func eventCases() []storeCase {
 			taken := make(chan store.Delivery, 10*n)
 			together(8, func(int) {
 				for range n {
-					got, _, _, err := w.Claim(t.Context(), store.Cursor{}, 3, lease, anywhere, noPlace)
+					claimed, err := w.Claim(t.Context(), store.Cursor{}, 3, lease, everywhere)
 					if err != nil {
 						t.Error(err)
 					}
-					for _, d := range got {
+					for _, d := range claimed.Deliveries {
 						taken <- d
 					}
 				}

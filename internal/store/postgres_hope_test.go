@@ -114,7 +114,8 @@ func TestPostgreSQLHope(t *testing.T) {
 		}
 		p = undecided("another tells it")
 		w.later(repeat)
-		told, _, _, err := other.Claim(t.Context(), store.Cursor{}, 10, lease, func(string, int64) bool { return true }, func(string) {})
+		claimed, err := other.Claim(t.Context(), store.Cursor{}, 10, lease, everywhere)
+		told := claimed.Deliveries
 		if err != nil || len(told) != 1 || told[0].Payment != p.ID || told[0].Event.N != 2 {
 			t.Fatalf("the other claims %+v, %v", told, err)
 		}

@@ -993,8 +993,8 @@ func TestPostgreSQLPutOffBesideAResult(t *testing.T) {
 	other := w.openAgain(true)
 	p := w.captured(terms("order-1"), total)
 	w.later(time.Second)
-	all, none := func(string, int64) bool { return true }, func(string) {}
-	told, _, _, err := w.Claim(t.Context(), store.Cursor{}, 1, time.Hour, all, none)
+	claimed, err := w.Claim(t.Context(), store.Cursor{}, 1, time.Hour, everywhere)
+	told := claimed.Deliveries
 	if err != nil || len(told) != 1 || told[0].Event.N != 1 {
 		t.Fatalf("%+v, %v", told, err)
 	}
@@ -1006,11 +1006,13 @@ func TestPostgreSQLPutOffBesideAResult(t *testing.T) {
 		}
 		return postgrestest.Pass
 	})
-	if got, _, _, err := other.Claim(t.Context(), store.Cursor{}, 5, time.Hour, all, none); err != nil || len(got) > 0 {
-		t.Errorf("claimed by what it had read before: %+v, %v", got, err)
+	claimed, err = other.Claim(t.Context(), store.Cursor{}, 5, time.Hour, everywhere)
+	if err != nil || len(claimed.Deliveries) > 0 {
+		t.Errorf("claimed by what it had read before: %+v, %v", claimed, err)
 	}
 	once.Do(func() { t.Error("it has put nothing off") })
-	if next, _, _, err := w.Claim(t.Context(), store.Cursor{}, 1, time.Hour, all, none); err != nil || len(next) != 1 || next[0].Payment != p.ID || next[0].Event.N != 2 {
+	claimed, err = w.Claim(t.Context(), store.Cursor{}, 1, time.Hour, everywhere)
+	if next := claimed.Deliveries; err != nil || len(next) != 1 || next[0].Payment != p.ID || next[0].Event.N != 2 {
 		t.Errorf("the event after the one that was told is not due: %+v, %v", next, err)
 	}
 }
@@ -1028,10 +1030,14 @@ func TestPostgreSQLTwoGatewaysTell(t *testing.T) {
 	together(6, func(i int) {
 		s, places := gateways[i%2], &places[i%2]
 		for {
-			got, _, _, err := s.Claim(t.Context(), store.Cursor{}, 5, time.Hour, func(string, int64) bool {
-				places.Add(1)
-				return true
-			}, func(string) { places.Add(-1) })
+			claimed, err := s.Claim(t.Context(), store.Cursor{}, 5, time.Hour, store.Places{
+				Admit: func(string, int64) bool {
+					places.Add(1)
+					return true
+				},
+				Release: func(string) { places.Add(-1) },
+			})
+			got := claimed.Deliveries
 			places.Add(-int64(len(got)))
 			if err != nil {
 				t.Error(err)
@@ -1091,7 +1097,8 @@ func TestPostgreSQLTwoGatewaysTell(t *testing.T) {
 	p = w.asking(terms("lapsed"))
 	<-fresh
 	w.later(lease)
-	again, _, _, err := gateways[1].Claim(t.Context(), store.Cursor{}, 10, lease, anywhere, noPlace)
+	claimed, err := gateways[1].Claim(t.Context(), store.Cursor{}, 10, lease, everywhere)
+	again := claimed.Deliveries
 	if err != nil || !slices.ContainsFunc(again, func(d store.Delivery) bool { return d.Payment == p.ID }) {
 		t.Fatalf("the other gateway sends %+v, %v", again, err)
 	}
