@@ -1,6 +1,7 @@
 package web
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast"
 	"holdfast/internal/inward"
 )
 
@@ -45,7 +47,14 @@ func TestPace(t *testing.T) {
 	if p.most != leastPrepared {
 		t.Errorf("after 100 slow queues %d are let in at once, want %d", p.most, leastPrepared)
 	}
+	for _, took := range []time.Duration{preparedWithin / 2, preparedWithin} {
+		now = now.Add(2 * preparedWithin)
+		if full(took); p.most != leastPrepared {
+			t.Errorf("after ones that took %s, neither quick nor slow, %d are let in at once, want %d", took, p.most, leastPrepared)
+		}
+	}
 	for range 1000 {
+		now = now.Add(2 * preparedWithin)
 		full(time.Millisecond)
 	}
 	if p.most != newAtOnce || p.under != 0 {
@@ -77,7 +86,7 @@ func listen(t *testing.T, s *inward.Server) (address string, end func()) {
 }
 
 // There are never more connections than the limit. Those that keep us waiting make room for new ones, the
-// longest first: silent ones, ones that send slowly, and ones that are idle after a request. One that we
+// longest first: silent ones, ones that send or read slowly, and ones that are idle after a request. One that we
 // work for is never closed.
 func TestConnections(t *testing.T) {
 	const most = 8
@@ -89,6 +98,9 @@ func TestConnections(t *testing.T) {
 			<-finish
 		}
 		io.WriteString(w, "served")
+		if r.URL.Path == "/set_accept/large" {
+			w.Write(make([]byte, 8<<20))
+		}
 	})
 	site := Site{API: api, Calls: []string{"set_accept"}, Ready: func() error { return nil }, Log: slog.New(slog.DiscardHandler)}
 	server := Server(site.Handler(), site.Log)
@@ -134,6 +146,13 @@ func TestConnections(t *testing.T) {
 		}
 		if got := answer(dial(request)); !strings.Contains(got, "served") { // and it is idle from now on
 			t.Errorf("beside connections that say %q: %s", say, got)
+		}
+	}
+	for i := range 4 * most { // and answers that are not read
+		c := dial([]string{"GET", "POST"}[i%2] + " /set_accept/large HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+		if got := answer(c); !strings.Contains(got, "200 OK") {
+			t.Errorf("beside clients that do not read, %d.: %.100s", i, got)
+			break
 		}
 	}
 	for i := range 2 * most { // and the newest is not the one that makes room
@@ -284,6 +303,7 @@ func TestGuesserAtTheDoor(t *testing.T) {
 	for range Guesses {
 		call(byPage, "GET", "/status/x")
 		call(byCall, "POST", "/check_pan")
+		call(other, "POST", "/set_accept") // who has credentials may be mistaken
 	}
 	for _, c := range []struct {
 		from, method, path string
@@ -292,22 +312,70 @@ func TestGuesserAtTheDoor(t *testing.T) {
 		{byPage, "GET", "/status/x", 429}, {byPage, "POST", "/check_pan", 429}, {byPage, "POST", "/set_accept", 200},
 		{byCall, "GET", "/status/x", 429}, {byCall, "POST", "/check_pan", 429}, {other, "GET", "/status/x", 404}, {other, "POST", "/check_pan", 200},
 	} {
-		if w := call(c.from, c.method, c.path); w.Code != c.want || c.want == 429 && w.Header().Get("Retry-After") != "600" {
+		w := call(c.from, c.method, c.path)
+		if w.Code != c.want || c.want == 429 && w.Header().Get("Retry-After") != "600" {
 			t.Errorf("%s, %s %s: HTTP %d, Retry-After %q, want %d", c.from, c.method, c.path, w.Code, w.Header().Get("Retry-After"), c.want)
+		}
+		if c.want != 429 || c.method != "POST" {
+			continue
+		}
+		var f holdfast.Failure // and nothing is served beside it
+		if err := json.Unmarshal(w.Body.Bytes(), &f); err != nil || f.ErrMessage != holdfast.CodeTooManyRequests.Info().Message || f.Developer == "" {
+			t.Errorf("%s, %s %s: %s (%v)", c.from, c.method, c.path, w.Body, err)
 		}
 	}
 }
 
-// A new payment that was served leaves its room to the next, however many there were.
+// A new payment that was served leaves its room to the next, however many there were; where preparing them is slow, no more are
+// let in than are served in good time.
 func TestPreparedOneAfterAnother(t *testing.T) {
-	api := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "served") })
+	within := func() {}
+	api := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		within()
+		io.WriteString(w, "served")
+	})
 	site := Site{API: api, Calls: []string{"prepare_payment"}, Log: slog.New(slog.DiscardHandler)}.Handler()
-	for i := range 2 * newAtOnce {
+	prepare := func() *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
-		if site.ServeHTTP(w, httptest.NewRequest("POST", "/prepare_payment", strings.NewReader("{}"))); w.Code != http.StatusOK {
+		site.ServeHTTP(w, httptest.NewRequest("POST", "/prepare_payment", strings.NewReader("{}")))
+		return w
+	}
+	for i := range 2 * newAtOnce {
+		if w := prepare(); w.Code != http.StatusOK {
 			t.Fatalf("the %d. is answered HTTP %d", i+1, w.Code)
 		}
 	}
+	if most := site.doors.prepared.most; most != newAtOnce {
+		t.Errorf("as if they had been slow, %d are let in at once, want %d", most, newAtOnce)
+	}
+	for range 2 {
+		site.doors.prepared.most = 1 // as if they had been
+		first := true
+		within = func() {
+			if !first {
+				t.Error("two are served at once")
+				return
+			}
+			first = false
+			if w := prepare(); w.Code != http.StatusServiceUnavailable || strings.Contains(w.Body.String(), "served") {
+				t.Errorf("one more than is let in: HTTP %d %s", w.Code, w.Body)
+			}
+		}
+		if w := prepare(); w.Code != http.StatusOK {
+			t.Errorf("the one that is let in: HTTP %d %s", w.Code, w.Body)
+		}
+	}
+}
+
+// bounded is an answer that knows how long its client may take to read it.
+type bounded struct {
+	*httptest.ResponseRecorder
+	until time.Time
+}
+
+func (w *bounded) SetWriteDeadline(t time.Time) error {
+	w.until = t
+	return nil
 }
 
 // Who reads his answer slowly holds no place, and not for ever a connection.
@@ -332,6 +400,11 @@ func TestSlowReaders(t *testing.T) {
 		if _, err := c.Read(make([]byte, 1)); err != nil { // it has been begun, and the rest is not read
 			t.Fatal(err)
 		}
+	}
+	w := &bounded{ResponseRecorder: httptest.NewRecorder()}
+	site.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/set_accept", nil))
+	if left := time.Until(w.until); left < answerReadWithin/2 || left > answerReadWithin {
+		t.Errorf("who reads slowly has %s, want %s", left, answerReadWithin)
 	}
 	for range 10 {
 		res, err := http.Get("http://" + address + "/set_accept")
@@ -392,6 +465,83 @@ func TestCrowdOfOneAddress(t *testing.T) {
 		if status := call(stranger, "/check_sms_key", ""); status != http.StatusOK {
 			t.Fatalf("after all were answered: HTTP %d", status)
 		}
+	}
+}
+
+// unread is a body that nobody may wait for.
+type unread struct{ t *testing.T }
+
+func (b unread) Read([]byte) (int, error) {
+	b.t.Error("the body of a request that is not let in was waited for")
+	return 0, io.EOF
+}
+
+// Who cannot be served is told so before his body is waited for, once, and is not served beside that. Who finds no room only
+// when his body is here is told the same, and nothing is kept for him.
+func TestBodiesAtAFullServer(t *testing.T) {
+	finish, entered := make(chan struct{}), make(chan struct{}, AtOnce)
+	api := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Long") != "" {
+			entered <- struct{}{}
+			<-finish
+		}
+		io.WriteString(w, "served")
+	})
+	calls := []string{"prepare_payment", "check_sms_key", "set_accept"}
+	site := Site{API: api, Calls: calls, Log: slog.New(slog.DiscardHandler)}.Handler()
+	call := func(path, long string, body io.Reader) *httptest.ResponseRecorder {
+		r := httptest.NewRequest("POST", path, body)
+		r.Header.Set("Long", long)
+		w := httptest.NewRecorder()
+		site.ServeHTTP(w, r)
+		return w
+	}
+	var waiting sync.WaitGroup
+	fill := func(n int) {
+		for range n {
+			waiting.Go(func() { call("/set_accept", "yes", strings.NewReader("{}")) })
+			<-entered
+		}
+	}
+	// begin returns when the rest of a request's body is waited for; end sends it.
+	begin := func(path string) (end func() *httptest.ResponseRecorder) {
+		r, w := io.Pipe()
+		answer := make(chan *httptest.ResponseRecorder, 1)
+		go func() { answer <- call(path, "", r) }()
+		io.WriteString(w, "{")
+		return func() *httptest.ResponseRecorder {
+			io.WriteString(w, "}")
+			w.Close()
+			return <-answer
+		}
+	}
+	shed := func(what string, w *httptest.ResponseRecorder) {
+		t.Helper()
+		var f holdfast.Failure
+		if err := json.Unmarshal(w.Body.Bytes(), &f); err != nil || w.Code != http.StatusServiceUnavailable || f.Error != holdfast.CodeTooManyRequests {
+			t.Errorf("%s: HTTP %d %s (%v)", what, w.Code, w.Body, err)
+		}
+	}
+	fill(newAtOnce - 1)
+	if w := call("/prepare_payment", "", strings.NewReader("{}")); w.Code != http.StatusOK {
+		t.Errorf("the last new payment that there is room for: HTTP %d", w.Code)
+	}
+	end := begin("/prepare_payment")
+	fill(1)
+	shed("a new payment whose body came late", end())
+	shed("a new payment", call("/prepare_payment", "", unread{t}))
+	ends := []func() *httptest.ResponseRecorder{begin("/check_sms_key"), begin("/set_accept")}
+	fill(AtOnce - newAtOnce)
+	for i, end := range ends {
+		shed(calls[i+1]+" whose body came late", end())
+	}
+	for _, c := range calls {
+		shed(c, call("/"+c, "", unread{t}))
+	}
+	close(finish)
+	waiting.Wait()
+	if d := site.doors; len(d.places) != 0 || len(d.guessers.inside) != 0 || d.prepared.under != 0 {
+		t.Errorf("when all are answered %d have places, %d addresses are inside, %d payments are prepared", len(d.places), len(d.guessers.inside), d.prepared.under)
 	}
 }
 

@@ -167,7 +167,7 @@ func Shop(w http.ResponseWriter) {
 // receive reads a request's body before the request takes a place. What is wrong with the body is told
 // to whoever reads it then.
 func receive(w http.ResponseWriter, r *http.Request) {
-	if r.Body == nil || r.Body == http.NoBody {
+	if r.Body == http.NoBody {
 		return
 	}
 	if r.ContentLength > BodyBytes {
