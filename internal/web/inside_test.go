@@ -1,6 +1,8 @@
 package web
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,17 +55,19 @@ func TestPace(t *testing.T) {
 			t.Errorf("after ones that took %s, neither quick nor slow, %d are let in at once, want %d", took, p.most, leastPrepared)
 		}
 	}
+	p.begin()
+	if p.end(time.Millisecond, now); p.most != leastPrepared {
+		t.Error("one was quick, and nobody waited: that says nothing")
+	}
+	if full(time.Millisecond); p.most != leastPrepared+1 {
+		t.Errorf("after one quick queue %d are let in at once, want one more than %d", p.most, leastPrepared)
+	}
 	for range 1000 {
 		now = now.Add(2 * preparedWithin)
 		full(time.Millisecond)
 	}
 	if p.most != newAtOnce || p.under != 0 {
 		t.Errorf("after quick ones %d are let in at once, want %d; %d are still counted", p.most, newAtOnce, p.under)
-	}
-	p.begin()
-	p.end(time.Millisecond, now) // quick, but nobody waited: it says nothing
-	if p.most != newAtOnce {
-		t.Error("most went above its limit")
 	}
 }
 
@@ -208,6 +212,82 @@ func TestConnections(t *testing.T) {
 	}
 }
 
+// line is a connection that nobody is at the other end of.
+type line struct {
+	net.Conn
+	closed chan struct{}
+}
+
+func (c line) Close() error {
+	close(c.closed)
+	return nil
+}
+
+// The one that makes room is the one whose client has kept us waiting the longest since his last word, and only where there is
+// one too many; one that is being closed is none any more, and nobody waits for one that has gone.
+func TestLongestWaitMakesRoom(t *testing.T) {
+	server, all := new(http.Server), &conns{most: 2}
+	all.limit(server)
+	came := func() (c line, t *tracked) {
+		c = line{closed: make(chan struct{})}
+		t = server.ConnContext(context.Background(), c).Value(connKey{}).(*tracked)
+		server.ConnState(c, http.StateNew)
+		return c, t
+	}
+	open := func(when string, cs ...line) {
+		t.Helper()
+		for i, c := range cs {
+			select {
+			case <-c.closed:
+				t.Errorf("%s: the %d. connection is closed", when, i+1)
+			default:
+			}
+		}
+	}
+	shut := func(when string, c line) {
+		t.Helper()
+		select {
+		case <-c.closed:
+		case <-time.After(10 * time.Second):
+			t.Errorf("%s: the one whose turn it is stays open", when)
+		}
+	}
+	first, firstWork := came()
+	second, secondWork := came()
+	open("as many as may be", first, second)
+	server.ConnState(first, http.StateIdle) // it has had an answer
+	third, thirdWork := came()
+	shut("one too many", second)
+	open("one too many", first, third)
+	secondWork.waits() // its answer ends only now
+	server.ConnState(first, http.StateClosed)
+	fourth, fourthWork := came() // second is known still
+	open("one has gone, and another is going", third, fourth)
+	server.ConnState(second, http.StateClosed)
+	for _, work := range []*tracked{firstWork, secondWork} {
+		work.waits()
+	}
+	if n := all.waiting.Len(); n != 2 {
+		t.Errorf("%d are waited for, want 2", n)
+	}
+	thirdWork.works()
+	fourthWork.works()
+	fifth, _ := came()
+	shut("all are at work", fifth)
+	open("all are at work", third, fourth)
+}
+
+// Half of the files that the process may open are for connections, if they are fewer than we want, and then the log says so.
+func TestMostConnections(t *testing.T) {
+	for files, want := range map[uint64]int{0: Connections, 1: 1, 2: 1, 3: 1, 4: 2, 2*Connections - 1: Connections - 1, 2 * Connections: Connections, 1 << 40: Connections} {
+		var log bytes.Buffer
+		most := mostConnections(files, slog.New(slog.NewTextHandler(&log, nil)))
+		if said := fmt.Sprintf("files=%d connections=%d \"want files\"=8192", files, want); most != want || strings.Contains(log.String(), said) != (want < Connections) {
+			t.Errorf("with %d files %d connections, want %d: %s", files, most, want, log.String())
+		}
+	}
+}
+
 // An address that misses again and again is turned away for a while, with its IPv6 network or from behind
 // a proxy that is known; who claims to be a proxy is not believed.
 func TestGuessers(t *testing.T) {
@@ -231,6 +311,7 @@ func TestGuessers(t *testing.T) {
 		{"10.1.2.3:1", []string{"192.0.2.9", "203.0.113.1, 10.9.9.9"}, "203.0.113.1"},
 		{"127.0.0.1:1", []string{"203.0.113.1"}, "203.0.113.1"},
 		{"10.1.2.3:1", []string{"nonsense"}, "10.1.2.3"},
+		{"10.1.2.3:1", []string{"10.8.8.8, 10.9.9.9"}, "10.8.8.8"},             // nobody but proxies
 		{"10.1.2.3:1", []string{"192.0.2.9, 203.0.113.1:4711"}, "203.0.113.1"}, // as Azure's gateways and IIS write it
 		{"10.1.2.3:1", []string{"[2001:db8:1:2:9::1]:4711, 10.9.9.9:80"}, "2001:db8:1:2::"},
 		{"10.1.2.3:1", []string{"203.0.113.1:x"}, "10.1.2.3"},
@@ -255,7 +336,14 @@ func TestGuessers(t *testing.T) {
 	if g.may(guesser, now.Add(guessesFor)) || !g.may(guesser, now.Add(2*guessesFor)) {
 		t.Error("it is turned away for another time than said")
 	}
-	shop, later := from("192.0.2.1:1"), now.Add(2*guessesFor)
+	for range Guesses {
+		g.missed(guesser, now.Add(2*guessesFor))
+	}
+	now = now.Add(4 * guessesFor) // nobody asked meanwhile
+	if !g.may(guesser, now) {
+		t.Error("it is turned away for longer than said")
+	}
+	shop, later := from("192.0.2.1:1"), now
 	for range 2 * Guesses {
 		g.missed(shop, later)
 	}
@@ -266,13 +354,15 @@ func TestGuessers(t *testing.T) {
 		g.missed(guesser, later)
 	}
 	for i := range 3 * mostGuessers {
-		g.missed(netip.AddrFrom4([4]byte{byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)}), later)
+		one := netip.AddrFrom4([4]byte{byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)})
+		g.missed(one, later)
+		g.isShop(one, later)
 		if i == mostGuessers && g.may(guesser, later) {
 			t.Error("as many others as are remembered let it in again")
 		}
 	}
-	if len(g.now)+len(g.before) > 2*mostGuessers+2 {
-		t.Errorf("%d addresses are remembered", len(g.now)+len(g.before))
+	if len(g.now)+len(g.before) > 2*mostGuessers+2 || len(g.shops) > mostGuessers+1 {
+		t.Errorf("%d addresses are remembered, and %d shops", len(g.now)+len(g.before), len(g.shops))
 	}
 }
 
@@ -476,6 +566,14 @@ func (b unread) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
+// noBugs is a log in which no bug may stand.
+type noBugs struct{ t *testing.T }
+
+func (l noBugs) Write(line []byte) (int, error) {
+	l.t.Errorf("%s", line)
+	return len(line), nil
+}
+
 // Who cannot be served is told so before his body is waited for, once, and is not served beside that. Who finds no room only
 // when his body is here is told the same, and nothing is kept for him.
 func TestBodiesAtAFullServer(t *testing.T) {
@@ -487,8 +585,9 @@ func TestBodiesAtAFullServer(t *testing.T) {
 		}
 		io.WriteString(w, "served")
 	})
+	page := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(max(TurnedAway(r), http.StatusOK)) })
 	calls := []string{"prepare_payment", "check_sms_key", "set_accept"}
-	site := Site{API: api, Calls: calls, Log: slog.New(slog.DiscardHandler)}.Handler()
+	site := Site{API: api, Calls: calls, Pages: page, Paths: []string{"status"}, Log: slog.New(slog.NewTextHandler(noBugs{t}, &slog.HandlerOptions{Level: slog.LevelError}))}.Handler()
 	call := func(path, long string, body io.Reader) *httptest.ResponseRecorder {
 		r := httptest.NewRequest("POST", path, body)
 		r.Header.Set("Long", long)
@@ -523,6 +622,9 @@ func TestBodiesAtAFullServer(t *testing.T) {
 		}
 	}
 	fill(newAtOnce - 1)
+	if now, most := site.UnderWay(); now != newAtOnce-1 || most != AtOnce {
+		t.Errorf("under way are %d of %d", now, most)
+	}
 	if w := call("/prepare_payment", "", strings.NewReader("{}")); w.Code != http.StatusOK {
 		t.Errorf("the last new payment that there is room for: HTTP %d", w.Code)
 	}
@@ -537,6 +639,9 @@ func TestBodiesAtAFullServer(t *testing.T) {
 	}
 	for _, c := range calls {
 		shed(c, call("/"+c, "", unread{t}))
+	}
+	if w := call("/status/x", "", unread{t}); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "1" {
+		t.Errorf("a page: HTTP %d, Retry-After %q", w.Code, w.Header().Get("Retry-After"))
 	}
 	close(finish)
 	waiting.Wait()

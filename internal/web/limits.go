@@ -366,7 +366,7 @@ func (g *guessers) isShop(address netip.Addr, now time.Time) {
 }
 
 func (g *guessers) turn(now time.Time) {
-	if age := now.Sub(g.since); age >= guessesFor || g.now == nil {
+	if age := now.Sub(g.since); age >= guessesFor { // at first it is as old as time
 		g.before, g.now = g.now, make(map[netip.Addr]int)
 		if age >= 2*guessesFor {
 			g.before = nil

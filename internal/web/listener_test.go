@@ -24,7 +24,23 @@ func (full) Accept() (net.Conn, error) {
 // ended is a listener that was closed.
 type ended struct{ net.Listener }
 
-func (ended) Accept() (net.Conn, error) { return nil, net.ErrClosed }
+func (ended) Accept() (net.Conn, error) {
+	return nil, &net.OpError{Op: "accept", Net: "tcp", Err: net.ErrClosed}
+}
+
+// busy is a listener that can accept every fourth connection.
+type busy struct {
+	net.Listener
+	conn  net.Conn
+	tried int
+}
+
+func (l *busy) Accept() (net.Conn, error) {
+	if l.tried++; l.tried%4 != 0 {
+		return full{}.Accept()
+	}
+	return l.conn, nil
+}
 
 // That no connection can be accepted is in the log, once a minute; that one could not for a moment, or that the server was ended,
 // is no trouble.
@@ -40,6 +56,15 @@ func TestNoConnectionsInTheLog(t *testing.T) {
 			}
 		}
 		tries(web.Listener(ended{}, log), 10)
+		one, _ := net.Pipe()
+		defer one.Close()
+		b := web.Listener(&busy{conn: one}, log)
+		for i := range 20 {
+			if c, err := b.Accept(); (c == one) != (i%4 == 3) || (err == nil) != (c == one) {
+				t.Errorf("the %d. is %v, %v", i+1, c, err)
+			}
+			time.Sleep(2 * time.Second)
+		}
 		l := web.Listener(full{}, log)
 		tries(l, 5)
 		if count() != 0 {

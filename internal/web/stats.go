@@ -1,7 +1,6 @@
 package web
 
 import (
-	"cmp"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -47,7 +46,7 @@ func (h *Handler) expect(parts []string) {
 }
 
 func (h *Handler) count(o *observed, took time.Duration) {
-	h.answered.Of(Answered{o.part, cmp.Or(o.status, http.StatusOK), holdfast.Code(o.code), o.coded}).Add(1)
+	h.answered.Of(Answered{o.part, o.status, holdfast.Code(o.code), o.coded}).Add(1)
 	h.took.Of(o.part).Add(took)
 }
 

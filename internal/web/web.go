@@ -5,6 +5,7 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -153,14 +154,12 @@ func (s Site) Handler() *Handler {
 func (s Site) finish(o *observed, r *http.Request, ours map[string]bool, served *Handler, began time.Time) {
 	path := loggedPath(r, ours)
 	if p := recover(); p != nil {
-		if p == http.ErrAbortHandler {
-			panic(p)
-		}
 		s.Log.Error("a request failed by a bug of ours", "request", o.id, "path", path, "panic", p, "stack", string(debug.Stack()))
 		if o.status == 0 {
 			Fail(o, http.StatusInternalServerError, holdfast.Fail(holdfast.CodeInternal, "Internal error", "Ask support and name request "+o.id+"."))
 		}
 	}
+	o.status = cmp.Or(o.status, http.StatusOK) // net/http's word where nothing was said
 	level := slog.LevelInfo
 	if o.status >= 500 {
 		level = slog.LevelWarn
@@ -180,9 +179,6 @@ func loggedPath(r *http.Request, ours map[string]bool) string {
 	first, rest, more := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	if !ours[first] {
 		return "/" + elided
-	}
-	if !more {
-		return r.URL.Path // what is ours, and nothing else
 	}
 	known := "/" + first
 	for more {

@@ -103,6 +103,9 @@ func TestPanic(t *testing.T) {
 			t.Errorf("the log does not say what happened: %s", log)
 		}
 	}
+	if n := strings.Count(log.String(), `"level":"WARN","msg":"request"`); n != 3 {
+		t.Errorf("%d of 3 requests that failed stand out in the log: %s", n, log)
+	}
 	// What was said before the panic stands.
 	if res, body := get(t, url+"/call/late"); res.StatusCode != 200 || !json.Valid(body) {
 		t.Errorf("HTTP %d %s", res.StatusCode, body)
@@ -212,11 +215,14 @@ func TestHealth(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	var broken error
-	url, _ := serve(t, web.Site{API: http.NotFoundHandler(), Ready: func() error { mu.Lock(); defer mu.Unlock(); return broken }})
-	for _, path := range []string{"/healthz", "/healthz/", "//healthz", "/readyz"} {
-		if res, body := get(t, url+path); res.StatusCode != 200 {
+	url, log := serve(t, web.Site{API: http.NotFoundHandler(), Ready: func() error { mu.Lock(); defer mu.Unlock(); return broken }})
+	for path, want := range map[string]string{"/healthz": "ok\n", "/healthz/": "ok\n", "//healthz": "ok\n", "/readyz": "ready\n"} {
+		if res, body := get(t, url+path); res.StatusCode != 200 || string(body) != want {
 			t.Errorf("%s: HTTP %d %s", path, res.StatusCode, body)
 		}
+	}
+	if n := strings.Count(log.String(), `"status":200`); n != 4 {
+		t.Errorf("%d of 4 are good in the log: %s", n, log)
 	}
 	mu.Lock()
 	broken = errors.New("the disk is full")
@@ -224,7 +230,7 @@ func TestHealth(t *testing.T) {
 	if res, _ := get(t, url+"/healthz"); res.StatusCode != 200 {
 		t.Errorf("healthz: HTTP %d", res.StatusCode)
 	}
-	if res, body := get(t, url+"/readyz"); res.StatusCode != 503 || res.Header.Get("Retry-After") == "" || !strings.Contains(string(body), "the disk is full") {
+	if res, body := get(t, url+"/readyz"); res.StatusCode != 503 || res.Header.Get("Retry-After") == "" || string(body) != "the disk is full\n" {
 		t.Errorf("readyz: HTTP %d %v %s", res.StatusCode, res.Header, body)
 	}
 }
@@ -309,7 +315,10 @@ func TestShippedBalancersLeaveLongBodiesToTheGateway(t *testing.T) {
 func TestPages(t *testing.T) {
 	t.Parallel()
 	named := func(name string) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, name+" "+r.URL.Path) })
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Who", name+" "+r.URL.Path)
+			io.WriteString(w, "he")
+		})
 	}
 	api := named("api")
 	url, _ := serve(t, web.Site{
@@ -319,7 +328,7 @@ func TestPages(t *testing.T) {
 	for _, c := range []struct{ method, path, accept, want string }{
 		{"POST", "/call", "", "api /call"}, {"GET", "/call/a//b/", "", "api /call/a/b"},
 		{"GET", "//page//", "", "page /page"}, {"POST", "/page/x", "", "page /page/x"},
-		{"GET", "/both/x", "", "page /both/x"}, {"HEAD", "/both/x", "", ""}, {"POST", "/both/x", "text/html", "api /both/x"},
+		{"GET", "/both/x", "", "page /both/x"}, {"HEAD", "/both/x", "", "page /both/x"}, {"HEAD", "/nobody", "text/html", "page /nobody"}, {"POST", "/both/x", "text/html", "api /both/x"},
 		{"POST", "/news/x", "", "other /news/x"},
 		{"GET", "/nobody", "text/html,*/*", "page /nobody"}, {"GET", "/", "text/html", "page /"},
 	} {
@@ -334,8 +343,20 @@ func TestPages(t *testing.T) {
 		}
 		body, err := io.ReadAll(res.Body)
 		res.Body.Close()
-		if err != nil || res.StatusCode != 200 || string(body) != c.want {
-			t.Errorf("%s %s: HTTP %d %q, want %q (%v)", c.method, c.path, res.StatusCode, body, c.want, err)
+		if err != nil || res.StatusCode != 200 || res.Header.Get("Who") != c.want || (string(body) == "he") != (c.method != "HEAD") {
+			t.Errorf("%s %s: HTTP %d %q %q, want %q (%v)", c.method, c.path, res.StatusCode, res.Header.Get("Who"), body, c.want, err)
+		}
+	}
+	// Nobody looks at a page that answers a POST, and where there are no pages, nobody at any.
+	bare, _ := serve(t, web.Site{API: api, Calls: []string{"call"}})
+	for _, c := range []struct{ method, url string }{{"POST", url}, {"GET", bare}} {
+		req, err := http.NewRequest(c.method, c.url+"/nobody", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Accept", "text/html")
+		if res, err := http.DefaultClient.Do(req); err != nil || res.StatusCode != 404 || res.Header.Get("Content-Type") != "application/json" || res.Body.Close() != nil {
+			t.Errorf("%s /nobody: %v, %v", c.method, res, err)
 		}
 	}
 	for _, path := range []string{"/", "/callx", "/x/call"} {
@@ -343,9 +364,8 @@ func TestPages(t *testing.T) {
 			t.Errorf("%s: HTTP %d %s", path, res.StatusCode, res.Header.Get("Content-Type"))
 		}
 	}
-	url, _ = serve(t, web.Site{API: api, Calls: []string{"call"}})
 	for _, path := range []string{"/", "/x", "/%ff%fe", "/%00"} {
-		res, body := get(t, url+path)
+		res, body := get(t, bare+path)
 		var f holdfast.Failure
 		if err := json.Unmarshal(body, &f); err != nil || res.StatusCode != 404 || f.Error != holdfast.CodeNotFound || res.Header.Get("Content-Type") != "application/json" {
 			t.Errorf("%s: HTTP %d %s (%v)", path, res.StatusCode, body, err)
