@@ -189,15 +189,19 @@ func appendRequest(b []byte, req *http.Request) ([]byte, error) {
 	if req.Close {
 		b = append(b, "Connection: close\r\n"...)
 	}
-	if req.ContentLength > 0 || req.Method == http.MethodPost || req.Method == http.MethodPut {
+	length := int(req.ContentLength)
+	if req.Body == nil { // whatever it says
+		length = 0
+	}
+	if length > 0 || req.Method == http.MethodPost || req.Method == http.MethodPut {
 		b = append(b, "Content-Length: "...)
-		b = strconv.AppendInt(b, req.ContentLength, 10)
+		b = strconv.AppendInt(b, int64(length), 10)
 		b = append(b, "\r\n"...)
 	}
 	b = append(b, "\r\n"...)
-	if req.ContentLength > 0 && req.Body != nil {
+	if length > 0 {
 		at := len(b)
-		b = slices.Grow(b, int(req.ContentLength))[:at+int(req.ContentLength)]
+		b = slices.Grow(b, length)[:at+length]
 		if _, err := io.ReadFull(req.Body, b[at:]); err != nil {
 			return b, fmt.Errorf("outward: the request's body is shorter than it says: %w", err)
 		}
@@ -530,8 +534,8 @@ func (b *body) Close() error {
 	}
 	b.shut = true
 	if b.again && !b.ended {
-		n, err := io.CopyN(io.Discard, b.ReadCloser, drainAtMost)
-		b.ended = err == io.EOF && n < drainAtMost
+		_, err := io.CopyN(io.Discard, b.ReadCloser, drainAtMost)
+		b.ended = err == io.EOF
 	}
 	if b.c.release() && b.again && b.ended && b.c.socket != nil && b.c.quiet() {
 		b.t.keep(b.c)
@@ -546,8 +550,7 @@ func (c *conn) quiet() bool {
 	if c.in.Buffered() > 0 || !c.server.secure {
 		return c.in.Buffered() == 0
 	}
-	c.bound = time.Time{}
-	if c.SetReadDeadline(time.Unix(1, 0)) != nil {
+	if c.SetReadDeadline(time.Unix(1, 0)) != nil { // bound is zero: over TLS each exchange is watched
 		return false
 	}
 	_, err := c.Conn.Read(c.one[:])

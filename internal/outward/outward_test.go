@@ -7,10 +7,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -68,7 +70,7 @@ func TestCallsShareAConnection(t *testing.T) {
 	tr := new(outward.Transport)
 	defer tr.CloseIdleConnections()
 	for i, query := range []string{"", "?chunked", "?a=%20b", ""} {
-		body := strings.Repeat("x", 5000*i) // from nothing to more than any buffer
+		body := strings.Repeat("x", 50_000*i) // from nothing to more than any buffer, and than any header
 		status, answer, err := call(t, tr, s.URL+"/path"+query, body)
 		if err != nil || status != 200 || answer != body {
 			t.Fatalf("call %d: %d, %d bytes, %v", i, status, len(answer), err)
@@ -344,6 +346,7 @@ func TestOddAnswers(t *testing.T) {
 	}{
 		"until the connection ends": {"HTTP/1.1 200 OK\r\n\r\nhello", "hello", false},
 		"interim answers":           {"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok", false},
+		"another protocol":          {"HTTP/1.1 101 Switching Protocols\r\n\r\n", "", false},
 		"only interim answers":      {strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 20), "", true},
 		"cut short":                 {"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", "hello", true},
 		"cut short in chunks":       {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "hello", true},
@@ -368,6 +371,9 @@ func TestOddAnswers(t *testing.T) {
 			}
 			if n := open.Load(); c.fails && n != 0 {
 				t.Errorf("the call failed and leaves %d connections open", n)
+			}
+			if long := strings.Contains(c.text, "X-A"); long && !strings.Contains(err.Error(), "longer than 65536 bytes") || strings.Contains(name, "cut short") && !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Errorf("it says %v", err)
 			}
 		})
 	}
@@ -480,10 +486,243 @@ func TestTLS(t *testing.T) {
 		t.Errorf("%d connections", made.Load())
 	}
 	// A stranger's certificate is as if nobody were there: nothing was sent.
-	_, _, err := call(t, new(outward.Transport), s.URL, "x")
+	var open atomic.Int64
+	_, _, err := call(t, &outward.Transport{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		open.Add(1)
+		return &opened{conn.(*net.TCPConn), &open}, nil
+	}}, s.URL, "x")
 	var op *net.OpError
-	if !errors.As(err, &op) || op.Op != "dial" {
-		t.Errorf("it says %v", err)
+	if !errors.As(err, &op) || op.Op != "dial" || open.Load() != 0 {
+		t.Errorf("it says %v, and leaves %d connections open", err, open.Load())
+	}
+}
+
+// A call goes to the server that it names, at the port of its scheme where it names none, and nowhere else.
+func TestWhereCallsGo(t *testing.T) {
+	var dialled string
+	tr := &outward.Transport{Dial: func(_ context.Context, network, address string) (net.Conn, error) {
+		dialled = network + " " + address
+		return nil, &net.OpError{Op: "read", Err: io.EOF}
+	}}
+	for url, want := range map[string]string{
+		"http://bank.example/pay": "tcp bank.example:80", "https://bank.example/pay": "tcp bank.example:443", "https://bank.example:8443/": "tcp bank.example:8443",
+		"http://[::1]/": "tcp [::1]:80", "http://[2001:db8::1]:8080/": "tcp [2001:db8::1]:8080", "ftp://bank.example/": "", "//bank.example/": "",
+	} {
+		dialled = ""
+		_, _, err := call(t, tr, url, "x")
+		var op *net.OpError
+		if dialled != want || err == nil || want != "" && (!errors.As(err, &op) || op.Op != "dial" || !errors.Is(err, io.EOF)) {
+			t.Errorf("%s: %q is dialled, want %q: %v", url, dialled, want, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://bank.example/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dialled = ""
+	if _, err := tr.RoundTrip(req); !errors.Is(err, context.Canceled) || dialled != "" {
+		t.Errorf("a call that is over: %v, and %q is dialled", err, dialled)
+	}
+	// What is kept leads to one server alone.
+	tr = new(outward.Transport)
+	defer tr.CloseIdleConnections()
+	named := func(name string) string {
+		s, _ := counted(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, name) })
+		return s.URL
+	}
+	bank, shop := named("bank"), named("shop")
+	for range 2 {
+		for url, want := range map[string]string{bank: "bank", shop: "shop"} {
+			if _, answer, err := call(t, tr, url, "x"); answer != want || err != nil {
+				t.Errorf("%s answers in place of %s (%v)", answer, want, err)
+			}
+		}
+	}
+}
+
+// spoken is a server that says the same to each request, closes nothing, and keeps what it was told, to the end of the header.
+func spoken(t *testing.T, answer string) (url string, told func() []string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var all []string
+	go func() {
+		for n := 1; ; n++ {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			t.Cleanup(func() { c.Close() })
+			go func() {
+				for in := bufio.NewReader(c); ; {
+					var head strings.Builder
+					fmt.Fprintf(&head, "%d: ", n)
+					length := 0
+					for line := ""; line != "\r\n"; {
+						if line, err = in.ReadString('\n'); err != nil {
+							return
+						}
+						head.WriteString(line)
+						fmt.Sscanf(line, "Content-Length: %d", &length)
+					}
+					if _, err := in.Discard(length); err != nil {
+						return
+					}
+					mu.Lock()
+					all = append(all, head.String())
+					mu.Unlock()
+					io.WriteString(c, answer)
+				}
+			}()
+		}
+	}()
+	t.Cleanup(func() { l.Close() })
+	return "http://" + l.Addr().String(), func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(all)
+	}
+}
+
+// What is sent is what was asked for: a length where there is a body or could be one, and nothing that is not meant.
+func TestWhatIsSent(t *testing.T) {
+	for _, c := range []struct {
+		method string
+		body   io.Reader
+		edit   func(*http.Request)
+		want   string
+	}{
+		{"", nil, nil, "GET / HTTP/1.1\r\nHost: *\r\n\r\n"},
+		{"DELETE", nil, nil, "DELETE / HTTP/1.1\r\nHost: *\r\n\r\n"},
+		{"POST", nil, nil, "POST / HTTP/1.1\r\nHost: *\r\nContent-Length: 0\r\n\r\n"},
+		{"PUT", http.NoBody, nil, "PUT / HTTP/1.1\r\nHost: *\r\nContent-Length: 0\r\n\r\n"},
+		{"PATCH", strings.NewReader("hello"), nil, "PATCH / HTTP/1.1\r\nHost: *\r\nContent-Length: 5\r\n\r\n"},
+		{"POST", nil, func(r *http.Request) { r.ContentLength = 5 }, "POST / HTTP/1.1\r\nHost: *\r\nContent-Length: 0\r\n\r\n"},
+		{"GET", nil, func(r *http.Request) { r.Close = true }, "GET / HTTP/1.1\r\nHost: *\r\nConnection: close\r\n\r\n"},
+	} {
+		url, told := spoken(t, "HTTP/1.1 204 No Content\r\n\r\n")
+		req, err := http.NewRequest(c.method, url+"/", c.body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Method = c.method
+		if c.edit != nil {
+			c.edit(req)
+		}
+		tr := new(outward.Transport)
+		res, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Errorf("%s: %v", c.want, err)
+			continue
+		}
+		res.Body.Close()
+		tr.CloseIdleConnections()
+		if want := "1: " + strings.Replace(c.want, "*", req.Host, 1); len(told()) != 1 || told()[0] != want {
+			t.Errorf("%q was sent, want %q", told(), want)
+		}
+	}
+}
+
+// A connection serves the next call if the server and the caller will have it so, and nothing of the last answer is left in it
+// but a little; it is free once the answer's body has been closed, and once only.
+func TestWhichConnectionsServeAgain(t *testing.T) {
+	const ok = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+	answer := func(n int) string {
+		return "HTTP/1.1 200 OK\r\nContent-Length: " + strconv.Itoa(n) + "\r\n\r\n" + strings.Repeat("x", n)
+	}
+	for name, c := range map[string]struct {
+		answer string
+		close  bool // as the caller says
+		read   int  // bytes of each body
+		want   int  // connections for 3 calls
+	}{
+		"read to the end":            {ok, false, 10, 1},
+		"not read":                   {ok, false, 0, 1},
+		"a little is not read":       {answer(60_000), false, 1, 1},
+		"much is not read":           {answer(80_000), false, 1, 3},
+		"the server will close":      {"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello", false, 10, 3},
+		"so does an old one":         {"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", false, 10, 3},
+		"the caller wants it closed": {ok, true, 10, 3},
+		"another protocol":           {"HTTP/1.1 101 Switching Protocols\r\n\r\n", false, 0, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url, told := spoken(t, c.answer)
+			tr := new(outward.Transport)
+			defer tr.CloseIdleConnections()
+			for range 3 {
+				req, err := http.NewRequest("GET", url, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.Close = c.close
+				res, err := tr.RoundTrip(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n, err := io.CopyN(io.Discard, res.Body, int64(c.read)); err != nil && err != io.EOF {
+					t.Errorf("after %d bytes: %v", n, err)
+				}
+				for range 2 {
+					if err := res.Body.Close(); err != nil {
+						t.Error(err)
+					}
+				}
+				if n, err := res.Body.Read(make([]byte, 1)); n != 0 || err != http.ErrBodyReadAfterClose {
+					t.Errorf("of a closed body %d bytes are read: %v", n, err)
+				}
+			}
+			made := make(map[string]bool)
+			for _, head := range told() {
+				number, _, _ := strings.Cut(head, ":")
+				made[number] = true
+			}
+			if len(told()) != 3 || len(made) != c.want {
+				t.Errorf("%d calls were made over %d connections, want %d", len(told()), len(made), c.want)
+			}
+		})
+	}
+	// It was closed twice, and is not given to two.
+	both := make(chan struct{})
+	var entered atomic.Int64
+	s, made := counted(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/both" {
+			if entered.Add(1) == 2 {
+				close(both)
+			}
+			<-both
+		}
+	})
+	tr := new(outward.Transport)
+	defer tr.CloseIdleConnections()
+	res, err := (&http.Client{Transport: tr}).Get(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	res.Body.Close()
+	var calls sync.WaitGroup
+	for range 2 {
+		calls.Go(func() {
+			if _, _, err := call(t, tr, s.URL+"/both", "x"); err != nil {
+				t.Error(err)
+				if entered.Add(1) == 2 {
+					close(both)
+				}
+			}
+		})
+	}
+	calls.Wait()
+	if made.Load() != 2 {
+		t.Errorf("%d connections, want 2", made.Load())
 	}
 }
 
