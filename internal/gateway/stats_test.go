@@ -44,6 +44,11 @@ func (w *world) asked(what string, test bool, want map[string]uint64) {
 // Each question is counted once, as it was put and as it was answered.
 func TestQuestionsAreCounted(t *testing.T) {
 	w := newWorld(t)
+	w.call = func(method string) {
+		if n := w.gateway.UnderWay(); n != 1 {
+			t.Errorf("while the centre does %s %d questions are under way", method, n)
+		}
+	}
 	p := w.paid(w.goodCard(0))
 	want := map[string]uint64{"challenge send challenged ": 1, "verify send approved ": 1, "hold send approved ": 1}
 	w.asked("a hold", false, want)
@@ -73,6 +78,14 @@ func TestQuestionsAreCounted(t *testing.T) {
 	want["challenge send challenged "], want["verify send refused wrong_code"] = 2, 1
 	w.asked("a wrong code", false, want)
 	w.clean()
+}
+
+// What is asked of a simulator is counted as that.
+func TestQuestionsOfTestPaymentsAreCounted(t *testing.T) {
+	w := newWorld(t)
+	w.gateway = gateway.New(gateway.Config{Store: w.store, HoldFor: holdFor, Test: gateway.Centres{{Processor: w.centre, Method: payment.Uzcard}}})
+	w.paid(w.goodCard(0), func(terms *payment.Terms) { terms.Test = true })
+	w.asked("a hold", true, map[string]uint64{"challenge send challenged ": 1, "verify send approved ": 1, "hold send approved ": 1})
 }
 
 // Of a centre that is not connected nothing is asked.

@@ -681,8 +681,9 @@ func TestKeyCannotBeRead(t *testing.T) {
 	p := w.decide(w.prepare(s.url, true), payment.Cancel)
 	cfg := w.cfg
 	cfg.UniqueKey = func(merchant.Shop) (string, error) { return "", errors.New("it is sealed with another key") }
-	if n, err := notify.New(cfg).Step(t.Context()); n != 1 || err != nil {
-		t.Fatalf("%d, %v", n, err)
+	blind := notify.New(cfg)
+	if n, err := blind.Step(t.Context()); n != 1 || err != nil || blind.Attempts()[notify.Unsent].Load() != 1 {
+		t.Fatalf("%d, %v, %d counted", n, err, blind.Attempts()[notify.Unsent].Load())
 	}
 	if e := w.events(p.ID)[0]; len(s.all()) != 0 || e.NextAt.Sub(w.now()) != notify.Backoff[0] || e.Deliveries[0].Note != "the shop's key cannot be read: it is sealed with another key" {
 		t.Errorf("%d were sent; %+v", len(s.all()), e)

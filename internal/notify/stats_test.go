@@ -35,11 +35,11 @@ func TestAttemptsAreCounted(t *testing.T) {
 			t.Errorf("%s: %d attempts took %s, want %d", what, n, took, sent)
 		}
 	}
-	w.decide(w.prepare(w.newShopServer(nil).url, true), payment.Cancel)
+	w.decide(w.prepare(w.newShopServer(always(299, "")).url, true), payment.Cancel)
 	w.deliver()
 	counted("one that is taken", 0, map[notify.Attempt]uint64{notify.Taken: 1})
 
-	refusing := w.newShopServer(always(500, ""))
+	refusing := w.newShopServer(always(300, ""))
 	w.decide(w.prepare(refusing.url, true), payment.Cancel)
 	pauses := uint64(len(w.gaps(refusing)))
 	counted("one that is never taken", 1, map[notify.Attempt]uint64{notify.Taken: 1, notify.Refused: pauses + 1})
