@@ -19,11 +19,12 @@ import (
 )
 
 type shopCmd struct {
-	Create       shopCreateCmd `cmd:"" help:"Create a shop; its secret and unique_key are shown once."`
-	List         shopListCmd   `cmd:"" help:"List all shops."`
-	Show         shopShowCmd   `cmd:"" help:"Show one shop's settings."`
-	Set          shopSetCmd    `cmd:"" help:"Change a shop's settings; takes effect within a second."`
-	RotateSecret shopRotateCmd `cmd:"" help:"Give a shop a new secret; the old one stops working within a second."`
+	Create       shopCreateCmd   `cmd:"" help:"Create a shop; its secret and unique_key are shown once."`
+	List         shopListCmd     `cmd:"" help:"List all shops."`
+	Show         shopShowCmd     `cmd:"" help:"Show one shop's settings."`
+	Set          shopSetCmd      `cmd:"" help:"Change a shop's settings; takes effect within a second."`
+	RotateSecret rotateSecretCmd `cmd:"" help:"Give a shop a new secret; the old one stops working within a second."`
+	RotateKey    rotateKeyCmd    `cmd:"" help:"Give a shop a new unique_key; notifications are signed with it within a second."`
 }
 
 // settingFlags are a shop's settings as flags; what is not given stays as it is.
@@ -220,13 +221,17 @@ func createShop(ctx context.Context, s *store.Store, v *vault.Vault, name string
 	}
 	secret, key := merchant.NewSecret(), merchant.NewSecret()
 	shop.SecretHash = secret.Hash()
-	sealed, err := v.Seal(purposeUniqueKey, []byte(key))
-	if err != nil {
+	if err := sealKey(&shop, v, key); err != nil {
 		return createdShop{}, err
 	}
-	shop.UniqueKey = sealed
-	shop, err = s.CreateShop(ctx, shop)
+	shop, err := s.CreateShop(ctx, shop)
 	return createdShop{shop.ID, string(secret), string(key)}, err
+}
+
+// sealKey gives a shop the key that signs what it is told.
+func sealKey(shop *merchant.Shop, v *vault.Vault, key merchant.Secret) (err error) {
+	shop.UniqueKey, err = v.Seal(purposeUniqueKey, []byte(key))
+	return err
 }
 
 // rename gives a shop the name that payers see.
@@ -350,26 +355,54 @@ func (c *shopSetCmd) Run(ctx context.Context, p program) error {
 	})
 }
 
-type shopRotateCmd struct {
+type rotateSecretCmd struct{ rotated }
+
+func (c *rotateSecretCmd) Help() string {
+	return `Examples:
+
+  holdfast shop rotate-secret 3 --data DIR
+  holdfast shop rotate-secret 3 --data DIR --json      {"secret":"…","shop_id":3}`
+}
+
+func (c *rotateSecretCmd) Run(ctx context.Context, p program) error {
+	return c.rotate(ctx, p, "secret", func(shop *merchant.Shop, _ *vault.Vault, secret merchant.Secret) error {
+		shop.SecretHash = secret.Hash()
+		return nil
+	})
+}
+
+type rotateKeyCmd struct{ rotated }
+
+func (c *rotateKeyCmd) Help() string {
+	return `The shop cannot know the new key before it is in use. So that nothing is lost, its endpoint takes both keys for a while,
+and refuses what neither has signed with a status that is not 2xx: that is sent again, 5 s, 15 s, 1 min … later.
+
+  holdfast shop rotate-key 3 --data DIR
+  holdfast shop rotate-key 3 --data DIR --json      {"shop_id":3,"unique_key":"…"}`
+}
+
+func (c *rotateKeyCmd) Run(ctx context.Context, p program) error {
+	return c.rotate(ctx, p, "unique_key", sealKey)
+}
+
+// rotated is a shop that gets a new secret of one kind, which is shown once.
+type rotated struct {
 	data
 	ID   int64 `arg:"" help:"The shop's id."`
 	JSON bool  `help:"As JSON."`
 }
 
-func (c *shopRotateCmd) Run(ctx context.Context, p program) error {
-	return c.onStore(func(s *store.Store, _ *vault.Vault) error {
+func (c *rotated) rotate(ctx context.Context, p program, name string, give func(*merchant.Shop, *vault.Vault, merchant.Secret) error) error {
+	return c.onStore(func(s *store.Store, v *vault.Vault) error {
 		secret := merchant.NewSecret()
-		_, err := s.UpdateShop(ctx, c.ID, func(shop *merchant.Shop) error {
-			shop.SecretHash = secret.Hash()
-			return nil
-		})
+		_, err := s.UpdateShop(ctx, c.ID, func(shop *merchant.Shop) error { return give(shop, v, secret) })
 		if err != nil {
 			return noShop(c.ID, err)
 		}
 		if c.JSON {
-			return p.print(map[string]any{"shop_id": c.ID, "secret": string(secret)})
+			return p.print(map[string]any{"shop_id": c.ID, name: string(secret)})
 		}
-		_, err = fmt.Fprintf(p.stdout, "The new secret of shop %d, shown once: %s\n", c.ID, string(secret))
+		_, err = fmt.Fprintf(p.stdout, "The new %s of shop %d, shown once: %s\n", name, c.ID, string(secret))
 		return err
 	})
 }
