@@ -57,7 +57,7 @@ var (
 		5 * time.Second, 15 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 15 * time.Minute,
 		30 * time.Minute, time.Hour, 2 * time.Hour, 4 * time.Hour, 6 * time.Hour,
 	}
-	// GiveUp is how long an event is tried.
+	// GiveUp is how long an event is tried. What is sent again by hand later than that is tried once.
 	GiveUp = 72 * time.Hour
 	// Ask is the pause after each request for a decision while none has come; its last value repeats.
 	Ask = []time.Duration{
@@ -460,7 +460,7 @@ func (n *Notifier) again(r store.Result, note string) store.Result {
 	pause := Backoff[min(r.Attempt, len(Backoff))-1]
 	next := r.At.Add(pause)
 	if next.Sub(r.Event.At) > GiveUp {
-		r.Outcome = gaveUp
+		r.Outcome = store.OutcomeGaveUp
 		return r
 	}
 	r.NextAt = next

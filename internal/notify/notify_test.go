@@ -196,6 +196,76 @@ func TestSchedule(t *testing.T) {
 	w.audit()
 }
 
+// What is sent again by hand is an attempt like any other, signed as ever, and what comes after it is as after any other: the
+// pause that the schedule has for so many attempts, and no further one where the event is older than it is tried. It can be
+// sent again as often as somebody wants.
+func TestSentAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	s := w.newShopServer(nil)
+	p := w.decide(w.prepare(s.url, true), payment.Cancel)
+	begun := w.now()
+	again := func(answer int, want string, next time.Duration) {
+		t.Helper()
+		s.answer = always(answer, "")
+		before := len(s.all())
+		_, err := w.store.SendAgain(t.Context(), p.ID)
+		check(t, err)
+		w.deliver()
+		all, e := s.all(), w.events(p.ID)[0]
+		if len(all) != before+1 || all[before].header.Get("Holdfast-Attempt") != fmt.Sprint(before+1) || all[before].header.Get(holdfast.HeaderWebhookID) != notify.WebhookID(p.ID, 1) {
+			t.Fatalf("after %d it came %d times, %v", before, len(all), all[before:])
+		}
+		if e.Outcome != want || next == 0 != e.NextAt.IsZero() || next > 0 && e.NextAt.Sub(w.now()) != next || len(e.Deliveries) != before+1 {
+			t.Errorf("attempt %d: %+v, want %q and the next one in %s", before+1, e, want, next)
+		}
+	}
+	w.deliver()
+	again(200, "delivered", 0)
+	again(503, "", notify.Backoff[2]) // within the time that it is tried for: on the schedule
+	w.next()
+	w.deliver()
+	again(200, "delivered", 0)
+	w.offset.add(begun.Add(notify.GiveUp).Sub(w.now()) - notify.Backoff[5])
+	again(503, "", notify.Backoff[5]) // the last pause that it is tried for
+	w.next()
+	again(503, "gave up", 0)
+	w.offset.add(30 * 24 * time.Hour)
+	again(503, "gave up", 0)
+	again(200, "delivered", 0)
+	if _, waits := w.next(); waits {
+		t.Error("something still waits to be told")
+	}
+
+	// Asked again for a decision, the shop gets the pauses that it would have got; its answer decides, as ever.
+	quiet := w.newShopServer(func(n told) (int, string) {
+		if n.Status == "waiting_for_capture" {
+			return 200, `{"accept_status":"wait_user_action"}`
+		}
+		return 200, ""
+	})
+	p = w.hold(w.prepare(quiet.url, false))
+	w.deliver()
+	if e := w.events(p.ID)[1]; e.Outcome != "left to set_accept" {
+		t.Fatalf("%+v", e)
+	}
+	quiet.answer = always(200, "")
+	_, err := w.store.SendAgain(t.Context(), p.ID)
+	check(t, err)
+	w.deliver()
+	if e := w.events(p.ID)[1]; e.Attempts != 2 || e.NextAt.Sub(w.now()) != notify.Ask[1] {
+		t.Errorf("asked again: %+v", e)
+	}
+	quiet.answer = always(200, `{"accept_status":"capture"}`)
+	_, err = w.store.SendAgain(t.Context(), p.ID)
+	check(t, err)
+	w.deliver()
+	if got := w.payment(p.ID); got.State != payment.Captured || got.Decision.By != payment.ByNotification {
+		t.Errorf("it is %s, decided %+v", got.State, got.Decision)
+	}
+	w.audit()
+}
+
 // A merchant whose server is not there is asked to decide as one is who does not answer the question: at the pauses of Ask,
 // and until the hold ends.
 func TestAskedWhereNobodyIsThere(t *testing.T) {

@@ -7,9 +7,6 @@ import (
 	"holdfast/internal/tally"
 )
 
-// gaveUp is the outcome of an event that was tried for too long.
-const gaveUp = "gave up"
-
 // Attempt is what became of an attempt to tell a shop.
 type Attempt string
 
@@ -32,7 +29,7 @@ func (n *Notifier) count(r *store.Result, sent bool) {
 		became = Refused
 	}
 	n.attempts.Of(became).Add(1)
-	if r.Outcome == gaveUp {
+	if r.Outcome == store.OutcomeGaveUp {
 		n.gaveUp.Add(1)
 	}
 }

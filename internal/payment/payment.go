@@ -3,6 +3,7 @@ package payment
 import (
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -344,6 +345,26 @@ type Event struct {
 	Status Status    `json:"status"`
 	At     time.Time `json:"at"`
 	Sums   Sums      `json:"sums"` // as they were at that moment
+}
+
+// Why a shop is not told again how a payment stands.
+var (
+	ErrNothingTold = errors.New("nothing has happened to this payment yet that its shop is told")
+	ErrNowhere     = errors.New("this payment has no notify_url, and its shop had none when it was prepared")
+	ErrDecided     = errors.New("its shop was asked for a decision last, and there is one")
+)
+
+// TellAgain says why the last event of a payment is not to be told once more; nil: it may be.
+func (p *Payment) TellAgain() error {
+	switch d := p.Decision; {
+	case p.LastEvent == 0:
+		return ErrNothingTold
+	case p.Terms.NotifyURL == "":
+		return ErrNowhere
+	case d != nil && p.Status() == StatusWaitingForCapture:
+		return fmt.Errorf("%w: %s, by %s; it is told as soon as it is known what became of that", ErrDecided, d.Accept, d.By)
+	}
+	return nil
 }
 
 // Due is when the payment wants attention although nobody asks for it: the next inquiry about

@@ -65,7 +65,14 @@ func (c *cache) put(r row, age uint64) {
 		if known.payment.Version > r.payment.Version {
 			return
 		}
-		r.told, r.taken = max(r.told, known.told), max(r.taken, known.taken)
+		next := known.payment.Version
+		if r.batch > 0 { // this process wrote it
+			next++
+		}
+		if r.payment.Version <= next { // else another has changed it, and what was told may be due again (SendAgain)
+			r.told = max(r.told, known.told)
+		}
+		r.taken = max(r.taken, known.taken) // where others write too, it is no more than a hope
 	} else {
 		if known = c.bySeq[c.ring[c.next]]; known != nil { // the oldest, whose memory it gets
 			delete(c.bySeq, known.seq)

@@ -30,6 +30,7 @@ import (
 //	Record                  what was claimed is closed, or waits for its next attempt; once the merchant has it, those before
 //	                        it are closed; and the one behind it is due
 //	PutBack, ReleaseLeases  what was claimed and is not sent waits
+//	SendAgain, SendGivenUp  the last one of a payment is due, also where it was closed, and what waits before it
 
 // Patience is how many attempts an event gets before the next one of its payment may overtake it.
 const Patience = 3
@@ -58,17 +59,21 @@ type Result struct {
 	Status int           // HTTP; 0: no answer
 	Note   string        // for people
 	// Accepted: the merchant has it. NextAt: when to send it (again); zero: never. Outcome says why
-	// nothing more is sent: delivered, decided, gave up.
+	// nothing more is sent: delivered, decided, OutcomeGaveUp.
 	Accepted bool
 	NextAt   time.Time
 	Outcome  string
 }
+
+// OutcomeGaveUp is that of an event that was tried for long enough.
+const OutcomeGaveUp = "gave up"
 
 // Outcomes that the store itself gives to an event.
 const (
 	outcomeNowhere    = "nowhere to send"        // there is no notify_url
 	outcomeSuperseded = "a later one was taken"  // the merchant already knows more
 	outcomeDecided    = "the payment is decided" // a repeat that is no longer needed
+	outcomeOvertaken  = "there is a later one"   // likewise, of one that was to be sent again although it was taken
 )
 
 // freshRoom is how many events may be claimed as they are made and wait to be sent; what comes on
@@ -450,13 +455,18 @@ func inOrder(w writing, events []dueEvent, now time.Time) (all []turn, err error
 			switch {
 			case accepted: // while this one was on its way; see Record
 				is.over = outcomeSuperseded
-			case events[i].accepted && is.over == "": // the merchant took the request to decide, and has decided since
+			case !events[i].accepted || is.over != "":
+			case events[i].Event.Status == payment.StatusWaitingForCapture: // the merchant took the request, and has decided since
 				is.over = outcomeDecided
+			default: // he took it, and it was to be sent again (SendAgain): not beside news, and not in its way
+				is.over = outcomeOvertaken
 			}
 			return nil
 		}
 		until := next
 		switch {
+		case lease.After(now) && events[i].Attempt > 1:
+			until = now.Add(time.Second) // it is being sent right now, and its result wakes only what was never sent
 		case lease.After(now):
 			until = lease // it is being sent right now; its result wakes this one
 		case accepted || attempts >= Patience:

@@ -6,6 +6,9 @@ import (
 	"holdfast/internal/payment"
 )
 
+// Lists are read in several parts by few.
+func init() { noticesPart = 2 }
+
 // CapLog makes stores opened from now on cut their log at so many bytes; restore undoes that.
 func CapLog(bytes int64) (restore func()) {
 	was := walCap

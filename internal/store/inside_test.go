@@ -363,8 +363,9 @@ func TestPostgreSQLDoesNothingLate(t *testing.T) {
 func TestCache(t *testing.T) {
 	c := newCache()
 	id := func(seq int64) payment.ID { return payment.ID{15: byte(seq), 14: byte(seq >> 8), 13: byte(seq >> 16)} }
+	written := uint64(0) // by which commit of this process; 0: it is read
 	put := func(seq, version, age int64) {
-		c.put(row{seq: seq, payment: payment.Payment{ID: id(seq), Version: version, Progress: payment.Progress{LastEvent: int(version)}}}, uint64(age))
+		c.put(row{seq: seq, batch: written, payment: payment.Payment{ID: id(seq), Version: version, Progress: payment.Progress{LastEvent: int(version)}}}, uint64(age))
 	}
 	is := func(what string, seq, version int64) { // 0: nothing
 		t.Helper()
@@ -384,7 +385,8 @@ func TestCache(t *testing.T) {
 	put(1, 4, age+1)
 	is("of another age", 1, 3)
 
-	// Events that are told and taken stay so when a later version is put in.
+	// Events that are told and taken stay so when this process changes the payment. When another has changed it they may be told
+	// again, and what is taken is no more than a hope.
 	one := EventKey{seq: 1, n: 1}
 	result := func(n int, accepted, again bool) Result {
 		r := Result{Delivery: Delivery{Key: EventKey{1, n}}, Accepted: accepted}
@@ -407,8 +409,12 @@ func TestCache(t *testing.T) {
 	know("taken, and told again", 0, 1)
 	c.closed([]Result{result(1, true, false), result(2, true, false)})
 	know("two at once", 2, 2)
+	written = 1
 	put(1, 4, age)
 	know("changed since", 2, 2)
+	written = 0
+	put(1, 4, age)
+	know("read again", 2, 2)
 	for _, want := range []struct {
 		key         EventKey
 		first, last bool
@@ -421,11 +427,20 @@ func TestCache(t *testing.T) {
 		}
 	}
 
+	put(1, 5, age)
+	know("changed by another", 0, 2)
+	c.closed([]Result{result(1, true, false), result(2, true, false)})
+	know("told again", 2, 2)
+	written = 1
+	put(1, 7, age)
+	know("changed upon a change of another's", 0, 2)
+	written = 0
+
 	// The oldest makes room, and memory that is used again keeps nothing of it.
 	for seq := int64(2); seq <= cacheSize; seq++ {
 		put(seq, seq, age)
 	}
-	is("full", 1, 4)
+	is("full", 1, 7)
 	put(cacheSize+1, 1, age)
 	is("the oldest", 1, 0)
 	is("the newest", cacheSize+1, 1)

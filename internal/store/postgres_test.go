@@ -1109,6 +1109,152 @@ func TestPostgreSQLTwoGatewaysTell(t *testing.T) {
 	w.clean()
 }
 
+// What a gateway has told is sent again by another one, because a person wants it: news is not told beside that, whether or not
+// the first one has heard of it.
+func TestPostgreSQLToldAgain(t *testing.T) {
+	for name, hears := range map[string]bool{"unheard": false, "heard": true} {
+		w := newWorld(t, postgres(postgrestest.Database(t)))
+		other, person := w.openAgain(true), w.openAgain(false)
+		fresh := w.Fresh(lease)
+		p := w.captured(terms(name), total)
+		for range 3 {
+			w.record(delivered(<-fresh))
+		}
+		if _, err := person.SendAgain(t.Context(), p.ID); err != nil {
+			t.Fatal(err)
+		}
+		claimed, err := other.Claim(t.Context(), store.Cursor{}, 10, lease, everywhere)
+		again := claimed.Deliveries
+		if err != nil || len(again) != 1 || again[0].Event.N != 3 || again[0].Attempt != 2 {
+			t.Fatalf("%s: the other gateway sends %+v, %v", name, again, err)
+		}
+		if hears {
+			if _, err := w.Payment(t.Context(), p.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.refunded(p)
+		if len(fresh) > 0 {
+			t.Errorf("%s: handed over out of its turn: %+v", name, <-fresh)
+		}
+		r := delivered(again[0])
+		r.At = w.Now()
+		if err := other.Record(t.Context(), []store.Result{r}); err != nil {
+			t.Fatal(err)
+		}
+		w.record(delivered(w.takes(name + "/4 try 1")[0]))
+		w.outcomesAre(p, "1 wait_user_action: delivered", "2 waiting_for_capture: delivered", "3 succeeded: delivered", "4 succeeded: delivered")
+		w.clean()
+	}
+}
+
+// What was given up when all of a shop's is sent again, and is taken before it comes to that, is left alone.
+func TestPostgreSQLSendGivenUpBesideAnother(t *testing.T) {
+	for what, at := range map[string]string{"before it is read": "WHERE t.id = ", "after it was read": "SET version = t.version + 1"} {
+		dsn := postgrestest.Database(t)
+		w := newWorld(t, postgres(dsn))
+		proxy := postgrestest.NewProxy(t, dsn)
+		w.open = postgres(proxy.DSN())
+		person := w.openAgain(false)
+		p := w.calledOff(shop, "order-1")
+		w.record(w.gaveUp(w.takes("order-1/1 try 1")[0]))
+		var once sync.Once
+		proxy.Watch(func(m postgrestest.Message) postgrestest.Verdict {
+			if !m.FromServer && strings.Contains(m.Text, at) {
+				once.Do(func() {
+					w.again(p)
+					w.record(delivered(w.takes("order-1/1 try 2")[0]))
+				})
+			}
+			return postgrestest.Pass
+		})
+		if n, err := person.SendGivenUp(t.Context(), shop, time.Time{}); n != 0 || err != nil {
+			t.Errorf("%s: %d are due, %v", what, n, err)
+		}
+		once.Do(func() { t.Errorf("%s: nobody came before it", what) })
+		w.outcomesAre(p, "1 canceled: delivered")
+	}
+}
+
+// Persons who want the same sent again while gateways send and shops decide: each attempt has a number of its own, and
+// everything comes to rest.
+func TestPostgreSQLSendAgainBesideAll(t *testing.T) {
+	w := newWorld(t, postgres(postgrestest.Database(t)))
+	gateways := []*store.Store{w.Store, w.openAgain(true)}
+	person := w.openAgain(false)
+	const payments = 20
+	var all []payment.Payment
+	for i := range payments {
+		all = append(all, w.captured(terms(fmt.Sprint("order-", i)), total))
+	}
+	var mu sync.Mutex
+	sent := make(map[store.EventKey]map[int]bool)
+	var asked atomic.Int64
+	together(6, func(i int) {
+		s := gateways[i%2]
+		for round := range 400 {
+			switch p := all[round%payments]; {
+			case i == 0 && round < 2*payments:
+				if _, err := person.SendAgain(t.Context(), p.ID); err == nil {
+					asked.Add(1)
+				} else if !errors.Is(err, store.ErrBeingSent) {
+					t.Error(err)
+				}
+			case i == 1 && round < payments:
+				begun, err := s.Update(t.Context(), p.ID, beginning(payment.Reimburse{ID: "r", ShopID: "r", Amount: uzs(1)}))
+				if err == nil {
+					_, err = s.Update(t.Context(), begun.Payment.ID, answering(payment.Answer{Outcome: payment.Approved}))
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			claimed, err := s.Claim(t.Context(), store.Cursor{}, 5, time.Hour, everywhere)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if len(claimed.Deliveries) == 0 {
+				w.later(100 * time.Millisecond)
+				if _, waits, err := s.NextEvent(t.Context()); err != nil || !waits && round > 2*payments {
+					return
+				}
+			}
+			var results []store.Result
+			mu.Lock()
+			for _, d := range claimed.Deliveries {
+				if sent[d.Key] == nil {
+					sent[d.Key] = make(map[int]bool)
+				}
+				if sent[d.Key][d.Attempt] {
+					t.Errorf("attempt %d to tell event %d is made twice", d.Attempt, d.Event.N)
+				}
+				sent[d.Key][d.Attempt] = true
+				r := delivered(d)
+				r.At = w.Now()
+				results = append(results, r)
+			}
+			mu.Unlock()
+			if err := s.Record(t.Context(), results); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if asked.Load() == 0 {
+		t.Error("nothing was sent again")
+	}
+	for _, p := range all {
+		line, err := w.Timeline(t.Context(), p.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(line.Events) != 4 || line.Events[3].Outcome != "delivered" {
+			t.Errorf("%s: %v", p.Terms.ShopPaymentID, w.outcomes(p))
+		}
+	}
+	w.clean()
+}
+
 // What a person is told who starts the program on a database that cannot be used.
 func TestPostgreSQLCannotBeUsed(t *testing.T) {
 	server := postgrestest.Start(t)
@@ -1318,6 +1464,7 @@ var known = []struct{ statement, objection string }{
 	{"CREATE TABLE operations", "table operations"}, {"CREATE TABLE entries", "table entries"},
 	// Sweeps: what is due, lists, the audit, what a start takes away.
 	{"p.due_at ", ""}, {"next_at <= ", ""}, {"SELECT next_at FROM events", ""}, {"WHERE p.seq < $1", ""}, {"WHERE p.seq > $1", ""},
+	{"FROM terms WHERE id > $1", ""},
 	{"WHERE payment > $1::bigint AND payment <= $2", ""}, {"SELECT count(*) FROM", ""}, {"DELETE FROM committers WHERE at", ""},
 	// It names its row; a column is called like the table, which misleads the search.
 	{"INSERT INTO terms (payment,", "terms without payment"},

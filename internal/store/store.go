@@ -13,6 +13,7 @@
 //	payments.go, cache.go   payments as they are read; what of them is remembered
 //	numbers.go              their row numbers and their public numbers
 //	events.go               the outbox
+//	notices.go              the same, as its operator sees it
 //	shops.go, ranges.go     shops and card ranges
 //	engine.go, value.go     the seam to the database, and what is handed to it
 //	schema.go, schema/      the tables

@@ -40,6 +40,7 @@ func cases() []storeCase {
 	all = append(all, paymentCases()...)
 	all = append(all, commitCases()...)
 	all = append(all, eventCases()...)
+	all = append(all, noticeCases()...)
 	all = append(all, statsCases()...)
 	all = append(all, shopCases()...)
 	return append(all, cardCases()...)
