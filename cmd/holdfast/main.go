@@ -44,22 +44,23 @@ type cli struct {
 
 	ShowVersion versionFlag `name:"version" env:"-" hidden:""` // many type it by habit
 
-	Serve     serveCmd     `cmd:"" help:"Serve payments: the merchant API and the payer's pages."`
-	Sim       simCmd       `cmd:"" help:"Simulate the processing centres: cards, SMS, books and bad days."`
-	Demo      demoCmd      `cmd:"" help:"Run gateway, simulator and a small shop, to click through or to watch."`
-	Shop      shopCmd      `cmd:"" help:"Create, list and change the shops that take payments."`
-	Ranges    rangesCmd    `cmd:"" help:"Show and change the card range table: which card numbers are of which scheme."`
-	Payment   paymentCmd   `cmd:"" help:"List payments, or tell everything about one."`
-	Doubt     doubtCmd     `cmd:"" help:"List the operations whose outcome is not known, have one asked about, or say how it ended."`
-	Audit     auditCmd     `cmd:"" help:"Derive everything again from the stored facts and compare."`
-	Backup    backupCmd    `cmd:"" help:"Copy the whole store into one file, also while the gateway serves."`
-	Restore   restoreCmd   `cmd:"" help:"Make a data directory of a backup."`
-	Recovered recoveredCmd `cmd:"" help:"Say that a store was brought back to an earlier time by other means than restore."`
-	Bench     benchCmd     `cmd:"" help:"Measure whole payments a second, and check the books afterwards."`
-	Plot      plotCmd      `cmd:"" help:"Draw what bench has measured."`
-	Migrate   migrateCmd   `cmd:"" help:"Bring the schema of a store up to date, or tell which it has."`
-	Copy      copyCmd      `cmd:"" help:"Copy a store from its file into a database of PostgreSQL."`
-	Version   versionCmd   `cmd:"" help:"Print the version."`
+	Serve        serveCmd        `cmd:"" help:"Serve payments: the merchant API and the payer's pages."`
+	Sim          simCmd          `cmd:"" help:"Simulate the processing centres: cards, SMS, books and bad days."`
+	Demo         demoCmd         `cmd:"" help:"Run gateway, simulator and a small shop, to click through or to watch."`
+	Shop         shopCmd         `cmd:"" help:"Create, list and change the shops that take payments."`
+	Ranges       rangesCmd       `cmd:"" help:"Show and change the card range table: which card numbers are of which scheme."`
+	Payment      paymentCmd      `cmd:"" help:"List payments, or tell everything about one."`
+	Notification notificationCmd `cmd:"" help:"List the notifications that shops have not taken, or have one sent again."`
+	Doubt        doubtCmd        `cmd:"" help:"List the operations whose outcome is not known, have one asked about, or say how it ended."`
+	Audit        auditCmd        `cmd:"" help:"Derive everything again from the stored facts and compare."`
+	Backup       backupCmd       `cmd:"" help:"Copy the whole store into one file, also while the gateway serves."`
+	Restore      restoreCmd      `cmd:"" help:"Make a data directory of a backup."`
+	Recovered    recoveredCmd    `cmd:"" help:"Say that a store was brought back to an earlier time by other means than restore."`
+	Bench        benchCmd        `cmd:"" help:"Measure whole payments a second, and check the books afterwards."`
+	Plot         plotCmd         `cmd:"" help:"Draw what bench has measured."`
+	Migrate      migrateCmd      `cmd:"" help:"Bring the schema of a store up to date, or tell which it has."`
+	Copy         copyCmd         `cmd:"" help:"Copy a store from its file into a database of PostgreSQL."`
+	Version      versionCmd      `cmd:"" help:"Print the version."`
 }
 
 // data is the flags that all commands on a store share.
