@@ -269,7 +269,7 @@ func (c *notificationSendAllCmd) Run(ctx context.Context, p program) error {
 		if c.JSON {
 			return p.print(map[string]any{"shop_id": c.Shop, "count": count})
 		}
-		_, err = fmt.Fprintf(p.stdout, "given up, and due now, are %d notifications of shop %d: the gateway that serves sends them\n", count, c.Shop)
+		_, err = fmt.Fprintf(p.stdout, "notifications of shop %[2]d that were given up, and are due now: %[1]d; the gateway that serves sends them\n", count, c.Shop)
 		return err
 	})
 }

@@ -278,7 +278,7 @@ func givenUp(t *testing.T, s *stage, shop *listener, uuid string) {
 	s.says("attempt 7: answered 503; gave up", "notification", "send", uuid)
 	s.says(uuid, "notification", "list", "--given-up")
 	s.refuses("there is no shop 2", "notification", "send-all", "--shop", "2", "--since", "1h")
-	s.says("given up, and due now, are 0 notifications of shop 1", "notification", "send-all", "--shop", "1", "--since", "0s")
+	s.says("notifications of shop 1 that were given up, and are due now: 0", "notification", "send-all", "--shop", "1", "--since", "0s")
 	shop.goAway(false)
 	before := len(shop.of(uuid))
 	s.says(`"shop_id":1`, "notification", "send-all", "--shop", "1", "--since", time.Now().Add(-time.Hour).Format("2006-01-02 15:04"), "--json")
