@@ -30,7 +30,7 @@ func (c *demoCmd) Help() string {
 }
 
 // walkHold is how long a hold of the second demo shop lasts: the walk shows what happens when nobody confirms.
-const walkHold = 3 * time.Second
+const walkHold = 5 * time.Second
 
 func (c *demoCmd) Run(ctx context.Context, p program) (err error) {
 	log := c.logger(p.stderr)

@@ -43,7 +43,7 @@ type world struct {
 	demo          *Shop
 }
 
-const testHold = 2 * time.Second
+const testHold = 5 * time.Second // the walk looks whether the money is held before they are over
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
@@ -151,7 +151,7 @@ func newWorld(t *testing.T) *world {
 // until waits for a condition.
 func (w *world) until(what string, is func() bool) {
 	w.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for !is() {
 		if time.Now().After(deadline) {
 			w.t.Fatalf("%s has not happened", what)
@@ -287,7 +287,7 @@ type browser struct {
 }
 
 func (w *world) browser() *browser {
-	return &browser{t: w.t, http: &http.Client{Timeout: 20 * time.Second}}
+	return &browser{t: w.t, http: &http.Client{Timeout: 2 * time.Minute}}
 }
 
 func (b *browser) take(response *http.Response, err error) {

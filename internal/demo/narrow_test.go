@@ -24,11 +24,11 @@ func TestNarrowCatalogue(t *testing.T) {
 	server := httptest.NewServer(lonely().Handler())
 	defer server.Close()
 	allocator, endAllocator := chromedp.NewExecAllocator(t.Context(), append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.NoSandbox, chromedp.WSURLReadTimeout(40*time.Second))...)
+		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.NoSandbox, chromedp.WSURLReadTimeout(2*time.Minute))...)
 	defer endAllocator()
 	browser, endBrowser := chromedp.NewContext(allocator)
 	defer endBrowser()
-	browser, endInTime := context.WithTimeout(browser, 2*time.Minute)
+	browser, endInTime := context.WithTimeout(browser, 10*time.Minute)
 	defer endInTime()
 	for _, width := range []int64{320, 360, 768, 1280} {
 		if err := chromedp.Do(browser, chromedp.EmulateViewport(width, 700), chromedp.Navigate(server.URL)); err != nil {

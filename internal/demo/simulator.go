@@ -22,7 +22,7 @@ type simulator struct {
 }
 
 func newSimulator(base string) simulator {
-	return simulator{base, &http.Client{Timeout: 10 * time.Second}}
+	return simulator{base, &http.Client{Timeout: time.Minute}}
 }
 
 // simCard is a test card.
