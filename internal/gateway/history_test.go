@@ -438,7 +438,7 @@ func TestHistories(t *testing.T) {
 func explained(t *testing.T, history []porcupine.Operation) {
 	t.Helper()
 	for _, part := range paymentModel.Partition(history) {
-		result, info := porcupine.CheckOperationsVerbose(paymentModel, part, 20*time.Second)
+		result, info := porcupine.CheckOperationsVerbose(paymentModel, part, 2*time.Minute)
 		if result == porcupine.Ok {
 			continue
 		}
@@ -541,7 +541,7 @@ func doctor(t *testing.T, history []porcupine.Operation) {
 			name := o.Input.(asked).Payment
 			doctored = slices.DeleteFunc(doctored, func(o porcupine.Operation) bool { return o.Input.(asked).Payment != name })
 			tried++
-			if porcupine.CheckOperationsTimeout(paymentModel, doctored, 5*time.Second) == porcupine.Illegal {
+			if porcupine.CheckOperationsTimeout(paymentModel, doctored, 20*time.Second) == porcupine.Illegal {
 				bitten++
 			}
 			if tried == 3 {
