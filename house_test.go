@@ -1190,7 +1190,7 @@ func runReadme(t *testing.T, db string) {
 	apiAddress, simAddress, shopAddress := postgrestest.FreeAddress(t), postgrestest.FreeAddress(t), postgrestest.FreeAddress(t)
 	buildExample(t, theBlock(t, "README.md", "go run"), filepath.Join(dir, "shop"))
 
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", script.String())
 	cmd.Dir = dir
@@ -1267,7 +1267,7 @@ func TestReadmeStops(t *testing.T) {
 	for _, which := range []string{"API", "SIM"} {
 		dir := t.TempDir()
 		copyFile(t, program(t), filepath.Join(dir, "holdfast"))
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, "bash", "-c", first+"echo It went on.\n")
 		cmd.Dir = dir

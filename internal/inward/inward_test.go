@@ -25,7 +25,7 @@ import (
 	"holdfast/internal/inward"
 )
 
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // serve serves until the end of the test.
 func serve(t testing.TB, s interface {
@@ -736,9 +736,9 @@ func TestDeadlines(t *testing.T) {
 				}
 			}
 		case "/short": // and yet long enough for the answer on a slow machine
-			control.SetWriteDeadline(time.Now().Add(time.Second))
+			control.SetWriteDeadline(time.Now().Add(3 * time.Second))
 		case "/later":
-			<-time.After(1100 * time.Millisecond) // the last one's is past
+			<-time.After(3100 * time.Millisecond) // the last one's is past
 		}
 		fmt.Fprint(w, "ok")
 	})
@@ -1009,7 +1009,7 @@ func TestShutdownOfWhatIsNetHTTPs(t *testing.T) {
 	say(t, c, post("/", ""))
 	<-under
 	ended := make(chan error, 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	go func() { ended <- s.Shutdown(ctx) }()
 	close(finish)

@@ -593,7 +593,7 @@ func TestSessionsEndByThemselves(t *testing.T) {
 		if got.Get("operation") != "declinedByTimeout" || got.Get("orderNumber") != "n" {
 			t.Errorf("%v", got)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Error("the session did not end")
 	}
 }
@@ -915,7 +915,7 @@ func (l *listener) next(t testing.TB) url.Values {
 	select {
 	case got := <-l.got:
 		return got
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("no callback")
 		return nil
 	}

@@ -168,7 +168,7 @@ func TestReadersWaitForTheDisk(t *testing.T) {
 		}
 		return false
 	}
-	for deadline := time.Now().Add(30 * time.Second); !waits(); runtime.Gosched() {
+	for deadline := time.Now().Add(3 * time.Minute); !waits(); runtime.Gosched() {
 		if len(errs) > 0 || time.Now().After(deadline) {
 			t.Fatal("the reader does not wait")
 		}
@@ -180,7 +180,7 @@ func TestReadersWaitForTheDisk(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-		case <-time.After(30 * time.Second):
+		case <-time.After(3 * time.Minute):
 			t.Fatal("it is on the disk, and who waited for that waits still")
 		}
 	}

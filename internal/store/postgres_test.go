@@ -316,8 +316,8 @@ func TestPostgreSQLStandsStill(t *testing.T) {
 			still.Do(func() {
 				select {
 				case <-ended:
-				case <-time.After(10 * time.Second):
-					t.Error("it stands still for 10 s, and the server does not end it")
+				case <-time.After(time.Minute):
+					t.Error("it stands still for a minute, and the server does not end it")
 				}
 			})
 		}
@@ -580,7 +580,7 @@ func TestPostgreSQLAwayOneByOne(t *testing.T) {
 	proxy := postgrestest.NewProxy(t, postgrestest.Database(t))
 	w := newWorld(t, postgresWith(proxy.DSN(), 1)) // all wait behind one
 	blocker := w.create(terms("blocker"))
-	const patience, callers = time.Second, 20
+	const patience, callers = 2 * time.Second, 20
 	defer store.Impatient(patience)() // not in parallel with others
 	release := w.block(blocker.ID)
 	told := make(chan error, callers)
@@ -609,7 +609,7 @@ func TestPostgreSQLAwayOneByOne(t *testing.T) {
 			t.Errorf("told %v", err)
 		}
 	}
-	if took := time.Since(begin); took > callers*patience/2 {
+	if took := time.Since(begin); took > callers*patience*3/4 {
 		t.Errorf("%d callers were told after %s that the database was away for %s", callers, took, patience)
 	}
 	proxy.Watch(nil)

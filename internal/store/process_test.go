@@ -70,7 +70,7 @@ func child(role string) int {
 		fmt.Println("create:", err)
 		select {
 		case <-failures:
-		case <-time.After(30 * time.Second):
+		case <-time.After(3 * time.Minute):
 			fmt.Println("the log was moved")
 		}
 		// What is written next is not acknowledged, also if nobody has asked how the store is. It says in its log that

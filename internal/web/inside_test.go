@@ -126,7 +126,7 @@ func TestConnections(t *testing.T) {
 	}
 	answer := func(c net.Conn) string {
 		t.Helper()
-		c.SetReadDeadline(time.Now().Add(20 * time.Second))
+		c.SetReadDeadline(time.Now().Add(2 * time.Minute))
 		b := make([]byte, 4096)
 		n, err := c.Read(b)
 		if err != nil {
@@ -176,7 +176,7 @@ func TestConnections(t *testing.T) {
 	closed := make(chan bool, len(dialled))
 	for _, c := range dialled[1:] { // all but the one at work
 		go func() {
-			c.SetReadDeadline(time.Now().Add(20 * time.Second))
+			c.SetReadDeadline(time.Now().Add(2 * time.Minute))
 			var late net.Error
 			_, err := io.Copy(io.Discard, c)
 			closed <- !errors.As(err, &late) || !late.Timeout()
@@ -201,7 +201,7 @@ func TestConnections(t *testing.T) {
 		defer all.mu.Unlock()
 		return len(all.open) + all.shut, all.waiting.Len()
 	}
-	for late := time.Now().Add(20 * time.Second); ; runtime.Gosched() { // net/http tells of the end of its connections after it
+	for late := time.Now().Add(2 * time.Minute); ; runtime.Gosched() { // net/http tells of the end of its connections after it
 		open, wait := known()
 		if open+wait == 0 {
 			break

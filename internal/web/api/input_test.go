@@ -276,7 +276,7 @@ func TestLongBodyIsNotAskedFor(t *testing.T) {
 			{web.BodyBytes, true, []string{"100", "200"}},
 		} {
 			conn := w.raw()
-			check(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
+			check(t, conn.SetDeadline(time.Now().Add(2*time.Minute)))
 			head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n", path, c.length)
 			body := strings.Repeat(" ", c.length)
 			if c.asks {
@@ -329,7 +329,7 @@ func TestSlowBody(t *testing.T) {
 	} {
 		conn := w.raw()
 		begun := time.Now()
-		check(t, conn.SetDeadline(begun.Add(60*time.Second)))
+		check(t, conn.SetDeadline(begun.Add(2*time.Minute)))
 		_, err := io.WriteString(conn, slow.first)
 		check(t, err)
 		ended := make(chan struct{})
@@ -371,7 +371,7 @@ func TestHugeHeaders(t *testing.T) {
 		"a long path":   "POST /" + strings.Repeat("a/", 1<<19) + " HTTP/1.1\r\nHost: a\r\n\r\n",
 	} {
 		conn := w.raw()
-		check(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
+		check(t, conn.SetDeadline(time.Now().Add(2*time.Minute)))
 		go io.WriteString(conn, text) // the server ends it in between
 		answer, _ := io.ReadAll(conn)
 		if !strings.HasPrefix(string(answer), "HTTP/1.1 431 ") && len(answer) > 0 {
