@@ -173,7 +173,7 @@ func (s *Server) ask(ctx context.Context, query string) (answer string, err erro
 
 // adminDSN leads to the socket in the server's folder, which is closed to others.
 func (s *Server) adminDSN() string {
-	return fmt.Sprintf("host='%s' port=%d user=postgres dbname=postgres connect_timeout=5", s.dir, s.port)
+	return fmt.Sprintf("host='%s' port=%d user=postgres dbname=postgres connect_timeout=60", s.dir, s.port)
 }
 
 // await polls until a query, see ask, gives the answer that is wanted.
