@@ -307,12 +307,13 @@ func (g *Gateway) do(ctx context.Context, id payment.ID, c payment.Command, s se
 }
 
 // ask asks the open question of p, which is committed, commits the answer, and goes on with the
-// question that the answer opens, if it does. It is the only place where a centre is asked.
+// question that the answer opens, if it does. It is the only place where a centre is asked to do something; look, after a restore,
+// only reads.
 func (g *Gateway) ask(ctx context.Context, p payment.Payment, s secrets) (payment.Payment, error) {
 	defer g.enter(p.ID)()
 	for p.Open != nil {
 		g.cfg.At(QuestionCommitted, p.ID)
-		answer := g.put(ctx, p, s)
+		answer := g.askCentre(ctx, p, s)
 		answer.AskedAt = p.Open.AskedAt // another process may have asked again by now
 		g.cfg.At(Answered, p.ID)
 		change, err := g.settle(ctx, p.ID, answer)
@@ -352,8 +353,8 @@ func (g *Gateway) ask(ctx context.Context, p payment.Payment, s secrets) (paymen
 	return p, nil
 }
 
-// put asks one question and sees to it that it ends.
-func (g *Gateway) put(ctx context.Context, p payment.Payment, s secrets) payment.Answer {
+// askCentre asks a payment's centre its open question, once, and sees to it that there is an answer: also where it cannot be asked.
+func (g *Gateway) askCentre(ctx context.Context, p payment.Payment, s secrets) payment.Answer {
 	centre := g.centres(p.Terms.Test).named(p.Attempt.Processor)
 	if centre == nil {
 		return payment.Answer{Ref: p.Open.Ref, Outcome: payment.Unknown, Cause: "no processing centre " + p.Attempt.Processor + " is connected"}

@@ -114,7 +114,7 @@ func (g *Gateway) look(ctx context.Context, p payment.Payment) (payment.Command,
 		asking := p
 		asking.Open, asking.Attempt = &l.Operation, &l.Attempt
 		asked := g.cfg.Store.Now()
-		a := g.put(ctx, asking, secrets{})
+		a := g.askCentre(ctx, asking, secrets{})
 		switch found, proven := l.Means(a, asked); {
 		case !proven:
 			return nil, nil

@@ -28,7 +28,7 @@ var rules = []rule{
 `, `	if broken("question") {
 		if p, err := g.cfg.Store.Payment(ctx, id); err == nil {
 			if begun, err := payment.Begin(p, c, g.cfg.Store.Now()); err == nil && !begun.Empty() && begun.Payment.Open != nil {
-				answer := g.put(ctx, begun.Payment, s)
+				answer := g.askCentre(ctx, begun.Payment, s)
 				s.early = &answer
 			}
 		}
@@ -36,12 +36,12 @@ var rules = []rule{
 	change, err := g.begin(ctx, id, c)
 	var refused *payment.Error
 `},
-		{"internal/gateway/gateway.go", `		answer := g.put(ctx, p, s)
+		{"internal/gateway/gateway.go", `		answer := g.askCentre(ctx, p, s)
 `, `		var answer payment.Answer
 		if s.early != nil && s.early.Ref == p.Open.Ref {
 			answer = *s.early
 		} else {
-			answer = g.put(ctx, p, s)
+			answer = g.askCentre(ctx, p, s)
 		}
 `},
 	}},
