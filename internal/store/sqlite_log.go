@@ -11,11 +11,11 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// SQLite writes its log page by page, and before each page a header of 24 bytes: forty system calls a commit. So a file
-// system of SQLite's kind (a VFS) lies over the system's, the same in all but this: what is written to a log is gathered, and
-// goes to the file in one piece with the frame that ends the transaction. Only then SQLite tells other connections that
-// the frames are there. A connection that uses it must never spill its cache (PRAGMA cache_spill): then frames are
-// written only by a commit, all of them, under the lock of the one who writes; nothing gathered is left behind.
+// SQLite writes its log frame by frame, each with two system calls, one for the frame's header of 24 bytes and one for its page:
+// forty a commit. So a file system of SQLite's kind (a VFS) lies over the system's, the same in all but this: what is written to a
+// log is gathered, and goes to the file in one piece with the frame that ends the transaction. Only then SQLite tells other
+// connections that the frames are there. A connection that uses it must never spill its cache (PRAGMA cache_spill): then
+// frames are written only by a commit, all of them, under the lock of the one who writes; nothing gathered is left behind.
 
 // gathering is the file system's name.
 const gathering = "holdfast"
@@ -33,7 +33,7 @@ var makeGathering = sync.OnceFunc(func() {
 	address, rc := libc.Xmalloc(tls, libc.Tsize_t(unsafe.Sizeof(*system))), int32(sqlite3.SQLITE_NOMEM)
 	name, err := libc.CString(gathering)
 	if address != 0 && err == nil {
-		vfs := at[sqlite3.Tsqlite3_vfs](address)
+		vfs := at[sqlite3.Tsqlite3_vfs](address) // it stays there as long as the process lives
 		*vfs = *system
 		vfs.FpNext, vfs.FzName, vfs.FxOpen = 0, name, pointer(openLog)
 		openFile = goFunc[openFunc](system.FxOpen)
@@ -50,11 +50,11 @@ var openFile openFunc // the system's
 // in SQLite's memory, where Go's collector does not look: there are no pointers of Go's in it.
 type logFile struct {
 	methods sqlite3.Tsqlite3_io_methods
-	system  sqlite3.Tsqlite3_io_methods
+	system  sqlite3.Tsqlite3_io_methods // those of the file under it
 
-	start    int64 // where in the file that belongs which is gathered
-	length   int
-	last     bool // the frame whose header came last ends its transaction
+	start    int64 // where in the file the first byte belongs that is gathered
+	length   int   // how many are
+	ends     bool  // the frame whose header came last ends its transaction
 	gathered [mostGathered]byte
 }
 
@@ -86,7 +86,7 @@ func openLog(tls *libc.TLS, vfs, name, file uintptr, flags int32, outFlags uintp
 
 // writeLog is sqlite3_io_methods.xWrite: a frame's header, its page, or the header of the log.
 func writeLog(tls *libc.TLS, file, bytes uintptr, amount int32, offset int64) int32 {
-	l := *at[*logFile](file)
+	l := *at[*logFile](file) // a file begins with the address of its methods
 	if offset != l.start+int64(l.length) || l.length+int(amount) > mostGathered {
 		if rc := l.flush(tls, file); rc != sqlite3.SQLITE_OK {
 			return rc
@@ -96,13 +96,14 @@ func writeLog(tls *libc.TLS, file, bytes uintptr, amount int32, offset int64) in
 	written := unsafe.Slice(at[byte](bytes), amount)
 	l.length += copy(l.gathered[l.length:], written)
 	if amount == frameHeader {
-		l.last = binary.BigEndian.Uint32(written[4:]) != 0
+		l.ends = binary.BigEndian.Uint32(written[4:]) != 0
 		return sqlite3.SQLITE_OK
 	}
-	if offset > 0 && !l.last {
-		return sqlite3.SQLITE_OK
+	logHeader := offset == 0
+	if logHeader || l.ends {
+		return l.flush(tls, file)
 	}
-	return l.flush(tls, file)
+	return sqlite3.SQLITE_OK
 }
 
 // flush writes what is gathered. What cannot be written is dropped: its transaction will be none.
@@ -130,10 +131,12 @@ type (
 	closeFunc = func(tls *libc.TLS, file uintptr) int32
 )
 
-// at is what stands at an address in SQLite's memory.
+// at is what stands at an address in SQLite's memory, which Go's collector does not move; go vet, which cannot know that, would
+// not have an address made a pointer more directly.
 func at[T any](address uintptr) *T { return *(**T)(unsafe.Pointer(&address)) }
 
-// pointer is a function of Go as SQLite, which is translated from C to Go, calls it; goFunc is the reverse.
+// pointer is a function of Go as SQLite, which is translated from C to Go, calls it: a word that leads to its code. The function must
+// be one of the package's own, of which there is always one. goFunc is the reverse.
 func pointer[F any](f F) uintptr { return *(*uintptr)(unsafe.Pointer(&f)) }
 
 func goFunc[F any](pointer uintptr) F { return *(*F)(unsafe.Pointer(&pointer)) }
