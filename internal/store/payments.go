@@ -170,8 +170,8 @@ func DueAt(t time.Time) Cursor { return Cursor{due: micros(t)} }
 // Due lists payments that want attention at now and come after a cursor, the longest due first. next is at the last one that
 // it looked at.
 func (s *Store) Due(ctx context.Context, now time.Time, after Cursor, limit int) (ids []payment.ID, next Cursor, err error) {
-	next = after
 	if s.Alone() {
+		next = after
 		err = s.engine.read(ctx, func(q querier) error {
 			return q.query(`SELECT t.id, p.due_at, p.seq FROM payments p JOIN terms t ON t.payment = p.seq`+dueAfter, after.upTo(now, limit), func(rec record) error {
 				ids, next = append(ids, payment.ID(rec.blob(0))), Cursor{due: rec.int(1), seq: rec.int(2)}
@@ -180,34 +180,43 @@ func (s *Store) Due(ctx context.Context, now time.Time, after Cursor, limit int)
 		})
 		return ids, next, err
 	}
-	for {
-		var early [][]value // it was left as it was when the payment's next time came to be later (dueAt)
-		err = s.engine.read(ctx, func(q querier) error {
-			return q.query(selectPayment+dueAfter, next.upTo(now, limit), func(rec record) error {
-				r, err := s.scan(rec)
-				if due := dueAt(&r.payment, time.Time{}); err == nil && due.After(now) {
-					early = append(early, []value{num(r.seq), num(r.payment.Version), moment(due)})
-				} else { // one that cannot be read says so to who takes it up, and keeps up no other
-					ids = append(ids, r.payment.ID)
-				}
-				next = Cursor{due: rec.int(15), seq: rec.int(0)}
-				return nil
-			})
-		})
+	for next = after; ; {
+		var early [][]value
+		ids, early, next, err = s.dueOrEarly(ctx, now, next, limit)
 		if err != nil || len(early) == 0 {
 			return ids, next, err
 		}
 		err = s.do(ctx, &job{exec: func(w writing, _ time.Time) error { return w.put(moveDue, early) }})
 		switch {
-		case len(ids) > 0:
-			if err != nil { // the next look finds them again
-				s.cfg.Log.Warn("payments that are due later could not be put off", "error", err)
-			}
+		case err == nil && len(ids) == 0: // behind those that were all too early there may be others
+		case err == nil:
 			return ids, next, nil
-		case err != nil:
+		case len(ids) > 0: // the next look finds the early ones again
+			s.cfg.Log.Warn("payments that are due later could not be put off", "error", err)
+			return ids, next, nil
+		default:
 			return nil, after, err
 		}
 	}
+}
+
+// dueOrEarly is Due where several serve: due_at may be left as it was when a payment's next time came to be later (dueAt). early
+// are rows of moveDue for those of which it was.
+func (s *Store) dueOrEarly(ctx context.Context, now time.Time, after Cursor, limit int) (ids []payment.ID, early [][]value, next Cursor, err error) {
+	next = after
+	err = s.engine.read(ctx, func(q querier) error {
+		return q.query(selectPayment+dueAfter, after.upTo(now, limit), func(rec record) error {
+			r, err := s.scan(rec)
+			if due := dueAt(&r.payment, time.Time{}); err == nil && due.After(now) {
+				early = append(early, []value{num(r.seq), num(r.payment.Version), moment(due)})
+			} else { // one that cannot be read says so to who takes it up, and keeps up no other
+				ids = append(ids, r.payment.ID)
+			}
+			next = Cursor{due: rec.int(15), seq: rec.int(0)}
+			return nil
+		})
+	})
+	return ids, early, next, err
 }
 
 var moveDue = &statement{
