@@ -15,12 +15,12 @@ const cacheSize = 4 << 10
 // A payment is put in after its commit, by its committer, or, where others write too, by who has read a later version.
 // Who asks for one gets a copy. Another process's write to a file empties it.
 type cache struct {
-	mu    sync.RWMutex
-	bySeq map[int64]*row
-	seqs  map[payment.ID]int64
-	ring  []int64 // the rows in the order they came, oldest at next
-	next  int
-	age   atomic.Uint64 // how often it was emptied
+	mu      sync.RWMutex
+	bySeq   map[int64]*row
+	seqs    map[payment.ID]int64
+	ring    []int64 // the rows in the order they came, oldest at next
+	next    int
+	emptied atomic.Uint64 // how often
 }
 
 func newCache() *cache {
@@ -36,28 +36,28 @@ func (c *cache) clear() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.age.Add(1)
+	c.emptied.Add(1)
 	c.bySeq, c.seqs = make(map[int64]*row), make(map[payment.ID]int64)
 	c.ring, c.next = make([]int64, cacheSize), 0
 }
 
-// emptied is the age that put wants of a row that is read, or committed, from now on.
-func (c *cache) emptied() uint64 {
+// generation is what put wants of a row that is read, or committed, from now on. Each time the cache is emptied begins the next.
+func (c *cache) generation() uint64 {
 	if c == nil {
 		return 0
 	}
-	return c.age.Load()
+	return c.emptied.Load()
 }
 
-// put remembers a row, unless a later version of it is known, or the cache was emptied since the age that the row is of: then
-// it may be what another process has changed meanwhile. On a nil cache it does nothing, and the others find nothing.
-func (c *cache) put(r row, age uint64) {
+// put remembers a row of a generation, unless a later version of it is known, or the cache was emptied since: then another
+// process may have changed the payment meanwhile. On a nil cache it does nothing, and the others find nothing.
+func (c *cache) put(r row, generation uint64) {
 	if c == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if age != c.age.Load() {
+	if generation != c.emptied.Load() {
 		return
 	}
 	known := c.bySeq[r.seq]

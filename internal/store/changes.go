@@ -22,7 +22,7 @@ func (s *Store) writeChanges(w writing, changed []*job) error {
 	}
 	on := desks.Get().(*desk)
 	defer on.giveBack()
-	changed, err = s.take(w, changed, on)
+	changed, err = s.contest(w, changed, on)
 	if err != nil {
 		return err
 	}
@@ -72,88 +72,124 @@ func (s *Store) writeChanges(w writing, changed []*job) error {
 	return nil
 }
 
-// take writes all that can refuse, and waits for the answers: names of new payments, holds that carry no reference of ours,
-// and payments that must be as they were decided on. left are those that have got it all. One that has got nothing is held,
-// and its next run knows more: that its name leads to a payment, or that its hold is another payment's, for which it is refused.
-func (s *Store) take(w writing, changed []*job, on *desk) (left []*job, err error) {
-	names, holds, kept, moved, earlier := on.sheet(claimName), on.sheet(claimHold), on.sheet(updatePayment), on.sheet(updateDue), on.sheet(updateEarlier)
+// contest is the rows of a batch that somebody else may have been faster with. Each is written only where nobody was.
+type contest struct {
+	names *sheet // of new payments
+	holds *sheet // that carry no reference of ours
+	// Payments that must be as they were decided on. Where one process serves: those whose due_at stays, and those whose due_at is
+	// set. Where several do: all of them (see dueAt).
+	kept, moved, earlier *sheet
+}
+
+// contest writes what somebody else may have been faster with, and returns the jobs that have won all of theirs. One that has
+// won nothing is held, and its next run knows more: that its name leads to a payment, or that its hold is another payment's, for
+// which it is refused.
+func (s *Store) contest(w writing, changed []*job, on *desk) (winners []*job, err error) {
+	c := contest{
+		names: on.sheet(claimName), holds: on.sheet(claimHold),
+		kept: on.sheet(updatePayment), moved: on.sheet(updateDue), earlier: on.sheet(updateEarlier),
+	}
+	var entered []*job
 	for _, j := range changed {
-		p := &j.change.Payment
-		if j.change.Claim != "" {
-			hold := j.hold()
-			if hold == j.lost {
-				j.err = refused{ErrClaimed}
-				continue
-			}
-			if slices.ContainsFunc(holds.jobs, func(other *job) bool { return other.hold() == hold }) {
-				j.held = true // whether the other gets it is not known yet
-				continue
-			}
-			holds.addOf(j, on.row(str(hold.method), str(hold.claim), num(j.row.seq)))
-		}
-		left = append(left, j)
-		if j.made {
-			names.addOf(j, on.row(num(j.key.shop), str(j.key.id), num(j.row.seq)))
+		if !c.enterHold(j, on) {
 			continue
 		}
-		progress, err := on.write(p.Progress.AppendJSON)
-		if err != nil {
-			return nil, fmt.Errorf("payment %s: its progress cannot be written: %w", p.ID, err)
-		}
-		due := dueAt(p, time.Time{})
-		if s.Alone() {
-			due = dueAt(p, j.row.due)
-		}
-		row := on.row(num(j.row.seq), num(p.Version), num(p.Version+1), str(p.State.String()), moment(p.UpdatedAt), str(openKind(p)),
-			num(p.Held.Minor), num(p.Captured.Minor), num(p.Released.Minor), num(p.Refunded.Minor), num(p.Fee.Minor), progress, orNull(due))
-		switch {
-		case !s.Alone():
-			earlier.addOf(j, row)
-		case due.Equal(j.row.due):
-			kept.addOf(j, row[:len(row)-1])
-		default:
-			j.row.due = due
-			moved.addOf(j, row)
+		entered = append(entered, j)
+		if j.made {
+			c.names.addOf(j, on.row(num(j.key.shop), str(j.key.id), num(j.row.seq)))
+		} else if err := c.enterPayment(j, on, s.Alone()); err != nil {
+			return nil, err
 		}
 	}
-	if err := w.take(&names.bid, &holds.bid, &kept.bid, &moved.bid, &earlier.bid); err != nil {
+	if err := w.bidNow(&c.names.bid, &c.holds.bid, &c.kept.bid, &c.moved.bid, &c.earlier.bid); err != nil {
 		return nil, err
 	}
-	for _, rows := range [...]*sheet{names, holds, kept, moved, earlier} {
-		for i, j := range rows.jobs {
-			if rows.won[i] {
-				j.got = true
-				continue
-			}
-			j.missed = true
-			switch rows {
-			case names:
-				j.exists = true
-			case holds:
-				j.lost = j.hold()
-			default:
-				s.cache.forget(j.row.seq)
-				if j.stale++; j.stale > mostStale {
-					return nil, fmt.Errorf("payment %s is never as it was read: others change it all the time", j.change.Payment.ID)
-				}
-			}
-		}
+	if err := s.noteWon(&c); err != nil {
+		return nil, err
 	}
-	changed, left = left, left[:0]
-	for _, j := range changed {
+	winners = entered[:0]
+	for _, j := range entered {
 		switch {
-		case !j.missed:
-			left = append(left, j)
+		case !j.lost:
+			winners = append(winners, j)
 			if !j.made {
 				j.change.Payment.Version++
 			}
-		case j.got:
+		case j.won:
 			return nil, errAnew
 		default:
 			j.held = true
 		}
 	}
-	return left, nil
+	return winners, nil
+}
+
+// enterHold enters the hold that a job claims, if it claims one. false: the job is refused, or held.
+func (c *contest) enterHold(j *job, on *desk) bool {
+	if j.change.Claim == "" {
+		return true
+	}
+	hold := j.hold()
+	if hold == j.foreign {
+		j.err = refused{ErrClaimed}
+		return false
+	}
+	if slices.ContainsFunc(c.holds.jobs, func(other *job) bool { return other.hold() == hold }) {
+		j.held = true // whether the other gets it is not known yet
+		return false
+	}
+	c.holds.addOf(j, on.row(str(hold.method), str(hold.claim), num(j.row.seq)))
+	return true
+}
+
+// enterPayment enters the payment that a job has changed. alone: no other process serves (see dueAt).
+func (c *contest) enterPayment(j *job, on *desk, alone bool) error {
+	p := &j.change.Payment
+	progress, err := on.write(p.Progress.AppendJSON)
+	if err != nil {
+		return fmt.Errorf("payment %s: its progress cannot be written: %w", p.ID, err)
+	}
+	due := dueAt(p, time.Time{})
+	if alone {
+		due = dueAt(p, j.row.due)
+	}
+	row := on.row(num(j.row.seq), num(p.Version), num(p.Version+1), str(p.State.String()), moment(p.UpdatedAt), str(openKind(p)),
+		num(p.Held.Minor), num(p.Captured.Minor), num(p.Released.Minor), num(p.Refunded.Minor), num(p.Fee.Minor), progress, orNull(due))
+	switch {
+	case !alone:
+		c.earlier.addOf(j, row)
+	case due.Equal(j.row.due):
+		c.kept.addOf(j, row[:len(row)-1])
+	default:
+		j.row.due = due
+		c.moved.addOf(j, row)
+	}
+	return nil
+}
+
+// noteWon notes what each job has won and lost, and of what it has lost what its next run must know.
+func (s *Store) noteWon(c *contest) error {
+	for _, rows := range [...]*sheet{c.names, c.holds, c.kept, c.moved, c.earlier} {
+		for i, j := range rows.jobs {
+			if rows.won[i] {
+				j.won = true
+				continue
+			}
+			j.lost = true
+			switch rows {
+			case c.names:
+				j.exists = true
+			case c.holds:
+				j.foreign = j.hold()
+			default:
+				s.cache.forget(j.row.seq)
+				if j.stale++; j.stale > mostStale {
+					return fmt.Errorf("payment %s is never as it was read: others change it all the time", j.change.Payment.ID)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // holdKey is a hold that carries no reference of ours: the method's name and the claim.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,9 +65,9 @@ type job struct {
 	exec   func(w writing, now time.Time) error
 
 	// What earlier runs of it have found.
-	exists bool    // what create would make, so that it is looked for by its name
-	lost   holdKey // a hold that it wanted and another payment has
-	stale  int     // how often it was decided on a payment that another process had changed meanwhile
+	exists  bool    // what create would make, so that it is looked for by its name
+	foreign holdKey // a hold that it wanted and another payment has
+	stale   int     // how often it was decided on a payment that another process had changed meanwhile
 
 	lastRun
 	done chan struct{} // gets one when the caller may go on; nothing touches the job after that
@@ -74,16 +75,16 @@ type job struct {
 
 // lastRun is what a job has come to since its batch was begun the last time.
 type lastRun struct {
-	age    uint64         // of the cache, when its transaction had begun
-	row    row            // what was found; its seq is 0 where there is nothing
-	known  bool           // row is what this process remembers
-	held   bool           // nothing is written: it runs again with the next batch
-	change payment.Change // what was decided, and what is stored in the end
-	made   bool           // the payment is new
-	got    bool           // of what can refuse it, it has got something
-	missed bool           // and has been refused something
-	fresh  []Delivery     // events that are claimed already, for who delivers them
-	err    error
+	generation uint64         // of the cache, when its transaction had begun
+	row        row            // what was found; its seq is 0 where there is nothing
+	known      bool           // row is what this process remembers
+	held       bool           // nothing is written: it runs again with the next batch
+	change     payment.Change // what was decided, and what is stored in the end
+	made       bool           // the payment is new
+	won        bool           // something of what others may have been faster with (contest)
+	lost       bool           // likewise: with something another was faster
+	fresh      []Delivery     // events that are claimed already, for who delivers them
+	err        error
 }
 
 // spare are jobs of before: memory that is used again costs less than new memory.
@@ -125,17 +126,36 @@ type committer struct {
 
 	mu     sync.RWMutex // held shared while a job is handed in, so that close finds the queue complete
 	closed bool
-	rows   []rowRange // row numbers taken and not used yet
+	rows   []rowRange // row numbers that are this committer's and not used yet
 
 	commits, jobs atomic.Uint64
 	syncs         atomic.Uint64
 	failed        atomic.Uint64 // jobs that came to nothing by no fault of their own
 	took          tally.Times   // a batch, from when it was taken up until its callers are answered
 
-	reach   sync.Mutex // of durable
-	grown   *sync.Cond // durable is larger than it was, or the store is broken
-	latest  atomic.Uint64
-	durable uint64
+	lastBatch atomic.Uint64 // the number of the one that was committed last, or is being committed: no read has seen a later one
+	durable   watermark
+}
+
+// watermark is the number of the last batch that is durable, with all before it.
+type watermark struct {
+	mu     sync.Mutex
+	moved  sync.Cond // it was raised, or never will be again
+	number uint64
+}
+
+func (m *watermark) raise(number uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.number = number
+	m.moved.Broadcast()
+}
+
+// end is for when the store is broken: who waits for a batch learns that it will never be durable.
+func (m *watermark) end() {
+	m.mu.Lock()
+	defer m.mu.Unlock() // who has just found the store whole waits by now, and is woken
+	m.moved.Broadcast()
 }
 
 // batch is jobs that were committed together.
@@ -148,7 +168,7 @@ type batch struct {
 
 func newCommitter(s *Store, number int) *committer {
 	c := &committer{store: s, number: number, queue: make(chan *job, maxQueue), written: make(chan *batch), ended: make(chan struct{})}
-	c.grown = sync.NewCond(&c.reach)
+	c.durable.moved.L = &c.durable.mu
 	return c
 }
 
@@ -274,7 +294,7 @@ func (c *committer) toldNo(err error) error {
 // hand passes on what is committed, or refused, and returns what is held. The next batch builds on it at once; the
 // callers are answered when it is durable.
 func (c *committer) hand(all []*job, began time.Time) (held []*job) {
-	b := &batch{number: c.latest.Load(), began: began}
+	b := &batch{number: c.lastBatch.Load(), began: began}
 	for _, j := range all {
 		if j.held {
 			held = append(held, j)
@@ -284,7 +304,7 @@ func (c *committer) hand(all []*job, began time.Time) (held []*job) {
 		b.wrote = b.wrote || j.err == nil && (j.exec != nil || !j.change.Empty())
 		if j.changed() {
 			j.row.batch = b.number
-			c.store.cache.put(j.row, j.age)
+			c.store.cache.put(j.row, j.generation)
 		}
 	}
 	c.written <- b
@@ -303,17 +323,14 @@ func (c *committer) sync() {
 				c.store.cfg.At(Durable)
 			}
 		}
-		if err != nil {
+		if err == nil {
+			c.durable.raise(b.number)
+		} else {
 			for _, j := range b.jobs {
 				j.err = err // a refusal too: it may rest on what is not on the disk
 			}
+			c.durable.end()
 		}
-		c.reach.Lock()
-		if err == nil {
-			c.durable = b.number
-		}
-		c.grown.Broadcast()
-		c.reach.Unlock()
 		c.took.Add(time.Since(b.began))
 		c.answer(b.jobs)
 	}
@@ -321,12 +338,13 @@ func (c *committer) sync() {
 
 // await returns when a batch is durable, or never will be. What is read is shown to nobody before that.
 func (c *committer) await(number uint64) error {
-	c.reach.Lock()
-	defer c.reach.Unlock()
-	for c.durable < number && c.store.broken() == nil {
-		c.grown.Wait()
+	d := &c.durable
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for d.number < number && c.store.broken() == nil {
+		d.moved.Wait()
 	}
-	if c.durable < number {
+	if d.number < number {
 		return c.store.broken()
 	}
 	return nil
@@ -337,7 +355,7 @@ func (j *job) changed() bool { return j.err == nil && j.exec == nil && !j.change
 
 // answer lets the callers go on.
 func (c *committer) answer(jobs []*job) {
-	told, due := false, false
+	news, due := false, false // events that nobody is handed, and payments that are due already
 	now := c.store.Now()
 	for _, j := range jobs {
 		if j.err != nil && !errors.As(j.err, new(refused)) {
@@ -352,11 +370,11 @@ func (c *committer) answer(jobs []*job) {
 		for _, d := range j.fresh {
 			c.store.fresh <- d // there is room: eventRow saw to it
 		}
-		told = told || len(j.change.Events) > len(j.fresh)
+		news = news || len(j.change.Events) > len(j.fresh)
 		at := j.change.Payment.Due()
 		due = due || !at.IsZero() && !at.After(now)
 	}
-	if told {
+	if news {
 		wake(c.store.events)
 	}
 	if due {
@@ -375,7 +393,7 @@ func (c *committer) commit(batch []*job) error {
 	}
 	if err = c.write(w, batch); err == nil {
 		// From here on the outcome is the disk's. Until it says yes, nobody is told yes, readers included.
-		c.latest.Add(1)
+		c.lastBatch.Add(1)
 		c.store.cfg.At(BeforeCommit)
 		if err = w.commit(); err == nil {
 			c.store.cfg.At(Committed)
@@ -397,34 +415,15 @@ func (c *committer) commit(batch []*job) error {
 
 // write runs the three passes.
 func (c *committer) write(w writing, batch []*job) error {
-	now, age := c.store.Now(), c.store.cache.emptied()
+	now, generation := c.store.Now(), c.store.cache.generation()
 	for _, j := range batch {
-		j.lastRun = lastRun{age: age}
+		j.lastRun = lastRun{generation: generation}
 	}
 	if err := c.find(w, batch); err != nil {
 		return err
 	}
-	var deciding []*job
-	seen := make(map[int64]bool, len(batch)) // payments that one of these jobs is about
-	making := make(map[shopKey]bool)         // names that one of them makes a payment for
-	for _, j := range batch {
-		switch {
-		case j.exec != nil:
-		case j.create != nil && making[j.key]:
-			j.exists, j.held = true, true
-		case j.create != nil && j.row.seq == 0: // nobody has the name, or who was to make it was refused
-			making[j.key], j.exists = true, false
-			deciding = append(deciding, j)
-		case j.row.seq == 0:
-			j.err = refused{ErrNotFound}
-		case seen[j.row.seq]:
-			j.held = true
-		default:
-			seen[j.row.seq] = true
-			deciding = append(deciding, j)
-		}
-	}
-	if err := c.reserve(len(making)); err != nil {
+	deciding, making := choose(batch)
+	if err := c.reserve(making); err != nil {
 		return err
 	}
 	for _, j := range deciding {
@@ -435,12 +434,7 @@ func (c *committer) write(w writing, batch []*job) error {
 			return err
 		}
 	}
-	var changed []*job
-	for _, j := range deciding {
-		if j.changed() {
-			changed = append(changed, j)
-		}
-	}
+	changed := slices.DeleteFunc(deciding, func(j *job) bool { return !j.changed() })
 	if err := c.store.writeChanges(w, changed); err != nil {
 		return err
 	}
@@ -461,6 +455,31 @@ func (c *committer) write(w writing, batch []*job) error {
 		}
 	}
 	return nil
+}
+
+// choose returns the jobs of a batch that decide in this run, and how many of them make a payment. Of several for one payment, or
+// for one name that nobody has yet, it is the first; the others are held.
+func choose(batch []*job) (deciding []*job, making int) {
+	payments := make(map[int64]bool, len(batch))
+	names := make(map[shopKey]bool)
+	for _, j := range batch {
+		switch {
+		case j.exec != nil:
+		case j.create != nil && names[j.key]:
+			j.exists, j.held = true, true
+		case j.create != nil && j.row.seq == 0: // nobody has the name, or who was to make it was refused
+			names[j.key], j.exists = true, false
+			deciding = append(deciding, j)
+		case j.row.seq == 0:
+			j.err = refused{ErrNotFound}
+		case payments[j.row.seq]:
+			j.held = true
+		default:
+			payments[j.row.seq] = true
+			deciding = append(deciding, j)
+		}
+	}
+	return deciding, len(names)
 }
 
 // find gives each job the payment that it is about, as this process remembers it or as it is stored.

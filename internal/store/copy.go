@@ -180,7 +180,7 @@ func (s *Store) CopyTo(ctx context.Context, to *Store, progress func(done, of in
 		return fmt.Errorf("the store has changed since the copy was begun (%s %s): copy it into a new database", table, how)
 	}
 	return to.do(ctx, &job{exec: func(w writing, _ time.Time) error {
-		if _, err := w.exec(`UPDATE meta SET value = ?2 WHERE name = ?1`, []value{str(rowsTaken), str(strconv.FormatInt(last, 10))}); err != nil {
+		if _, err := w.exec(`UPDATE meta SET value = ?2 WHERE name = ?1`, []value{str(rowsReserved), str(strconv.FormatInt(last, 10))}); err != nil {
 			return err
 		}
 		_, err := w.exec(`DELETE FROM meta WHERE name IN (?1, ?2)`, []value{str(metaCopying), str(metaCopied)})

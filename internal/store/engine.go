@@ -28,9 +28,9 @@ type engine interface {
 	failure(err error) failure
 	// shared reports whether others write to the same data unnoticed: what is remembered may then be old.
 	shared() bool
-	// block takes row numbers that nobody else gets: first to last. Only a shared engine has to be asked.
+	// block reserves row numbers that nobody else gets: first to last. Only a shared engine has to be asked.
 	block(ctx context.Context) (first, last int64, err error)
-	// top is the last row number that is taken by anybody.
+	// top is the last row number that anybody has reserved.
 	top(ctx context.Context) (int64, error)
 	// absent reports whether an error says that the database takes nothing from anybody for now.
 	absent(err error) bool
@@ -75,8 +75,8 @@ type writing interface {
 	put(s *statement, rows [][]value) error
 	// bid is put of statements that say which rows they could change.
 	bid(all ...*bid) error
-	// take is bid whose answer is there when it returns, a hope where the transaction hopes.
-	take(all ...*bid) error
+	// bidNow is bid whose answer is there when it returns, a hope where the transaction hopes.
+	bidNow(all ...*bid) error
 	// hopes reports whether what is remembered may be taken for what is stored, as long as statements go with it that fail
 	// where it is not.
 	hopes() bool
@@ -113,6 +113,6 @@ type statement struct {
 	// rows of one key are not written at once.
 	key string
 	// strict is sql that fails, and its transaction with it, where sql would leave a row as it is; but for a row that is not
-	// there. What is taken in hope has one.
+	// there. What is bid for in hope has one.
 	strict string
 }

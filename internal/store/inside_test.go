@@ -364,8 +364,8 @@ func TestCache(t *testing.T) {
 	c := newCache()
 	id := func(seq int64) payment.ID { return payment.ID{15: byte(seq), 14: byte(seq >> 8), 13: byte(seq >> 16)} }
 	written := uint64(0) // by which commit of this process; 0: it is read
-	put := func(seq, version, age int64) {
-		c.put(row{seq: seq, batch: written, payment: payment.Payment{ID: id(seq), Version: version, Progress: payment.Progress{LastEvent: int(version)}}}, uint64(age))
+	put := func(seq, version, generation int64) {
+		c.put(row{seq: seq, batch: written, payment: payment.Payment{ID: id(seq), Version: version, Progress: payment.Progress{LastEvent: int(version)}}}, uint64(generation))
 	}
 	is := func(what string, seq, version int64) { // 0: nothing
 		t.Helper()
@@ -375,15 +375,15 @@ func TestCache(t *testing.T) {
 			t.Errorf("%s: version %d by its id, %d by its row, want %d", what, byID.payment.Version, bySeq.payment.Version, version)
 		}
 	}
-	age := int64(c.emptied())
-	put(1, 2, age)
+	generation := int64(c.generation())
+	put(1, 2, generation)
 	is("put in", 1, 2)
-	put(1, 1, age)
+	put(1, 1, generation)
 	is("an earlier version", 1, 2)
-	put(1, 3, age)
+	put(1, 3, generation)
 	is("a later one", 1, 3)
-	put(1, 4, age+1)
-	is("of another age", 1, 3)
+	put(1, 4, generation+1)
+	is("of another generation", 1, 3)
 
 	// Events that are told and taken stay so when this process changes the payment. When another has changed it they may be told
 	// again, and what is taken is no more than a hope.
@@ -410,10 +410,10 @@ func TestCache(t *testing.T) {
 	c.closed([]Result{result(1, true, false), result(2, true, false)})
 	know("two at once", 2, 2)
 	written = 1
-	put(1, 4, age)
+	put(1, 4, generation)
 	know("changed since", 2, 2)
 	written = 0
-	put(1, 4, age)
+	put(1, 4, generation)
 	know("read again", 2, 2)
 	for _, want := range []struct {
 		key         EventKey
@@ -427,21 +427,21 @@ func TestCache(t *testing.T) {
 		}
 	}
 
-	put(1, 5, age)
+	put(1, 5, generation)
 	know("changed by another", 0, 2)
 	c.closed([]Result{result(1, true, false), result(2, true, false)})
 	know("told again", 2, 2)
 	written = 1
-	put(1, 7, age)
+	put(1, 7, generation)
 	know("changed upon a change of another's", 0, 2)
 	written = 0
 
 	// The oldest makes room, and memory that is used again keeps nothing of it.
 	for seq := int64(2); seq <= cacheSize; seq++ {
-		put(seq, seq, age)
+		put(seq, seq, generation)
 	}
 	is("full", 1, 7)
-	put(cacheSize+1, 1, age)
+	put(cacheSize+1, 1, generation)
 	is("the oldest", 1, 0)
 	is("the newest", cacheSize+1, 1)
 	is("the second", 2, 2)
@@ -453,17 +453,17 @@ func TestCache(t *testing.T) {
 	if len(c.bySeq) != cacheSize-1 || len(c.seqs) != cacheSize-1 {
 		t.Errorf("%d and %d are remembered", len(c.bySeq), len(c.seqs))
 	}
-	put(2, 5, age)
+	put(2, 5, generation)
 	is("put in again", 2, 5)
 	c.clear()
-	put(3, 9, age) // read before that
+	put(3, 9, generation) // read before that
 	is("emptied", 3, 0)
-	put(3, 9, age+1)
+	put(3, 9, generation+1)
 	is("and after", 3, 9)
 
 	c = nil // as in a process that does not serve
 	c.clear()
-	put(1, 1, int64(c.emptied()))
+	put(1, 1, int64(c.generation()))
 	c.closed([]Result{result(1, true, false)})
 	c.forget(1)
 	is("no cache", 1, 0)

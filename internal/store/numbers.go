@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// A payment has two numbers. Its row's, seq, goes up from 1; where several processes serve, each takes a block at a time.
+// A payment has two numbers. Its row's, seq, goes up from 1; where several processes serve, each reserves a block at a time.
 // The public one is 31 bits, given without repetition and not guessable from one another: seq under a keyed permutation.
 // Past 2^31 payments they come round again, and a number means the newest payment that has it; nobody asks for the others
 // by number.
@@ -66,7 +66,7 @@ func (s *Store) seqOf(number int64) (int64, bool) {
 // makes so many payments that numbers come round.
 const rowsFresh = time.Minute
 
-// lookForRows learns how far row numbers have come: at the start, and, where others take some too, now and then.
+// lookForRows learns how far row numbers have come: at the start, and, where others reserve some too, now and then.
 func (s *Store) lookForRows(ctx context.Context) error {
 	if looked := s.lookedForRows.Load(); looked != 0 && (s.Alone() || time.Since(time.Unix(0, looked)) < rowsFresh) {
 		return nil

@@ -113,7 +113,7 @@ func (s *Store) PaymentByNumber(ctx context.Context, number int64) (payment.Paym
 	}
 	p, err := s.find(ctx, paymentsBySeq, num(seq))
 	if errors.Is(err, ErrNotFound) && seq > numberMask {
-		// The last row that is taken need not be written yet; then the number is still that of a payment a round before.
+		// The last row that is reserved need not be written yet; then the number is still that of a payment a round before.
 		return s.find(ctx, paymentsBySeq, num(seq-numberMask))
 	}
 	return p, err
@@ -138,7 +138,7 @@ func (s *Store) remembered(ctx context.Context, r row) (payment.Payment, error) 
 
 func (s *Store) find(ctx context.Context, stored *statement, args ...value) (payment.Payment, error) {
 	var r row
-	age := s.cache.emptied()
+	generation := s.cache.generation()
 	err := s.engine.lookup(ctx, stored, args, func(rec record) (err error) {
 		r, err = s.scan(rec)
 		return err
@@ -147,7 +147,7 @@ func (s *Store) find(ctx context.Context, stored *statement, args ...value) (pay
 		err = ErrNotFound
 	}
 	if err == nil && !s.Alone() {
-		s.cache.put(r, age)
+		s.cache.put(r, generation)
 	}
 	return r.payment, err
 }
@@ -158,7 +158,7 @@ func (s *Store) shown(err error) error {
 		return err
 	}
 	c := s.committers[0]
-	return c.await(c.latest.Load())
+	return c.await(c.lastBatch.Load())
 }
 
 // Cursor is how far somebody has come in the list of payments, or of events, that are due. The zero Cursor is before the first.

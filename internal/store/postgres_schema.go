@@ -128,7 +128,7 @@ func (e *postgresEngine) migrateFrom(ctx context.Context, version int) error {
 		return err
 	}
 	if version == 0 {
-		_, err := tx.Exec(ctx, `INSERT INTO meta (name, value) VALUES ('number_key', $1), ($2, '0')`, newNumberKey(), rowsTaken)
+		_, err := tx.Exec(ctx, `INSERT INTO meta (name, value) VALUES ('number_key', $1), ($2, '0')`, newNumberKey(), rowsReserved)
 		if err != nil {
 			return err
 		}
@@ -205,9 +205,9 @@ func postgresVersion(ctx context.Context, db string) (string, error) {
 	return version, nil
 }
 
-// The last row number that was given away is in the table meta. Gateways take a block at a time, with a
+// The last row number that is reserved is in the table meta. Gateways reserve a block at a time, with a
 // compare-and-set: a sequence is one counter for all machines, and the engines that spread over them have it at a price.
-const rowsTaken = "rows"
+const rowsReserved = "rows"
 
 func (e *postgresEngine) block(ctx context.Context) (first, last int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
@@ -218,7 +218,7 @@ func (e *postgresEngine) block(ctx context.Context) (first, last int64, err erro
 			return 0, 0, meaning{err, again}
 		}
 		tag, err := e.readers.Exec(ctx, `UPDATE meta SET value = $2 WHERE name = $1 AND value = $3`,
-			rowsTaken, strconv.FormatInt(top+rowsInOneBlock, 10), strconv.FormatInt(top, 10))
+			rowsReserved, strconv.FormatInt(top+rowsInOneBlock, 10), strconv.FormatInt(top, 10))
 		if err != nil {
 			return 0, 0, meaning{err, again} // should it have been done, these numbers stay free
 		}
@@ -226,12 +226,12 @@ func (e *postgresEngine) block(ctx context.Context) (first, last int64, err erro
 			return top + 1, top + rowsInOneBlock, nil
 		}
 	}
-	return 0, 0, meaning{errors.New("others take row numbers all the time"), again}
+	return 0, 0, meaning{errors.New("others reserve row numbers all the time"), again}
 }
 
 func (e *postgresEngine) top(ctx context.Context) (n int64, err error) {
 	var text string
-	if err := e.readers.QueryRow(ctx, `SELECT value FROM meta WHERE name = $1`, rowsTaken).Scan(&text); err != nil {
+	if err := e.readers.QueryRow(ctx, `SELECT value FROM meta WHERE name = $1`, rowsReserved).Scan(&text); err != nil {
 		return 0, err
 	}
 	return strconv.ParseInt(text, 10, 64)

@@ -39,10 +39,10 @@ func byKeys(ctx context.Context, conn *pgx.Conn) error {
 
 // postgresWriter is a connection that writes, one transaction at a time. It is its committer's own.
 type postgresWriter struct {
-	engine    *postgresEngine
-	conn      *pgx.Conn // nil: to be connected
-	id        []byte    // its own in the table committers
-	committed int64     // the number of the last batch that it tried to commit: 2, 4, 6 …; the database knows the last that it did
+	engine *postgresEngine
+	conn   *pgx.Conn // nil: to be connected
+	id     []byte    // its own in the table committers
+	tried  int64     // the number of the last batch that it tried to commit: 2, 4, 6 …; the database knows the last that it did
 }
 
 func newPostgresWriter(e *postgresEngine) *postgresWriter {
@@ -55,7 +55,7 @@ func newPostgresWriter(e *postgresEngine) *postgresWriter {
 func (w *postgresWriter) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), connectWithin)
 	defer cancel()
-	if w.conn != nil && !w.conn.IsClosed() && w.committed > 0 {
+	if w.conn != nil && !w.conn.IsClosed() && w.tried > 0 {
 		if _, err := w.conn.Exec(ctx, `DELETE FROM committers WHERE id = $1`, w.id); err != nil {
 			w.engine.log.Debug("the store's mark stays in the database; a later start takes it away", "error", err)
 		}
@@ -156,10 +156,10 @@ func (e *postgresEngine) begin(writer int, hope bool) (writing, error) {
 // postgresWriting is a transaction of a writer. What it is asked for is queued, and goes out with the next thing that needs an
 // answer, all rows of a kind in one statement. A batch is written in one of two ways:
 //
-//	in hope    in one round trip, which ends with COMMIT. All that can refuse it is put in strict words (statement.strict,
-//	           noneEarlier): where a name, a hold, a payment or an event is not as this process remembers it, or as it
-//	           hopes, they fail, and all of the batch with them: errHope.
-//	with care  in two: all that can refuse (Store.take), whose answers say what each job has won; then the rest and COMMIT.
+//	in hope    (optimistically) in one round trip, which ends with COMMIT. All that can refuse it is put in strict words
+//	           (statement.strict, noneEarlier): where a name, a hold, a payment or an event is not as this process
+//	           remembers it, or as it hopes, they fail, and all of the batch with them: errHope.
+//	with care  in two: all that can refuse (Store.contest), whose answers say what each job has won; then the rest and COMMIT.
 //	           A job that has won nothing is held for the next batch. If one has won a part, all is undone: errAnew.
 //
 // After errHope the batch is run again with care, and so are the next hundred (careful); likewise after one that held a job.
@@ -188,7 +188,8 @@ func (w *postgresWriting) flush() error {
 	err := converse(ctx, w.conn, w.queued)
 	clear(w.queued)
 	w.queued = w.queued[:0]
-	// The name is taken, a null stands where a row was another one, or was divided by nothing.
+	// So strict statements fail: there is such a name, a payment's version is null (class 23: a constraint), or something is divided
+	// by zero (22012).
 	if class, state := sqlState(err); w.hope && (class == "23" || state == "22012") {
 		return fmt.Errorf("%w: %w", errHope, err)
 	}
@@ -249,7 +250,7 @@ func (w *postgresWriting) put(s *statement, rows [][]value) error {
 
 func (w *postgresWriting) bid(all ...*bid) error { return w.queue(all, asking) }
 
-func (w *postgresWriting) take(all ...*bid) error {
+func (w *postgresWriting) bidNow(all ...*bid) error {
 	if w.hope {
 		return w.queue(all, w.hoping)
 	}
@@ -259,15 +260,15 @@ func (w *postgresWriting) take(all ...*bid) error {
 	return w.flush()
 }
 
-// queue queues bids, each as ask has it.
-func (w *postgresWriting) queue(all []*bid, ask func(*manyRows, *bid) (asked, error)) error {
+// queue queues bids, each in the words of asking or hoping.
+func (w *postgresWriting) queue(all []*bid, words func(*manyRows, *bid) (asked, error)) error {
 	for _, b := range all {
 		b.unknown()
 		if len(b.rows) == 0 {
 			continue
 		}
 		w.wrote = true
-		ask, err := ask(w.engine.many(b.statement), b)
+		ask, err := words(w.engine.many(b.statement), b)
 		if err != nil {
 			return err
 		}
@@ -323,9 +324,9 @@ const (
 // end queues what ends the transaction.
 func (w *postgresWriting) end() {
 	if w.wrote {
-		w.committed += 2
+		w.tried += 2
 		mark := asked{sql: markCommit, args: make([][]byte, 3), changed: &w.marked}
-		for i, arg := range []value{bin(w.id), num(w.committed), moment(time.Now())} {
+		for i, arg := range []value{bin(w.id), num(w.tried), moment(time.Now())} {
 			mark.args[i] = arg.appendTo(nil)
 		}
 		w.queued = append(w.queued, mark)
@@ -344,8 +345,10 @@ func (w *postgresWriting) commit() error {
 	switch {
 	case err == nil:
 		return w.missing()
-	case !w.conn.IsClosed(), !w.wrote:
+	case !w.conn.IsClosed():
 		return err // the server said no
+	case !w.wrote:
+		return err // done or not, it comes to the same
 	case errors.As(err, &server) && (server.Severity == "ERROR" || ended(server) && w.marked == 0):
 		return err // likewise: what comes before COMMIT has no answer, and the server gives none but in order
 	case pgconn.SafeToRetry(err):
@@ -366,7 +369,7 @@ func (w *postgresWriter) resolve(cause error) error {
 	for wait := firstWait; ; wait = min(2*wait, longestWait) {
 		n, err := w.lastCommitted(ctx)
 		switch {
-		case err == nil && n == w.committed:
+		case err == nil && n == w.tried:
 			return nil
 		case err == nil:
 			return meaning{fmt.Errorf("the commit was not done: %w", cause), again}
@@ -388,7 +391,7 @@ func (w *postgresWriter) lastCommitted(ctx context.Context) (n int64, err error)
 		if err := tx.QueryRow(ctx, lookCommit, w.id).Scan(&n); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, fenceCommit, w.id, w.committed)
+		_, err := tx.Exec(ctx, fenceCommit, w.id, w.tried)
 		return err
 	})
 	if err != nil {

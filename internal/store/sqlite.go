@@ -370,7 +370,7 @@ func (w *sqliteWriting) bid(all ...*bid) error {
 	return nil
 }
 
-func (w *sqliteWriting) take(all ...*bid) error { return w.bid(all...) }
+func (w *sqliteWriting) bidNow(all ...*bid) error { return w.bid(all...) }
 
 func (w *sqliteWriting) hopes() bool { return false } // it knows
 
