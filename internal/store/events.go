@@ -309,6 +309,7 @@ type claim struct {
 
 // claimRun is what a claim has come to since its transaction was begun the last time.
 type claimRun struct {
+	now      time.Time
 	leaseEnd time.Time
 	next     Cursor
 	more     bool
@@ -323,7 +324,7 @@ type claimRun struct {
 // run is the transaction of a claim. Where it runs once more, nothing of the time before is stored.
 func (c *claim) run(w writing, now time.Time) error {
 	c.giveUp()
-	c.claimRun = claimRun{leaseEnd: now.Add(c.lease), next: c.after, bids: bid{statement: claimEvent}, first: make(map[int64]int)}
+	c.claimRun = claimRun{now: now, leaseEnd: now.Add(c.lease), next: c.after, bids: bid{statement: claimEvent}, first: make(map[int64]int)}
 	due, err := dueEvents(w, now, c.after)
 	if err != nil {
 		return err
@@ -350,7 +351,7 @@ func (c *claim) consider(d dueEvent, is turn) {
 	key, before := d.Key, int64(d.Attempt-1)
 	first, claimed := c.first[key.seq]
 	if claimed && first < key.n {
-		is.wait = c.leaseEnd // one before it is about to be sent
+		is.wait = d.behind(c.leaseEnd, c.now) // one before it is about to be sent
 	}
 	switch {
 	case is.over != "":
@@ -410,6 +411,15 @@ type dueEvent struct {
 
 func (d *dueEvent) cursor() Cursor { return Cursor{micros(d.nextAt), d.Key.seq, int64(d.Key.n)} }
 
+// behind is until when it waits for one before it that is being sent, until leaseEnd at most. Its result wakes what was never
+// sent, and nothing else (wakeNext).
+func (d *dueEvent) behind(leaseEnd, now time.Time) time.Time {
+	if d.Attempt > 1 {
+		return now.Add(time.Second)
+	}
+	return leaseEnd
+}
+
 func dueEvents(q querier, now time.Time, after Cursor) (due []dueEvent, err error) {
 	err = q.query(`SELECT e.payment, e.n, e.shop, e.status, e.at, e.captured, e.fee, e.refunded, e.endpoint, e.attempts, e.accepted, t.id, t.currency, e.next_at
 		FROM events e JOIN terms t ON t.payment = e.payment WHERE e.next_at <= ?1 AND (e.next_at, e.payment, e.n) > (?2, ?3, ?4)
@@ -465,10 +475,8 @@ func inOrder(w writing, events []dueEvent, now time.Time) (all []turn, err error
 		}
 		until := next
 		switch {
-		case lease.After(now) && events[i].Attempt > 1:
-			until = now.Add(time.Second) // it is being sent right now, and its result wakes only what was never sent
-		case lease.After(now):
-			until = lease // it is being sent right now; its result wakes this one
+		case lease.After(now): // it is being sent right now
+			until = events[i].behind(lease, now)
 		case accepted || attempts >= Patience:
 			return nil
 		case !next.After(now):
