@@ -30,10 +30,11 @@ type keptPay struct {
 
 // lost is what a restore has left.
 type lost struct {
-	taken time.Time       // of the backup
-	at    time.Time       // of the restore
-	quiet time.Time       // by then whatever the lost gateway sent has arrived
-	asked map[string]bool // operations that their centres were asked about since
+	before *lost           // what an earlier one has left
+	taken  time.Time       // of the backup
+	at     time.Time       // of the restore
+	quiet  time.Time       // by then whatever the lost gateway sent has arrived
+	asked  map[string]bool // operations that their centres were asked about since
 }
 
 // backup takes a backup, in the place of an earlier one.
@@ -77,7 +78,7 @@ func (w *world) restore() {
 		return
 	}
 	w.figures.Restores++
-	w.lost = &lost{taken: w.kept.at, at: w.now(), quiet: w.now().Add(shown), asked: make(map[string]bool)}
+	w.lost = &lost{before: w.lost, taken: w.kept.at, at: w.now(), quiet: w.now().Add(shown), asked: make(map[string]bool)}
 	w.forget()
 	for i, p := range w.processes {
 		if i > 0 && w.maybe(2) {
@@ -172,12 +173,17 @@ func madeAt(ref string) time.Time {
 
 func (w *world) ofTheBackup(ref string) bool { return madeAt(ref).Before(w.lost.at) }
 
-// tooLate reports that an operation in the centre's books is of a payment that the backup does not know. Nobody here can know of it.
+// tooLate reports that an operation in the centre's books is of a payment that the backup does not know, this one or an earlier one.
+// Nobody here can know of it.
 func (w *world) tooLate(ref string, known []string) bool {
-	if w.lost == nil {
+	if slices.ContainsFunc(known, func(name string) bool { return ref == name || strings.HasPrefix(ref, name+"_") }) {
 		return false
 	}
 	at := madeAt(ref)
-	own := slices.ContainsFunc(known, func(name string) bool { return ref == name || strings.HasPrefix(ref, name+"_") })
-	return !own && !at.Before(w.lost.taken.Truncate(time.Millisecond)) && at.Before(w.lost.at)
+	for l := w.lost; l != nil; l = l.before {
+		if !at.Before(l.taken.Truncate(time.Millisecond)) && at.Before(l.at) {
+			return true
+		}
+	}
+	return false
 }
