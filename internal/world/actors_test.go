@@ -63,8 +63,10 @@ func (w *world) act() {
 		w.callback(w.some())
 	case n < 46:
 		w.inquire(w.some())
-	case n < 52:
+	case n < 51:
 		w.tell()
+	case n < 52:
+		w.tellAgain(pick(w, w.pays...))
 	case n < 59:
 		w.pass(w.someMoment())
 	case n < 60:

@@ -37,7 +37,8 @@
 // A backup is taken, and later the store is lost with all who serve from it and the backup brought back (restore_test.go): by holdfast
 // restore, by a copy of the directory, or as a database is recovered, the last two marked by holdfast recovered. The centres and merchants
 // have gone on meanwhile. A person looks up in a centre's books what became of an operation in doubt and says so, also too early
-// (person_test.go); what waits for a person at rest he ends. An operator changes what a shop pays, how long its holds last and where its
+// (person_test.go); what waits for a person at rest he ends. An operator has a shop told once more how a payment stands, whatever
+// became of telling it (endpoint_test.go), and changes what a shop pays, how long its holds last and where its
 // payments go (settings_test.go). And the gateway's clock is set, forward or back, while no time passes for anybody else (clock_test.go).
 //
 // # How things happen at once

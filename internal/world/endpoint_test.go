@@ -13,6 +13,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/payment"
+	"holdfast/internal/store"
 )
 
 // endpoint is the merchants' server, on the loopback interface: the notifier knows only real addresses.
@@ -151,6 +152,36 @@ func (w *world) notified(r *http.Request) (status int, answer string) {
 		return 0, ""
 	}
 	return status, answer
+}
+
+// notAgain are the errors that say to an operator that there is nothing to send again, or not now.
+var notAgain = []error{store.ErrNotFound, store.ErrBeingSent, payment.ErrNothingTold, payment.ErrNowhere, payment.ErrDecided}
+
+// tellAgain has an operator send the last notification of a payment once more (holdfast notification send), whatever became of it.
+func (w *world) tellAgain(p *pay) {
+	if !p.known {
+		return
+	}
+	process, ctx := w.process, context.Background()
+	n, err := process.store.SendAgain(ctx, p.id)
+	switch {
+	case process.dead:
+	case isOneOf(err, notAgain):
+		w.say("%s is not told again: %v", p.name, err)
+	case err != nil:
+		w.wrong("%s is not told again: %v", p.name, err)
+	default:
+		w.figures.Again++
+		w.say("%s is to be told event %d again, after %d attempts", p.name, n.N, n.Attempts)
+		line, err := process.store.Timeline(ctx, p.id)
+		if err != nil {
+			w.wrong("%s: %v", p.name, err)
+			return
+		}
+		if e := line.Events[len(line.Events)-1]; e.N != n.N || e.NextAt.IsZero() || e.NextAt.After(w.now()) || len(e.Deliveries) > e.Attempts {
+			w.wrong("%s is to be told event %d again, and it stands so: %+v", p.name, n.N, e)
+		}
+	}
 }
 
 // explained holds what a merchant is told against the disk: the event is there, and so is the attempt.

@@ -102,7 +102,8 @@ func (f figures) String() string {
 	for _, how := range slices.Sorted(maps.Keys(f.Fates)) {
 		fates += fmt.Sprintf(", %d times a %s", f.Fates[how], how)
 	}
-	fates += fmt.Sprintf(", %d backups restored, %d doubts ended by persons, %d times the clock was set", f.Restores, f.Resolved, f.ClockSteps)
+	fates += fmt.Sprintf(", %d backups restored, %d doubts ended by persons, %d notifications sent again by hand, %d times the clock was set",
+		f.Restores, f.Resolved, f.Again, f.ClockSteps)
 	if f.Shared > 0 {
 		fates = fmt.Sprintf(", %d of them with two gateways at the same time", f.Shared) + fates
 	}

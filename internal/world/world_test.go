@@ -208,7 +208,7 @@ type figures struct {
 	Seeds, Steps, Commands, Payments, Operations int // operations in the centres' books
 	Crashes, Recoveries, Calls, Faults, Told     int
 	Shared                                       int // worlds in which several gateways served at the same time
-	Restores, Resolved, ClockSteps               int
+	Restores, Resolved, Again, ClockSteps        int
 	Lost, Doubled                                int
 	Fates                                        map[fate]int // of commits
 }
@@ -227,6 +227,7 @@ func (f *figures) add(o figures) {
 	f.Shared += o.Shared
 	f.Restores += o.Restores
 	f.Resolved += o.Resolved
+	f.Again += o.Again
 	f.ClockSteps += o.ClockSteps
 	f.Lost += o.Lost
 	f.Doubled += o.Doubled
