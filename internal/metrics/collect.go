@@ -14,7 +14,6 @@ import (
 type collector struct {
 	cfg   Config
 	waits survey
-	began time.Time
 }
 
 // Describe lists what there may be.

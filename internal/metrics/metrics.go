@@ -12,7 +12,6 @@ import (
 	"bytes"
 	"log/slog"
 	"net/http"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -44,7 +43,7 @@ func New(cfg Config) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		&collector{cfg: cfg, waits: survey{read: cfg.Store.Backlog, log: cfg.Log}, began: time.Now()},
+		&collector{cfg: cfg, waits: survey{read: cfg.Store.Backlog, log: cfg.Log}},
 	)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+Path, func(w http.ResponseWriter, _ *http.Request) {
