@@ -3,7 +3,10 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"holdfast/internal/payment"
@@ -54,6 +57,59 @@ func TestWrongCodesOfTheHourBefore(t *testing.T) {
 	if len(w.underWay) != 0 {
 		t.Errorf("%d cards are under way", len(w.underWay))
 	}
+}
+
+// Of each contract's payments so many are attended to at a time, whatever becomes of another's, each in its turn; one that is
+// taken is not taken again before it has been attended to.
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 2
+		var mu sync.Mutex
+		hanging, quick := contract{name: "uzcard"}, contract{name: "uzcard", test: true}
+		finish, began := make(chan struct{}), make(map[contract][]byte)
+		all := newTurns(most, func(d duty) {
+			mu.Lock()
+			began[d.contract] = append(began[d.contract], d.id[0])
+			mu.Unlock()
+			if d.contract == hanging {
+				<-finish
+			}
+		})
+		take := func(of contract, ids ...byte) {
+			for _, id := range ids {
+				all.take(duty{id: payment.ID{id}, contract: of})
+			}
+		}
+		expect := func(of contract, want ...byte) {
+			t.Helper()
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			got := slices.Clone(began[of])
+			slices.Sort(got) // those that are begun together
+			if !slices.Equal(got, want) {
+				t.Errorf("of %v %v were begun, want %v", of, got, want)
+			}
+		}
+		for round := range 3 { // each leaves the places to the next
+			clear(began)
+			take(hanging, 1, 2, 3, 4, 5)
+			take(hanging, 1, 5)
+			expect(hanging, 1, 2)
+			take(quick, 11, 12, 13, 14)
+			expect(quick, 11, 12, 13, 14)
+			if !all.has(payment.ID{1}) || !all.has(payment.ID{5}) || all.has(payment.ID{6}) || all.has(payment.ID{11}) {
+				t.Errorf("in round %d the wrong ones are taken", round+1)
+			}
+			finish <- struct{}{}
+			expect(hanging, 1, 2, 3)
+			for range 4 {
+				finish <- struct{}{}
+			}
+			expect(hanging, 1, 2, 3, 4, 5)
+			all.all.Wait()
+		}
+	})
 }
 
 func reasonOf(err error) payment.Reason {
