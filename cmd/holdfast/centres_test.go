@@ -295,6 +295,44 @@ func TestNameInTheSMS(t *testing.T) {
 	}
 }
 
+// acquirers are contracts of these names.
+func acquirers(t *testing.T, names ...string) (all gateway.Centres) {
+	t.Helper()
+	page := func(payment.ID) string { return "https://pay.example/3ds" }
+	for _, name := range names {
+		connector, err := rbs.New(rbs.Config{
+			Name: name, Endpoint: "https://bank.example", Login: "a", Password: "b", ReturnURL: page, MethodNotificationURL: page,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, gateway.Centre{Processor: connector, Method: payment.BankCard})
+	}
+	return all
+}
+
+// Whoever starts the gateway learns which shops' payments go to a contract that is not connected, and of no others.
+func TestRoutesToNobody(t *testing.T) {
+	s, err := store.Open(store.Config{Dir: t.TempDir(), Serve: true, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, contract := range []string{"toys", "books"} {
+		shop := merchant.Shop{Name: contract, Settings: merchant.Settings{Routes: map[string]string{string(payment.BankCard): contract}}}
+		if _, err := s.CreateShop(t.Context(), shop); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var said strings.Builder
+	if err := warnOfRoutes(s, acquirers(t, "toys", "games"), slog.New(slog.NewTextHandler(&said, nil))); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(said.String(), "shop=2 payments=bank_card contract=books\n") || strings.Count(said.String(), "level=WARN") != 1 {
+		t.Errorf("it says %s", said.String())
+	}
+}
+
 // A store that was brought back to an earlier time knows which contracts payments could go to then: none of them may be missing
 // until the last of its payments has been asked about, unless the operator says that nobody can ask it.
 func TestContractsOfABackup(t *testing.T) {
@@ -308,20 +346,7 @@ func TestContractsOfABackup(t *testing.T) {
 		}
 		return s
 	}
-	page := func(payment.ID) string { return "https://pay.example/3ds" }
-	connected := func(names ...string) (all gateway.Centres) {
-		t.Helper()
-		for _, name := range names {
-			connector, err := rbs.New(rbs.Config{
-				Name: name, Endpoint: "https://bank.example", Login: "a", Password: "b", ReturnURL: page, MethodNotificationURL: page,
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			all = append(all, gateway.Centre{Processor: connector, Method: payment.BankCard})
-		}
-		return all
-	}
+	connected := func(names ...string) gateway.Centres { return acquirers(t, names...) }
 	s := open()
 	again := func() { // what a store says of a restore, it says as of when it was opened
 		if err := s.Close(); err != nil {
