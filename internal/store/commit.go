@@ -88,7 +88,7 @@ type lastRun struct {
 }
 
 // spare are jobs of before: memory that is used again costs less than new memory.
-var spare = sync.Pool{New: func() any { return &job{done: make(chan struct{}, 1)} }}
+var spare = sync.Pool{New: func() any { return new(job) }}
 
 // spareJob is an empty job, for who gives it back when he has his answer and all that is in it.
 func spareJob() *job { return spare.Get().(*job) }
@@ -103,8 +103,6 @@ const mostStale = 100
 
 // refused marks a job's own error: nothing was written for it, and the batch goes on.
 type refused struct{ error }
-
-func (r refused) Unwrap() error { return r.error }
 
 // errAnew says that a part of a job could be written and another could not: nothing of the batch may stay.
 var errAnew = errors.New("what was decided is not possible any more")

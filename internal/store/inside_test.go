@@ -48,11 +48,12 @@ func TestFailureOfTheDiskEndsEverything(t *testing.T) {
 			return err
 		}}
 	}
+	asked := 0 // of the disk that fails
 	inside, let := make(chan struct{}), make(chan struct{})
 	jobs := []*job{
 		{exec: func(writing, time.Time) error { close(inside); <-let; return nil }}, // while it runs, the others gather
 		note("before"),
-		{exec: func(writing, time.Time) error { return sqlite.ResultIOErrWrite.ToError() }},
+		{exec: func(writing, time.Time) error { asked++; return sqlite.ResultIOErrWrite.ToError() }},
 		note("after"),
 	}
 	results := make([]chan error, len(jobs))
@@ -77,6 +78,9 @@ func TestFailureOfTheDiskEndsEverything(t *testing.T) {
 		if err := <-result; !errors.Is(err, ErrBroken) {
 			t.Errorf("job %d of the batch that failed is told %v", i+1, err)
 		}
+	}
+	if failed := s.Stats().Failed; asked != 1 || failed != uint64(len(jobs)-1) {
+		t.Errorf("a disk that failed was asked %d times, and failed %d of %d jobs", asked, failed, len(jobs)-1)
 	}
 	if err := s.do(context.Background(), &job{exec: func(writing, time.Time) error {
 		t.Error("something is still tried")
@@ -129,6 +133,49 @@ func TestNothingIsShownBeforeItIsDurable(t *testing.T) {
 	} {
 		if err := read(); !errors.Is(err, ErrBroken) {
 			t.Errorf("%s shows it: %v", name, err)
+		}
+	}
+}
+
+// Those who wait for something to do are woken by any job of a batch that leaves some, whichever it is, and by no other.
+func TestAnyJobOfABatchWakes(t *testing.T) {
+	s, err := Open(Config{Dir: t.TempDir(), Serve: true, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	now := s.Now()
+	committed := func(ttl time.Duration, events ...payment.Event) *job {
+		terms := payment.Terms{ShopPaymentID: "order-1", Amount: money.New(100, money.UZS), Methods: []payment.Method{payment.Uzcard}, ExpiresAt: now.Add(ttl)}
+		j := &job{done: make(chan struct{}, 1), lastRun: lastRun{change: payment.New(payment.NewID(now, [10]byte{1}), 1, 12, terms, now)}}
+		j.change.Events = events
+		return j
+	}
+	nothing := func() *job { return committed(time.Hour) }
+	undone := committed(0, payment.Event{N: 1})
+	undone.err = refused{ErrNotFound}
+	never := committed(time.Hour)
+	never.change.Payment.Terms.ExpiresAt = time.Time{} // it is due at no time
+	for i, c := range []struct {
+		jobs            []*job
+		events, dueSoon int
+	}{
+		{[]*job{nothing(), nothing()}, 0, 0},
+		{[]*job{undone, never}, 0, 0},
+		{[]*job{committed(time.Hour, payment.Event{N: 1}), nothing()}, 1, 0},
+		{[]*job{nothing(), committed(time.Hour, payment.Event{N: 1})}, 1, 0},
+		{[]*job{committed(0), nothing()}, 0, 1},
+		{[]*job{nothing(), committed(0)}, 0, 1},
+	} {
+		s.committers[0].answer(c.jobs)
+		if len(s.events) != c.events || len(s.due) != c.dueSoon {
+			t.Errorf("the %d. batch wakes %d of events and %d of what is due, want %d and %d", i+1, len(s.events), len(s.due), c.events, c.dueSoon)
+		}
+		for _, woken := range []chan struct{}{s.events, s.due} {
+			select {
+			case <-woken:
+			default:
+			}
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -129,6 +130,10 @@ func statsCases() []storeCase {
 			after := w.Stats()
 			if after.Jobs-before.Jobs != 6 || after.Failed != 0 {
 				t.Errorf("a hold took %+v, and before it were %+v", after, before)
+			}
+			_, err := w.Update(t.Context(), payment.ID{1}, func(payment.Payment, time.Time) (payment.Change, error) { return payment.Change{}, nil })
+			if did := w.Stats(); !errors.Is(err, store.ErrNotFound) || did.Failed != 0 || did.Syncs != after.Syncs {
+				t.Errorf("what is refused by its own fault (%v) counts as failed, or is synced: %+v, before %+v", err, did, after)
 			}
 			for _, times := range w.CommitTimes() {
 				_, count, _ := times.Read()
