@@ -180,56 +180,74 @@ func TestAnyJobOfABatchWakes(t *testing.T) {
 	}
 }
 
-// Who reads what is committed and not on the disk yet waits, and is shown it when it is there.
+// Who reads what is committed and not on the disk yet waits, and is shown it when it is there. Where it never will be, he is told.
 func TestReadersWaitForTheDisk(t *testing.T) {
-	synced, let := make(chan struct{}), make(chan struct{})
-	first := sync.OnceFunc(func() { close(synced); <-let })
-	s, err := Open(Config{Dir: t.TempDir(), Serve: true, Log: slog.New(slog.DiscardHandler), At: func(at Point) {
-		if at == Durable {
-			first()
-		}
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	errs := make(chan error, 2)
-	go func() {
-		_, _, err := s.Create(t.Context(), 12, "order-1", func(number int64, now time.Time) payment.Change {
-			terms := payment.Terms{ShopPaymentID: "order-1", Amount: money.New(100, money.UZS), Methods: []payment.Method{payment.Uzcard}, ExpiresAt: now.Add(time.Hour)}
-			return payment.New(payment.NewID(now, [10]byte{1}), number, 12, terms, now)
-		})
-		errs <- err
-	}()
-	<-synced
-	go func() {
-		_, err := s.PaymentByShop(t.Context(), 12, "order-1")
-		errs <- err
-	}()
-	waits := func() bool {
-		stacks := make([]byte, 1<<20)
-		for _, stack := range strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
-			if strings.Contains(stack, "(*committer).await") && strings.Contains(stack, "(*Cond).Wait") {
-				return true
-			}
-		}
-		return false
-	}
-	for deadline := time.Now().Add(3 * time.Minute); !waits(); runtime.Gosched() {
-		if len(errs) > 0 || time.Now().After(deadline) {
-			t.Fatal("the reader does not wait")
-		}
-	}
-	close(let)
-	for range 2 {
-		select {
-		case err := <-errs:
+	for _, c := range []struct {
+		name  string
+		until Point // where the commit stands still, and the reader waits
+		fails bool
+		want  error
+	}{
+		{"it is there", Durable, false, nil},
+		{"the disk fails", Committed, true, ErrBroken},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			reached, let := make(chan struct{}), make(chan struct{})
+			goOn := sync.OnceFunc(func() { close(let) })
+			first := sync.OnceFunc(func() { close(reached); <-let })
+			s, err := Open(Config{Dir: t.TempDir(), Serve: true, Log: slog.New(slog.DiscardHandler), At: func(at Point) {
+				if at == c.until {
+					first()
+				}
+			}})
 			if err != nil {
-				t.Error(err)
+				t.Fatal(err)
 			}
-		case <-time.After(3 * time.Minute):
-			t.Fatal("it is on the disk, and who waited for that waits still")
-		}
+			defer s.Close()
+			defer goOn()
+			errs := make(chan error, 2)
+			go func() {
+				_, _, err := s.Create(t.Context(), 12, "order-1", func(number int64, now time.Time) payment.Change {
+					terms := payment.Terms{ShopPaymentID: "order-1", Amount: money.New(100, money.UZS), Methods: []payment.Method{payment.Uzcard}, ExpiresAt: now.Add(time.Hour)}
+					return payment.New(payment.NewID(now, [10]byte{1}), number, 12, terms, now)
+				})
+				errs <- err
+			}()
+			<-reached
+			go func() {
+				_, err := s.PaymentByShop(t.Context(), 12, "order-1")
+				errs <- err
+			}()
+			waits := func() bool {
+				stacks := make([]byte, 1<<20)
+				for _, stack := range strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+					if strings.Contains(stack, "(*committer).await") && strings.Contains(stack, "(*Cond).Wait") {
+						return true
+					}
+				}
+				return false
+			}
+			for deadline := time.Now().Add(3 * time.Minute); !waits(); runtime.Gosched() {
+				if len(errs) > 0 || time.Now().After(deadline) {
+					t.Fatal("the reader does not wait")
+				}
+			}
+			if c.fails {
+				lost := error(uncommitted{errors.New("the disk fails")})
+				s.engine.(*sqliteEngine).lost.Store(&lost)
+			}
+			goOn()
+			for range 2 {
+				select {
+				case err := <-errs:
+					if !errors.Is(err, c.want) {
+						t.Errorf("told %v, want %v", err, c.want)
+					}
+				case <-time.After(3 * time.Minute):
+					t.Fatal("who waited for the disk waits still")
+				}
+			}
+		})
 	}
 }
 
