@@ -136,7 +136,7 @@ func TestCopyOfAStoreThatHasChanged(t *testing.T) {
 		"a payment": func(from *world, p payment.Payment) {
 			from.begin(p.ID, payment.Decide{Accept: payment.Capture, Amount: uzs(total), By: payment.ByMerchant})
 		},
-		"an event": func(from *world, p payment.Payment) { from.takes("order-1/1 try 1", "order-2/1 try 1") },
+		"an event": func(from *world, p payment.Payment) { from.claims("order-1/1 try 1", "order-2/1 try 1") },
 		"a shop": func(from *world, p payment.Payment) {
 			if _, err := from.UpdateShop(t.Context(), 1, func(s *merchant.Shop) error { s.SecretHash[0] = 42; return nil }); err != nil {
 				t.Fatal(err)

@@ -22,8 +22,8 @@ func uncounted(admit func(endpoint string, shop int64) bool) store.Places {
 
 var everywhere = uncounted(anywhere)
 
-// take claims what is due and names it: "order-1/2 try 1".
-func (w *world) take(limit int, admit func(string, int64) bool) (names []string, taken []store.Delivery) {
+// claim calls Claim for what is due, and names what it has got: "order-1/2 try 1".
+func (w *world) claim(limit int, admit func(string, int64) bool) (names []string, claimed []store.Delivery) {
 	w.t.Helper()
 	places := 0 // that are kept, and are given back by who sends
 	claims, err := w.Claim(w.t.Context(), store.Cursor{}, limit, lease, store.Places{
@@ -39,28 +39,28 @@ func (w *world) take(limit int, admit func(string, int64) bool) (names []string,
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	taken = claims.Deliveries
-	if places != len(taken) {
-		w.t.Errorf("%d events are claimed, and %d places are kept for them", len(taken), places)
+	claimed = claims.Deliveries
+	if places != len(claimed) {
+		w.t.Errorf("%d events are claimed, and %d places are kept for them", len(claimed), places)
 	}
-	for _, d := range taken {
+	for _, d := range claimed {
 		p, err := w.Payment(w.t.Context(), d.Payment)
 		if err != nil {
 			w.t.Fatal(err)
 		}
 		names = append(names, fmt.Sprintf("%s/%d try %d", p.Terms.ShopPaymentID, d.Event.N, d.Attempt))
 	}
-	return names, taken
+	return names, claimed
 }
 
-// takes claims what is due and expects exactly this.
-func (w *world) takes(want ...string) []store.Delivery {
+// claims calls Claim for all that is due, and expects exactly this.
+func (w *world) claims(want ...string) []store.Delivery {
 	w.t.Helper()
-	names, taken := w.take(100, anywhere)
+	names, claimed := w.claim(100, anywhere)
 	if diff := cmp.Diff(want, names); diff != "" {
 		w.t.Fatalf("claimed (-want +got):\n%s", diff)
 	}
-	return taken
+	return claimed
 }
 
 func (w *world) record(results ...store.Result) {
@@ -111,7 +111,7 @@ func eventCases() []storeCase {
 	return []storeCase{
 		{"events: claimed once, sent again when the lease ends", func(t *testing.T, w *world) {
 			w.held(terms("order-1")) // events 1 and 2
-			first := w.takes("order-1/1 try 1")
+			first := w.claims("order-1/1 try 1")
 			want := store.Delivery{
 				Key: first[0].Key, Payment: first[0].Payment, Shop: shop, Endpoint: "https://shop.example", Attempt: 1,
 				Event: payment.Event{
@@ -122,40 +122,40 @@ func eventCases() []storeCase {
 			if diff := cmp.Diff(want, first[0], cmp.AllowUnexported(store.EventKey{})); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			w.takes()
+			w.claims()
 			w.later(lease - time.Microsecond)
-			w.takes()
+			w.claims()
 			w.later(time.Microsecond)
-			w.takes("order-1/1 try 2")
+			w.claims("order-1/1 try 2")
 		}},
 		{"events: a restart makes what was being sent due at once", func(t *testing.T, w *world) {
 			w.held(terms("order-1"))
-			w.takes("order-1/1 try 1")
+			w.claims("order-1/1 try 1")
 			if err := w.ReleaseLeases(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if !w.Alone() { // it may be another gateway that sends it
-				w.takes()
+				w.claims()
 				w.later(lease)
 			}
-			w.takes("order-1/1 try 2")
+			w.claims("order-1/1 try 2")
 		}},
 		{"events: in order, the next as soon as the one before is taken", func(t *testing.T, w *world) {
 			p := w.captured(terms("order-1"), total)
 			token(w.Told())
-			d := w.takes("order-1/1 try 1")
+			d := w.claims("order-1/1 try 1")
 			w.record(delivered(d[0]))
 			if !token(w.Told()) {
 				t.Error("the next event waits, and nobody is woken")
 			}
-			d = w.takes("order-1/2 try 1")
+			d = w.claims("order-1/2 try 1")
 			w.record(delivered(d[0]))
-			d = w.takes("order-1/3 try 1")
+			d = w.claims("order-1/3 try 1")
 			if d[0].Event.Sums.Captured != uzs(total) || d[0].Event.Sums.Fee != uzs(2000) {
 				t.Errorf("told of %v, fee %v", d[0].Event.Sums.Captured, d[0].Event.Sums.Fee)
 			}
 			w.record(delivered(d[0]))
-			w.takes()
+			w.claims()
 			w.outcomesAre(p, "1 wait_user_action: delivered", "2 waiting_for_capture: delivered", "3 succeeded: delivered")
 			if _, waits, err := w.NextEvent(t.Context()); waits || err != nil {
 				t.Errorf("something is still due: %v", err)
@@ -176,7 +176,7 @@ func eventCases() []storeCase {
 				w.asking(terms(fmt.Sprint("order-", i)))
 			}
 			notBusy := func(endpoint string, _ int64) bool { return endpoint != "http://busy.example:8080" }
-			if names, _ := w.take(1, notBusy); cmp.Diff([]string{"order-0/1 try 1"}, names) != "" {
+			if names, _ := w.claim(1, notBusy); cmp.Diff([]string{"order-0/1 try 1"}, names) != "" {
 				t.Errorf("claimed %v", names)
 			}
 			free := uncounted(notBusy)
@@ -206,30 +206,54 @@ func eventCases() []storeCase {
 			if err != nil || len(claimed.Deliveries) > 0 || claimed.More || claimed.Next != behind {
 				t.Errorf("behind it: %+v, %v", claimed, err)
 			}
-			w.takes("busy/1 try 1")
+			w.claims("busy/1 try 1")
+		}},
+		{"events: a claim that is run again, because another's write failed, keeps one place for each event", func(t *testing.T, w *world) {
+			w.asking(terms("order-1"))
+			release := w.block(w.create(terms("blocker")).ID)
+			places := 0
+			claimed, failed := make(chan store.Claims, 1), make(chan error, 1)
+			w.handIn(func() {
+				claims, err := w.Claim(t.Context(), store.Cursor{}, 10, lease, store.Places{
+					Admit:   func(string, int64) bool { places++; return true },
+					Release: func(string) { places-- },
+				})
+				if err != nil {
+					t.Error(err)
+				}
+				claimed <- claims
+			})
+			w.handIn(func() { failed <- store.WriteInVain(w.Store) })
+			release()
+			if err := <-failed; err == nil {
+				t.Error("the other write did not fail")
+			}
+			if claims := <-claimed; len(claims.Deliveries) != 1 || claims.Deliveries[0].Attempt != 1 || places != 1 {
+				t.Errorf("claimed are %+v, with %d places", claims, places)
+			}
 		}},
 		{"events: a failing one holds up the later ones only for so long", func(t *testing.T, w *world) {
 			p := w.held(terms("order-1"))
 			for try := 1; try <= store.Patience; try++ {
-				d := w.takes(fmt.Sprintf("order-1/1 try %d", try))
+				d := w.claims(fmt.Sprintf("order-1/1 try %d", try))
 				w.record(w.failed(d[0], time.Minute))
 				if try < store.Patience {
 					w.later(time.Minute - time.Microsecond)
-					w.takes() // the second event waits with the first
+					w.claims() // the second event waits with the first
 					w.later(time.Microsecond)
 				}
 			}
-			d := w.takes("order-1/2 try 1")
+			d := w.claims("order-1/2 try 1")
 			w.outcomesAre(p, "1 wait_user_action: due 3m0s", "2 waiting_for_capture: due 2m30s")
 			// That it fails too says nothing of the first.
 			w.record(w.failed(d[0], time.Second))
 			w.outcomesAre(p, "1 wait_user_action: due 3m0s", "2 waiting_for_capture: due 2m1s")
 			w.later(time.Second)
 			// Taken, it makes the first old news.
-			w.record(delivered(w.takes("order-1/2 try 2")[0]))
+			w.record(delivered(w.claims("order-1/2 try 2")[0]))
 			w.outcomesAre(p, "1 wait_user_action: a later one was taken", "2 waiting_for_capture: delivered")
 			w.later(time.Hour)
-			w.takes()
+			w.claims()
 			line, err := w.Timeline(t.Context(), p.ID)
 			if err != nil {
 				t.Fatal(err)
@@ -251,22 +275,22 @@ func eventCases() []storeCase {
 		{"events: one that has failed often goes before the next, and not beside it", func(t *testing.T, w *world) {
 			p := w.asking(terms("order-1"))
 			for try := 1; try <= store.Patience; try++ {
-				w.record(w.failed(w.takes(fmt.Sprintf("order-1/1 try %d", try))[0], time.Minute))
+				w.record(w.failed(w.claims(fmt.Sprintf("order-1/1 try %d", try))[0], time.Minute))
 				w.later(time.Minute)
 			}
 			w.later(time.Second)
 			w.mustSettle(p.ID, payment.Answer{Outcome: payment.Approved, Centre: payment.Centre{Hold: "9"}})
-			d := w.takes("order-1/1 try 4") // both are due
-			w.takes()
+			d := w.claims("order-1/1 try 4") // both are due
+			w.claims()
 			w.record(w.failed(d[0], time.Minute))
-			w.takes("order-1/2 try 1")
+			w.claims("order-1/2 try 1")
 		}},
 		{"events: old news is not sent again although its own attempt ends later", func(t *testing.T, w *world) {
 			for _, firstHangs := range []time.Duration{lease / 2, 10 * lease} { // within its lease, and past it
 				name := fmt.Sprint("order-", firstHangs)
 				p := w.held(terms(name))
 				for try := 1; try <= store.Patience; try++ {
-					w.record(w.failed(w.takes(fmt.Sprintf("%s/1 try %d", name, try))[0], time.Minute))
+					w.record(w.failed(w.claims(fmt.Sprintf("%s/1 try %d", name, try))[0], time.Minute))
 					if try < store.Patience {
 						w.later(time.Minute)
 					}
@@ -278,20 +302,20 @@ func eventCases() []storeCase {
 					t.Fatalf("%v, %v", second, err)
 				}
 				w.later(time.Minute)
-				first := w.takes(name + "/1 try 4")
+				first := w.claims(name + "/1 try 4")
 				w.later(firstHangs)
 				w.record(delivered(second[0]))
 				w.record(w.failed(first[0], time.Minute))
 				w.later(time.Hour)
-				w.takes()
+				w.claims()
 				w.outcomesAre(p, "1 wait_user_action: a later one was taken", "2 waiting_for_capture: delivered")
 			}
 		}},
 		{"events: a failure that is known when the event is claimed again says nothing of that, a success does", func(t *testing.T, w *world) {
 			p := w.asking(terms("order-1"))
-			first := w.takes("order-1/1 try 1")
+			first := w.claims("order-1/1 try 1")
 			w.later(lease)
-			w.takes("order-1/1 try 2")
+			w.claims("order-1/1 try 2")
 			w.record(w.failed(first[0], time.Millisecond))
 			w.outcomesAre(p, "1 wait_user_action: due 1m0s") // when the second lease ends
 			givenUp := w.failed(first[0], 0)
@@ -299,33 +323,33 @@ func eventCases() []storeCase {
 			w.record(givenUp)
 			w.outcomesAre(p, "1 wait_user_action: due 1m0s")
 			w.later(time.Second)
-			w.takes()
+			w.claims()
 			w.record(delivered(first[0]))
 			w.outcomesAre(p, "1 wait_user_action: delivered")
 		}},
 		{"events: a merchant who took the request and decided is not asked again", func(t *testing.T, w *world) {
 			p := w.held(terms("order-1"))
-			w.record(delivered(w.takes("order-1/1 try 1")[0]))
-			d := w.takes("order-1/2 try 1")
+			w.record(delivered(w.claims("order-1/1 try 1")[0]))
+			d := w.claims("order-1/2 try 1")
 			// Accepted, but without a decision: it is repeated until there is one.
 			r := w.failed(d[0], time.Minute)
 			r.Accepted, r.Status, r.Note = true, 200, "no decision"
 			w.record(r)
 			w.later(time.Minute)
-			r.Delivery, r.NextAt = w.takes("order-1/2 try 2")[0], w.Now().Add(time.Minute)
+			r.Delivery, r.NextAt = w.claims("order-1/2 try 2")[0], w.Now().Add(time.Minute)
 			w.record(r)
 			w.begin(p.ID, payment.Decide{Accept: payment.Cancel, By: payment.ByMerchant})
 			w.mustSettle(p.ID, payment.Answer{Outcome: payment.Approved})
 			// The news need not wait for a merchant who has the request.
-			d = w.takes("order-1/3 try 1")
+			d = w.claims("order-1/3 try 1")
 			w.record(w.failed(d[0], time.Hour))
 			w.later(time.Minute)
-			w.takes()
+			w.claims()
 			w.outcomesAre(p, "1 wait_user_action: delivered", "2 waiting_for_capture: the payment is decided", "3 canceled: due 1h1m0s")
 		}},
 		{"events: a note that is no text is no reason to forget what became of a delivery", func(t *testing.T, w *world) {
 			p := w.asking(terms("order-1"))
-			r := delivered(w.takes("order-1/1 try 1")[0])
+			r := delivered(w.claims("order-1/1 try 1")[0])
 			r.Note = "\xff a \x00 b"
 			w.record(r)
 			line, err := w.Timeline(t.Context(), p.ID)
@@ -337,7 +361,7 @@ func eventCases() []storeCase {
 			quiet := terms("order-1")
 			quiet.NotifyURL = ""
 			p := w.held(quiet)
-			w.takes()
+			w.claims()
 			w.outcomesAre(p, "1 wait_user_action: nowhere to send", "2 waiting_for_capture: nowhere to send")
 			w.clean()
 		}},
@@ -368,7 +392,7 @@ func eventCases() []storeCase {
 			if first.Payment != p.ID || first.Event.N != 1 || first.Attempt != 1 || first.Endpoint != "https://shop.example" || second.Event.N != 2 {
 				t.Errorf("handed over: %+v, %+v", first, second)
 			}
-			w.takes() // nobody else may send them
+			w.claims() // nobody else may send them
 			w.outcomesAre(p, "1 wait_user_action: due 30s", "2 waiting_for_capture: due 30s")
 			// The first failed and is to be sent again: what comes now waits with it, and is not handed over.
 			w.record(w.failed(first, time.Hour))
@@ -378,10 +402,10 @@ func eventCases() []storeCase {
 				t.Errorf("handed over out of its turn: %+v", <-fresh)
 			}
 			w.record(delivered(second))
-			w.takes("order-1/3 try 1")
+			w.claims("order-1/3 try 1")
 			// Who took it and died: it is sent again when the lease ends.
 			w.later(lease)
-			w.takes("order-1/3 try 2")
+			w.claims("order-1/3 try 2")
 			w.clean()
 		}},
 		{"fresh: one whose lease has ended is not on its way any more, and what comes now waits for it", func(t *testing.T, w *world) {
@@ -393,8 +417,8 @@ func eventCases() []storeCase {
 			if len(fresh) > 0 {
 				t.Errorf("handed over out of its turn: %+v", <-fresh)
 			}
-			w.record(delivered(w.takes("order-1/1 try 2")[0]))
-			w.takes("order-1/2 try 1")
+			w.record(delivered(w.claims("order-1/1 try 2")[0]))
+			w.claims("order-1/2 try 1")
 			w.clean()
 		}},
 		{"fresh: given up late, when another sends it again, it is not over", func(t *testing.T, w *world) {
@@ -402,7 +426,7 @@ func eventCases() []storeCase {
 			p := w.asking(terms("order-1"))
 			first := <-fresh
 			w.later(lease)
-			w.takes("order-1/1 try 2")
+			w.claims("order-1/1 try 2")
 			late := w.failed(first, 0)
 			late.NextAt, late.Outcome = time.Time{}, "gave up"
 			w.record(late)
@@ -411,7 +435,7 @@ func eventCases() []storeCase {
 			if len(fresh) > 0 {
 				t.Errorf("handed over out of its turn: %+v", <-fresh)
 			}
-			w.takes("order-1/1 try 3")
+			w.claims("order-1/1 try 3")
 		}},
 		{"fresh: put back, it is due again, and the attempt does not count", func(t *testing.T, w *world) {
 			fresh := w.Fresh(lease)
@@ -420,10 +444,10 @@ func eventCases() []storeCase {
 			if err := w.PutBack(t.Context(), []store.Delivery{d}, w.Now().Add(time.Second)); err != nil {
 				t.Fatal(err)
 			}
-			w.takes()
+			w.claims()
 			w.outcomesAre(p, "1 wait_user_action: due 1s")
 			w.later(time.Second)
-			w.takes("order-1/1 try 1")
+			w.claims("order-1/1 try 1")
 		}},
 		{"fresh: what is not stored is not handed over, and what is tried twice is handed over once", func(t *testing.T, w *world) {
 			fresh := w.Fresh(lease)

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"context"
+	"errors"
 	"time"
 
 	"holdfast/internal/payment"
@@ -44,4 +46,9 @@ func CopyInBlocks(rows int64) (restore func()) {
 func (s *Store) Remembers(id payment.ID) bool {
 	_, ok := s.cache.byID(id)
 	return ok
+}
+
+// WriteInVain hands in a write that fails, and with it, the first time, those that share its commit.
+func WriteInVain(s *Store) error {
+	return s.do(context.Background(), &job{exec: func(writing, time.Time) error { return errors.New("it cannot be written") }})
 }

@@ -92,7 +92,7 @@ func noticeCases() []storeCase {
 		{"again: what was taken is due, is another attempt, and nothing of before is lost", func(t *testing.T, w *world) {
 			p := w.captured(terms("order-1"), total)
 			for n := 1; n <= 3; n++ {
-				w.record(delivered(w.takes(fmt.Sprintf("order-1/%d try 1", n))[0]))
+				w.record(delivered(w.claims(fmt.Sprintf("order-1/%d try 1", n))[0]))
 			}
 			w.later(time.Hour)
 			token(w.Told())
@@ -109,54 +109,54 @@ func noticeCases() []storeCase {
 			w.triesAre(p, "1: 200")
 			w.outcomesAre(p, "1 wait_user_action: delivered", "2 waiting_for_capture: delivered", "3 succeeded: due 1h0m0s")
 			w.again(p) // once more changes nothing
-			d := w.takes("order-1/3 try 2")[0]
+			d := w.claims("order-1/3 try 2")[0]
 			if d.Event.Sums.Captured != uzs(total) {
 				t.Errorf("told of %v", d.Event.Sums.Captured)
 			}
 			// Not taken, it is on the schedule like any other; and by hand it need not wait for that.
 			w.record(w.failed(d, 6*time.Hour))
-			w.takes()
+			w.claims()
 			w.again(p)
-			w.record(w.gaveUp(w.takes("order-1/3 try 3")[0]))
+			w.record(w.gaveUp(w.claims("order-1/3 try 3")[0]))
 			w.triesAre(p, "1: 200", "2: 500", "3: 503")
 			w.again(p)
-			w.record(delivered(w.takes("order-1/3 try 4")[0]))
+			w.record(delivered(w.claims("order-1/3 try 4")[0]))
 			w.triesAre(p, "1: 200", "2: 500", "3: 503", "4: 200")
 			w.outcomesAre(p, "1 wait_user_action: delivered", "2 waiting_for_capture: delivered", "3 succeeded: delivered")
-			w.takes()
+			w.claims()
 			if a := w.clean(); a.Events != 3 {
 				t.Errorf("there are %d events", a.Events)
 			}
 		}},
 		{"again: what waits before it goes first, at once too", func(t *testing.T, w *world) {
 			p := w.captured(terms("order-1"), total)
-			first := w.takes("order-1/1 try 1")[0]
+			first := w.claims("order-1/1 try 1")[0]
 			w.record(w.failed(first, time.Minute))
 			w.again(p)
-			w.record(delivered(w.takes("order-1/1 try 2")[0]))
-			w.record(delivered(w.takes("order-1/2 try 1")[0]))
-			w.record(delivered(w.takes("order-1/3 try 1")[0]))
+			w.record(delivered(w.claims("order-1/1 try 2")[0]))
+			w.record(delivered(w.claims("order-1/2 try 1")[0]))
+			w.record(delivered(w.claims("order-1/3 try 1")[0]))
 			w.clean()
 		}},
 		{"again: it waits for the one before it that is being sent, and not for the end of its lease", func(t *testing.T, w *world) {
 			w.held(terms("order-1"))
 			for try := 1; try <= store.Patience; try++ {
-				w.record(w.failed(w.takes(fmt.Sprintf("order-1/1 try %d", try))[0], time.Minute))
+				w.record(w.failed(w.claims(fmt.Sprintf("order-1/1 try %d", try))[0], time.Minute))
 				if try < store.Patience {
 					w.later(time.Minute)
 				}
 			}
-			second := w.takes("order-1/2 try 1")[0]
+			second := w.claims("order-1/2 try 1")[0]
 			w.record(w.failed(second, time.Hour))
 			w.later(time.Minute)
-			first := w.takes("order-1/1 try 4")[0]
+			first := w.claims("order-1/1 try 4")[0]
 			if _, err := w.SendAgain(t.Context(), second.Payment); err != nil {
 				t.Fatal(err)
 			}
-			w.takes()
+			w.claims()
 			w.record(w.failed(first, time.Hour))
 			w.later(time.Second)
-			w.record(delivered(w.takes("order-1/2 try 2")[0]))
+			w.record(delivered(w.claims("order-1/2 try 2")[0]))
 			w.clean()
 		}},
 		{"again: tried before, it waits for the one before it that is claimed together with it, and not for the end of its lease", func(t *testing.T, w *world) {
@@ -176,16 +176,16 @@ func noticeCases() []storeCase {
 		}},
 		{"again: not while it is being sent", func(t *testing.T, w *world) {
 			p := w.calledOff(shop, "order-1")
-			d := w.takes("order-1/1 try 1")[0]
+			d := w.claims("order-1/1 try 1")[0]
 			w.refusesAgain(p, store.ErrBeingSent)
 			w.later(lease - time.Microsecond)
 			w.refusesAgain(p, store.ErrBeingSent)
 			w.record(delivered(d))
 			w.again(p)
-			w.takes("order-1/1 try 2")
+			w.claims("order-1/1 try 2")
 			w.later(lease) // who sent it is gone
 			w.again(p)
-			w.takes("order-1/1 try 3")
+			w.claims("order-1/1 try 3")
 		}},
 		{"again: not where there is nothing to tell, or nobody, or the shop is asked what it has decided", func(t *testing.T, w *world) {
 			if _, err := w.SendAgain(t.Context(), payment.ID{1}); !errors.Is(err, store.ErrNotFound) {
@@ -197,28 +197,28 @@ func noticeCases() []storeCase {
 			w.refusesAgain(w.held(quiet), payment.ErrNowhere)
 
 			p := w.held(terms("order-1"))
-			w.record(delivered(w.takes("order-1/1 try 1")[0]))
-			stopped := delivered(w.takes("order-1/2 try 1")[0])
+			w.record(delivered(w.claims("order-1/1 try 1")[0]))
+			stopped := delivered(w.claims("order-1/2 try 1")[0])
 			stopped.Outcome = "left to set_accept"
 			w.record(stopped)
 			w.again(p) // nobody has decided yet: it is asked again
-			w.record(w.failed(w.takes("order-1/2 try 2")[0], time.Minute))
+			w.record(w.failed(w.claims("order-1/2 try 2")[0], time.Minute))
 			w.begin(p.ID, payment.Decide{Accept: payment.Capture, Amount: uzs(total), By: payment.ByMerchant})
 			w.refusesAgain(p, payment.ErrDecided)
 			w.mustSettle(p.ID, payment.Answer{Outcome: payment.Approved, Amount: uzs(total), Centre: payment.Centre{RRN: "700000000001"}})
 			w.again(p) // what became of it
-			w.takes("order-1/3 try 1")
+			w.claims("order-1/3 try 1")
 			w.clean()
 		}},
 		{"again: news is not held up by what was taken and is to be sent again, nor followed by it", func(t *testing.T, w *world) {
 			p := w.captured(terms("order-1"), total)
 			for n := 1; n <= 3; n++ {
-				w.record(delivered(w.takes(fmt.Sprintf("order-1/%d try 1", n))[0]))
+				w.record(delivered(w.claims(fmt.Sprintf("order-1/%d try 1", n))[0]))
 			}
 			w.again(p)
 			w.refunded(p)
-			w.record(delivered(w.takes("order-1/4 try 1")[0]))
-			w.takes()
+			w.record(delivered(w.claims("order-1/4 try 1")[0]))
+			w.claims()
 			w.outcomesAre(p, "1 wait_user_action: delivered", "2 waiting_for_capture: delivered", "3 succeeded: there is a later one", "4 succeeded: delivered")
 			w.clean()
 		}},
@@ -234,8 +234,8 @@ func noticeCases() []storeCase {
 			if len(fresh) > 0 {
 				t.Errorf("handed over out of its turn: %+v", <-fresh)
 			}
-			w.record(delivered(w.takes("order-1/3 try 2")[0]))
-			w.takes("order-1/4 try 1")
+			w.record(delivered(w.claims("order-1/3 try 2")[0]))
+			w.claims("order-1/4 try 1")
 			w.clean()
 		}},
 		{"again: news waits for what this process has told, and tells again", func(t *testing.T, w *world) {
@@ -248,7 +248,7 @@ func noticeCases() []storeCase {
 			if _, err := other.SendAgain(t.Context(), p.ID); err != nil {
 				t.Fatal(err)
 			}
-			d := w.takes("order-1/3 try 2")[0]
+			d := w.claims("order-1/3 try 2")[0]
 			w.refunded(p) // who takes fresh ones keeps their order
 			if next := <-fresh; next.Event.N != 4 {
 				t.Errorf("handed over: %+v", next)
@@ -282,7 +282,7 @@ func noticeCases() []storeCase {
 			list(waiting, store.NoticeFilter{Since: t0.Add(4 * time.Second)}, "order-3/1 canceled, 0 tries", "order-4/1 canceled, 0 tries")
 			list(givenUp, store.NoticeFilter{})
 
-			d := w.takes("order-0/1 try 1", "order-1/1 try 1", "order-2/1 try 1", "order-3/1 try 1", "order-4/1 try 1")
+			d := w.claims("order-0/1 try 1", "order-1/1 try 1", "order-2/1 try 1", "order-3/1 try 1", "order-4/1 try 1")
 			w.record(w.failed(d[0], time.Hour), w.gaveUp(d[2]), w.gaveUp(d[3]), w.gaveUp(d[4]))
 			got, err := waiting(store.NoticeFilter{})
 			if err != nil || len(got) != 2 || !got[0].BeingSent || got[0].ShopPaymentID != "order-1" || got[1].BeingSent ||
@@ -299,19 +299,19 @@ func noticeCases() []storeCase {
 			if n, err := w.SendGivenUp(t.Context(), shop, t0.Add(4*time.Second)); n != 1 || err != nil {
 				t.Errorf("%d are due, %v", n, err)
 			}
-			w.takes("order-4/1 try 2")
+			w.claims("order-4/1 try 2")
 			if n, err := w.SendGivenUp(t.Context(), shop, t0); n != 1 || err != nil {
 				t.Errorf("%d are due, %v", n, err)
 			}
-			w.record(w.gaveUp(w.takes("order-2/1 try 2")[0]))
+			w.record(w.gaveUp(w.claims("order-2/1 try 2")[0]))
 			list(givenUp, store.NoticeFilter{}, "order-2/1 canceled, 2 tries", "order-3/1 canceled, 1 tries")
 
 			// What is no news any more is no matter for anybody.
 			p := w.captured(terms("later"), total)
-			w.record(delivered(w.takes("later/1 try 1")[0]))
-			w.record(w.gaveUp(w.takes("later/2 try 1")[0]))
+			w.record(delivered(w.claims("later/1 try 1")[0]))
+			w.record(w.gaveUp(w.claims("later/2 try 1")[0]))
 			list(givenUp, store.NoticeFilter{}, "order-2/1 canceled, 2 tries", "order-3/1 canceled, 1 tries")
-			w.record(w.gaveUp(w.takes("later/3 try 1")[0]))
+			w.record(w.gaveUp(w.claims("later/3 try 1")[0]))
 			list(givenUp, store.NoticeFilter{Since: p.CreatedAt}, "later/3 succeeded, 1 tries")
 			w.clean()
 		}},

@@ -402,7 +402,7 @@ func TestPostgreSQLTwoGatewaysTell(t *testing.T) {
 		t.Errorf("handed over out of its turn: %+v", <-other)
 	}
 	w.record(delivered(first))
-	w.takes("fresh/2 try 1")
+	w.claims("fresh/2 try 1")
 	// And for one that another sends again, because this one's lease had ended.
 	p = w.asking(terms("lapsed"))
 	<-fresh
@@ -486,7 +486,7 @@ func TestPostgreSQLToldAgain(t *testing.T) {
 		if err := other.Record(t.Context(), []store.Result{r}); err != nil {
 			t.Fatal(err)
 		}
-		w.record(delivered(w.takes(name + "/4 try 1")[0]))
+		w.record(delivered(w.claims(name + "/4 try 1")[0]))
 		w.outcomesAre(p, "1 wait_user_action: delivered", "2 waiting_for_capture: delivered", "3 succeeded: delivered", "4 succeeded: delivered")
 		w.clean()
 	}
@@ -501,13 +501,13 @@ func TestPostgreSQLSendGivenUpBesideAnother(t *testing.T) {
 		w.open = postgres(proxy.DSN())
 		person := w.openAgain(false)
 		p := w.calledOff(shop, "order-1")
-		w.record(w.gaveUp(w.takes("order-1/1 try 1")[0]))
+		w.record(w.gaveUp(w.claims("order-1/1 try 1")[0]))
 		var once sync.Once
 		proxy.Watch(func(m postgrestest.Message) postgrestest.Verdict {
 			if !m.FromServer && strings.Contains(m.Text, at) {
 				once.Do(func() {
 					w.again(p)
-					w.record(delivered(w.takes("order-1/1 try 2")[0]))
+					w.record(delivered(w.claims("order-1/1 try 2")[0]))
 				})
 			}
 			return postgrestest.Pass

@@ -126,7 +126,7 @@ func TestPostgreSQLHope(t *testing.T) {
 		if err := other.Record(t.Context(), []store.Result{delivered(told[0])}); err != nil {
 			t.Fatal(err)
 		}
-		w.takes("another tells it/3 try 1")
+		w.claims("another tells it/3 try 1")
 		w.clean()
 	})
 	t.Run("a payment is gone", func(t *testing.T) {

@@ -108,16 +108,16 @@ func statsCases() []storeCase {
 			want := store.Backlog{Waiting: 2, Due: 2, OldestTold: t0}
 			w.waits("nobody has taken them", want)
 			w.later(time.Second)
-			d := w.takes("order-1/1 try 1")
+			d := w.claims("order-1/1 try 1")
 			got, err := w.Backlog(t.Context())
 			if err != nil || got.Waiting != 2 || got.Due > 1 { // the second one waits for the first
 				t.Errorf("one is being sent: %+v, %v", got, err)
 			}
 			w.record(w.failed(d[0], time.Hour))
 			w.later(time.Hour)
-			d = w.takes("order-1/1 try 2")
+			d = w.claims("order-1/1 try 2")
 			w.record(delivered(d[0]))
-			d = w.takes("order-1/2 try 1")
+			d = w.claims("order-1/2 try 1")
 			w.record(delivered(d[0]))
 			got, err = w.Backlog(t.Context()) // (where several serve, a payment's time may stand there too early, until it comes)
 			if err != nil || got.Waiting != 0 || got.Due != 0 || !got.OldestTold.IsZero() || w.Alone() && !got.OldestDue.Equal(t0.Add(holdFor)) {
