@@ -117,9 +117,9 @@ func DSN(database string, servers ...*Server) string {
 	}
 	dsn := "postgres://" + Owner + ":" + Password + "@" + strings.Join(hosts, ",") + "/" + database + "?sslmode=disable"
 	if len(servers) > 1 {
-		dsn += "&target_session_attrs=read-write&connect_timeout=2"
+		return dsn + "&target_session_attrs=read-write&connect_timeout=2"
 	}
-	return dsn
+	return dsn + "&connect_timeout=30" // a busy machine is not one whose server cannot be reached
 }
 
 // Address is where the server listens.
