@@ -162,16 +162,16 @@ func noticeCases() []storeCase {
 		{"again: tried before, it waits for the one before it that is claimed together with it, and not for the end of its lease", func(t *testing.T, w *world) {
 			p := w.held(terms("order-1"))
 			for try := 1; try <= store.Patience; try++ {
-				w.record(w.failed(w.takes(fmt.Sprintf("order-1/1 try %d", try))[0], time.Hour))
+				w.record(w.failed(w.claims(fmt.Sprintf("order-1/1 try %d", try))[0], time.Hour))
 				if try < store.Patience {
 					w.later(time.Hour)
 				}
 			}
-			w.record(w.failed(w.takes("order-1/2 try 1")[0], time.Hour))
+			w.record(w.failed(w.claims("order-1/2 try 1")[0], time.Hour))
 			w.again(p)
-			w.record(delivered(w.takes("order-1/1 try 4")[0]))
+			w.record(delivered(w.claims("order-1/1 try 4")[0]))
 			w.later(time.Second)
-			w.record(delivered(w.takes("order-1/2 try 2")[0]))
+			w.record(delivered(w.claims("order-1/2 try 2")[0]))
 			w.clean()
 		}},
 		{"again: not while it is being sent", func(t *testing.T, w *world) {
