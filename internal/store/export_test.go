@@ -11,6 +11,13 @@ import (
 // Lists are read in several parts by few.
 func init() { noticesPart = 2 }
 
+// NoticesPart makes lists be read in parts of so many; restore undoes that.
+func NoticesPart(n int) (restore func()) {
+	was := noticesPart
+	noticesPart = n
+	return func() { noticesPart = was }
+}
+
 // CapLog makes stores opened from now on cut their log at so many bytes; restore undoes that.
 func CapLog(bytes int64) (restore func()) {
 	was := walCap

@@ -92,28 +92,49 @@ func (s *Store) Waiting(ctx context.Context, f NoticeFilter) (list []Notice, err
 // GivenUp lists what was given up as long as it is the last that there is to tell of its payment, oldest payments first. It
 // walks all payments since f.Since.
 func (s *Store) GivenUp(ctx context.Context, f NoticeFilter) (list []Notice, err error) {
-	err = s.givenUp(ctx, f, func(part []Notice) (bool, error) {
-		list = append(list, part[:min(len(part), f.limit()-len(list))]...)
-		return len(list) < f.limit(), nil
+	now := s.Now()
+	err = s.givenUp(ctx, f, func(part []lastTold) (bool, error) {
+		err := s.engine.read(ctx, func(q querier) error {
+			for _, l := range part[:min(len(part), f.limit()-len(list))] {
+				err := q.query(`SELECT `+noticeColumns+` FROM events e JOIN terms t ON t.payment = e.payment WHERE e.payment = ?1 AND e.n = ?2`,
+					[]value{num(l.event.seq), num(l.event.n)}, func(r record) error {
+						if n := notice(r, now); n.Outcome == OutcomeGaveUp { // else it has been sent again since
+							list = append(list, n)
+						}
+						return nil
+					})
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		return len(list) < f.limit(), s.shown(err)
 	})
 	return list, err
 }
 
-// givenUp hands over what GivenUp lists, a part at a time, as long as each wants more.
-func (s *Store) givenUp(ctx context.Context, f NoticeFilter, each func([]Notice) (more bool, err error)) error {
-	now := s.Now()
+// lastTold is the last event of a payment.
+type lastTold struct {
+	payment payment.ID
+	event   EventKey
+}
+
+// givenUp hands over what GivenUp lists, a part at a time, as long as each wants more. What is looked for of a payment is
+// one row of an index, whatever the database believes of its tables.
+func (s *Store) givenUp(ctx context.Context, f NoticeFilter, each func([]lastTold) (more bool, err error)) error {
 	for at, more := firstID(f.Since), true; more; {
-		var part []Notice
+		var part []lastTold
 		count, from := 0, at
 		err := s.engine.read(ctx, func(q querier) error {
-			return q.query(`SELECT `+noticeColumns+` FROM (SELECT payment, id, shop, shop_payment_id FROM terms WHERE id > ?1 ORDER BY id LIMIT ?2) AS t
-				LEFT JOIN events e ON e.payment = t.payment AND e.outcome = ?3 AND (?4 = 0 OR e.shop = ?4)
-					AND NOT EXISTS (SELECT 1 FROM events l WHERE l.payment = e.payment AND l.n > e.n) ORDER BY t.id`,
+			return q.query(`SELECT id, payment, CASE WHEN ?4 = 0 OR shop = ?4 THEN
+					(SELECT CASE WHEN e.outcome = ?3 THEN e.n END FROM events e WHERE e.payment = terms.payment ORDER BY e.n DESC LIMIT 1) END
+				FROM terms WHERE id > ?1 ORDER BY id LIMIT ?2`,
 				[]value{bin(from[:]), num(noticesPart), str(OutcomeGaveUp), num(f.Shop)}, func(r record) error {
 					count++
 					at = payment.ID(r.blob(0))
-					if !r.null(3) {
-						part = append(part, notice(r, now))
+					if !r.null(2) {
+						part = append(part, lastTold{at, EventKey{r.int(1), int(r.int(2))}})
 					}
 					return nil
 				})
@@ -155,10 +176,10 @@ func (s *Store) SendAgain(ctx context.Context, id payment.ID) (Notice, error) {
 
 // SendGivenUp is SendAgain for all that GivenUp lists, without a limit. It returns how many are due now, also with an error.
 func (s *Store) SendGivenUp(ctx context.Context, shop int64, since time.Time) (count int, err error) {
-	err = s.givenUp(ctx, NoticeFilter{Shop: shop, Since: since}, func(part []Notice) (bool, error) {
+	err = s.givenUp(ctx, NoticeFilter{Shop: shop, Since: since}, func(part []lastTold) (bool, error) {
 		asked := make([]*repeat, len(part))
 		for i := range asked {
-			asked[i] = &repeat{id: part[i].Payment}
+			asked[i] = &repeat{id: part[i].payment}
 		}
 		if err := s.sendAgain(ctx, asked, OutcomeGaveUp); err != nil {
 			return false, err

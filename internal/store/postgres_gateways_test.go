@@ -520,6 +520,50 @@ func TestPostgreSQLSendGivenUpBesideAnother(t *testing.T) {
 	}
 }
 
+// Who looks for what was given up finds the last event of each payment by the index, and reads nothing else of the table, whatever
+// PostgreSQL knows of it.
+func TestPostgreSQLGivenUpByTheIndex(t *testing.T) {
+	dsn := postgrestest.Database(t)
+	w := newWorld(t, postgres(dsn))
+	const payments, part = 20000, 1000
+	defer store.NoticesPart(part)() // not in parallel with others
+	tell(t, dsn, fmt.Sprintf(`INSERT INTO terms (payment, id, shop, shop_payment_id, created_at, currency, amount, terms)
+		SELECT p, decode(lpad(to_hex(p), 32, '0'), 'hex'), %d, 'order-' || p, 1, 'UZS', 1, '{}' FROM generate_series(1, %[2]d) p;
+		INSERT INTO events (payment, n, shop, status, at, captured, fee, refunded, endpoint, lease_until, attempts, accepted, outcome, last_at, took, http_status, note)
+		SELECT p, n, %[1]d, 'succeeded', 1, 0, 0, 0, 'https://shop.example', 0, 1, 1, CASE WHEN p = 7777 THEN 'gave up' ELSE 'delivered' END, 1, 1, 200, ''
+		FROM generate_series(1, %[2]d) p, generate_series(1, 2) n;
+		ANALYZE`, shop, payments))
+	looked := func() (rows, tables int) {
+		t.Helper()
+		ctx := t.Context()
+		conn, err := pgx.Connect(ctx, dsn)
+		if err == nil {
+			err = conn.QueryRow(ctx, `SELECT coalesce(sum(idx_scan), 0), sum(seq_scan) FROM pg_stat_user_tables WHERE relname = 'events'`).Scan(&rows, &tables)
+			err = errors.Join(err, conn.Close(ctx))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rows, tables
+	}
+	rowsBefore, before := looked()
+	person := w.openAgain(false)
+	list, err := person.GivenUp(t.Context(), store.NoticeFilter{Shop: shop})
+	err = errors.Join(err, person.Close()) // then the server counts what its sessions did
+	if err != nil || len(list) != 1 || list[0].ShopPaymentID != "order-7777" || list[0].N != 2 {
+		t.Fatalf("given up are %+v, %v", list, err)
+	}
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		rows, tables := looked()
+		if tables-before >= payments/part || time.Now().After(end) {
+			t.Fatalf("for %d payments it has looked for %d rows, and through all of the table %d times", payments, rows-rowsBefore, tables-before)
+		}
+		if rows-rowsBefore >= payments {
+			return
+		}
+	}
+}
+
 // Persons who want the same sent again while gateways send and shops decide: each attempt has a number of its own, and
 // everything comes to rest.
 func TestPostgreSQLSendAgainBesideAll(t *testing.T) {
