@@ -169,7 +169,7 @@ func (n *Notifier) Run(ctx context.Context) {
 			r.finish(result)
 		case <-tick.C:
 			r.wake()
-		case <-n.cfg.Store.Told(): // the new ones come after all that was due before, which costs more to look at again the more there is
+		case <-n.cfg.Store.Told(): // the new ones come behind what was due before, or the tick finds them: to look at all of that again costs more the more there is
 			r.news = true
 		case <-r.ready():
 			r.claim(ctx)

@@ -351,7 +351,7 @@ func (c *claim) consider(d dueEvent, is turn) {
 	key, before := d.Key, int64(d.Attempt-1)
 	first, claimed := c.first[key.seq]
 	if claimed && first < key.n {
-		is.wait = d.behind(c.leaseEnd, c.now) // one before it is about to be sent
+		is.wait = d.behind(first, c.leaseEnd, c.now) // one before it is about to be sent
 	}
 	switch {
 	case is.over != "":
@@ -411,10 +411,10 @@ type dueEvent struct {
 
 func (d *dueEvent) cursor() Cursor { return Cursor{micros(d.nextAt), d.Key.seq, int64(d.Key.n)} }
 
-// behind is until when it waits for one before it that is being sent, until leaseEnd at most. Its result wakes what was never
-// sent, and nothing else (wakeNext).
-func (d *dueEvent) behind(leaseEnd, now time.Time) time.Time {
-	if d.Attempt > 1 {
+// behind is until when it waits for one before it that is being sent, until leaseEnd at most. The result of that wakes the very
+// next one, if it was never sent, and no other (wakeNext).
+func (d *dueEvent) behind(earlier int, leaseEnd, now time.Time) time.Time {
+	if d.Attempt > 1 || earlier < d.Key.n-1 {
 		return now.Add(time.Second)
 	}
 	return leaseEnd
@@ -476,7 +476,7 @@ func inOrder(w writing, events []dueEvent, now time.Time) (all []turn, err error
 		until := next
 		switch {
 		case lease.After(now): // it is being sent right now
-			until = events[i].behind(lease, now)
+			until = events[i].behind(int(r.int(0)), lease, now)
 		case accepted || attempts >= Patience:
 			return nil
 		case !next.After(now):

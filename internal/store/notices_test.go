@@ -174,6 +174,24 @@ func noticeCases() []storeCase {
 			w.record(delivered(w.claims("order-1/2 try 2")[0]))
 			w.clean()
 		}},
+		{"again: news does not wait for the end of the lease of what is told beside one that is taken", func(t *testing.T, w *world) {
+			w.captured(terms("order-1"), total)
+			for try := 1; try <= store.Patience; try++ {
+				w.record(w.failed(w.claims(fmt.Sprintf("order-1/1 try %d", try))[0], 10*time.Second))
+				if try < store.Patience {
+					w.later(10 * time.Second)
+				}
+			}
+			second := w.claims("order-1/2 try 1")[0]
+			w.later(10 * time.Second)
+			first := w.claims("order-1/1 try 4")[0]
+			w.record(delivered(second))
+			w.claims()
+			w.record(delivered(first))
+			w.later(time.Second)
+			w.record(delivered(w.claims("order-1/3 try 1")[0]))
+			w.clean()
+		}},
 		{"again: not while it is being sent", func(t *testing.T, w *world) {
 			p := w.calledOff(shop, "order-1")
 			d := w.claims("order-1/1 try 1")[0]
