@@ -263,21 +263,6 @@ func (s *stage) until(what string, is func() bool) {
 	}
 }
 
-// atBest does something that must be done within a time: again where it was not, for a machine may stand still, but not for ever.
-func atBest(t *testing.T, within time.Duration, do func()) {
-	t.Helper()
-	var took []time.Duration
-	for range 3 {
-		began := time.Now()
-		do()
-		took = append(took, time.Since(began))
-		if took[len(took)-1] <= within {
-			return
-		}
-	}
-	t.Errorf("it took %s, and not %s at most", took, within)
-}
-
 // TestStop ends the program by SIGTERM while payers pay, again and again. Requests under way are answered,
 // it ends in good order within its limits, and nothing is lost or left in doubt.
 func TestStop(t *testing.T) {

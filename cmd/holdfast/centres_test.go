@@ -256,7 +256,7 @@ func TestNewsBeforeTheAnswer(t *testing.T) {
 		if code != http.StatusOK {
 			t.Errorf("HTTP %d", code)
 		}
-	case <-time.After(14 * time.Second): // acquirers give up after five; who waits for another's question does so for fifteen
+	case <-time.After(10 * time.Second): // acquirers give up after five
 		t.Error("it waits for the answer")
 	}
 	close(release)

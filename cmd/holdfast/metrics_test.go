@@ -305,7 +305,7 @@ func TestMetricsHoldUpNoStop(t *testing.T) {
 		t.Error(err)
 	}
 	s.process = nil
-	if took := time.Since(began); took >= stopWithin {
+	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("it ended %s after it was told to", took)
 	}
 }
@@ -339,16 +339,15 @@ func TestMetricsWhileTheDatabaseIsAway(t *testing.T) {
 	s := newStageOn(t, db, "error", nil)
 	g := s.inProcess()
 	told := g.metrics(slog.New(slog.DiscardHandler))
-	scrape := func() (values scraped) {
+	const within = 5 * time.Second
+	scrape := func() scraped {
 		t.Helper()
-		atBest(t, 5*time.Second, func() {
-			w := httptest.NewRecorder()
-			told.ServeHTTP(w, httptest.NewRequest(http.MethodGet, metrics.Path, nil))
-			if w.Code != http.StatusOK {
-				t.Errorf("it answered with %d", w.Code)
-			}
-			values, _ = readScrape(t, w.Body.String())
-		})
+		began, w := time.Now(), httptest.NewRecorder()
+		told.ServeHTTP(w, httptest.NewRequest(http.MethodGet, metrics.Path, nil))
+		if took := time.Since(began); took > within || w.Code != http.StatusOK {
+			t.Errorf("it answered with %d after %s", w.Code, took)
+		}
+		values, _ := readScrape(t, w.Body.String())
 		return values
 	}
 	until := func(what string, is func(scraped) bool) {

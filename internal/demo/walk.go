@@ -29,8 +29,8 @@ type WalkConfig struct {
 
 // How long the walk waits for what must happen by itself.
 const (
-	messageWithin = time.Minute // an SMS, a notification
-	releaseGrace  = time.Minute // beyond the time of a hold
+	messageWithin = 15 * time.Second // an SMS, a notification
+	releaseGrace  = 30 * time.Second // beyond the time of a hold
 	lookEvery     = 50 * time.Millisecond
 )
 

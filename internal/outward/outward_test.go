@@ -300,7 +300,7 @@ func TestTimeLimit(t *testing.T) {
 				_, err = io.ReadAll(res.Body)
 				res.Body.Close()
 			}
-			if late := time.Since(<-ended); late > time.Minute { // the socket's clock may be a moment faster
+			if late := time.Since(<-ended); late > 3*time.Second { // the socket's clock may be a moment faster
 				t.Errorf("%s, %s: heeded %v late", path, name, late)
 			}
 			if !errors.Is(err, ctx.Err()) {

@@ -100,7 +100,7 @@ func TestPostgreSQLNotAway(t *testing.T) {
 			if err := ask(w.Store, p.ID); err == nil || refused() != 1 {
 				t.Errorf("told %v after %d refusals", err, refused())
 			}
-			if got := w.Away(); got != nil && !away {
+			if got := w.Away(); (got != nil) != away {
 				t.Errorf("away: %v", got)
 			}
 			if away { // for some seconds, as the log tells

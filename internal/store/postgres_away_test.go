@@ -170,7 +170,7 @@ func TestPostgreSQLAwayOneByOne(t *testing.T) {
 	proxy := postgrestest.NewProxy(t, postgrestest.Database(t))
 	w := newWorld(t, postgresWith(proxy.DSN(), 1)) // all wait behind one
 	blocker := w.create(terms("blocker"))
-	const patience, callers = 2 * time.Second, 20
+	const patience, callers = time.Second, 20
 	defer store.Impatient(patience)() // not in parallel with others
 	release := w.block(blocker.ID)
 	told := make(chan error, callers)
@@ -199,7 +199,7 @@ func TestPostgreSQLAwayOneByOne(t *testing.T) {
 			t.Errorf("told %v", err)
 		}
 	}
-	if took := time.Since(begin); took > callers*patience*3/4 {
+	if took := time.Since(begin); took > callers*patience/2 {
 		t.Errorf("%d callers were told after %s that the database was away for %s", callers, took, patience)
 	}
 	proxy.Watch(nil)

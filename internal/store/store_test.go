@@ -285,36 +285,19 @@ func eventually(t testing.TB, what string, holds func() bool) {
 	}
 }
 
-// goesWell does what must go well with a database that is there, and isTold what must be told why it is not. They do it again where
-// it was told otherwise: to an impatient store a machine that stands still is a database that does not answer in time.
+// goesWell does what must go well with a database that is there, and isTold what must be told why it is not.
 func goesWell(t testing.TB, do func() error) {
 	t.Helper()
-	var told []error
-	for range 3 {
-		err := do()
-		if err == nil {
-			return
-		}
-		told = append(told, err)
+	if err := do(); err != nil {
+		t.Errorf("the database is there, and it is told %v", err)
 	}
-	t.Errorf("the database is there, and it is told %v", told)
 }
 
 func isTold(t testing.TB, why string, do func() error) {
 	t.Helper()
-	var told []error
-	for range 3 {
-		err := do()
-		switch {
-		case err == nil || errors.Is(err, store.ErrBroken):
-			t.Errorf("told %v, and not that the database %s", err, why)
-			return
-		case strings.Contains(err.Error(), why):
-			return
-		}
-		told = append(told, err)
+	if err := do(); err == nil || errors.Is(err, store.ErrBroken) || !strings.Contains(err.Error(), why) {
+		t.Errorf("told %v, and not that the database %s", err, why)
 	}
-	t.Errorf("told %v, and not that the database %s", told, why)
 }
 
 // together runs f n times at once.

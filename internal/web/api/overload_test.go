@@ -45,7 +45,7 @@ func TestStopping(t *testing.T) {
 		begun := time.Now()
 		a, err := w.do("POST", path, strings.NewReader(body))
 		check(t, err)
-		if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" || time.Since(begun) > time.Minute {
+		if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" || time.Since(begun) > 10*time.Second {
 			t.Errorf("%s: HTTP %d %v %s", path, a.status, a.header, a.body)
 		}
 		if got := parse(t, a.body).(object); fmt.Sprint(got["error"]) != "125" {
