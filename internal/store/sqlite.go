@@ -37,7 +37,7 @@ type sqliteEngine struct {
 // openedFile is a file as it was found when it was opened.
 type openedFile struct {
 	path string
-	info os.FileInfo
+	is   identity
 }
 
 // busyTimeout is how long a writer waits for another process (a command line beside the server).
@@ -64,11 +64,11 @@ func openSQLite(cfg Config, changed func()) (e *sqliteEngine, numberKey []byte, 
 		return nil, nil, errors.Join(err, e.writer.Close())
 	}
 	for _, name := range []string{path, path + "-wal"} { // both are there as long as the writer is
-		info, err := os.Stat(name)
+		is, err := identify(name)
 		if err != nil {
 			return nil, nil, errors.Join(fmt.Errorf("the store %s: %w", path, err), e.writer.Close())
 		}
-		e.opened = append(e.opened, openedFile{name, info})
+		e.opened = append(e.opened, openedFile{name, is})
 	}
 	if e.readers, err = openReaders(path, cfg.Readers); err != nil {
 		return nil, nil, errors.Join(err, e.writer.Close())
@@ -162,8 +162,8 @@ func (e *sqliteEngine) sync() (err error) {
 // or puts another in its place, leaves us writing what has no name.
 func (e *sqliteEngine) lookInPlace() {
 	for _, f := range e.opened {
-		info, err := os.Stat(f.path)
-		if err == nil && !os.SameFile(info, f.info) {
+		is, err := identify(f.path)
+		if err == nil && !is.same(f.is) {
 			err = os.ErrNotExist
 		}
 		if errors.Is(err, os.ErrNotExist) { // else it cannot be seen just now, and writing to it says the rest
