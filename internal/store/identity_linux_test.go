@@ -37,3 +37,19 @@ func TestIdentifyAsksForNoTime(t *testing.T) {
 	}
 	t.Fatal("each write notes a new time: who looks which file it is has asked when it was written")
 }
+
+// Where the system answers only os.Stat's question, a file is the same one.
+func TestIdentifyByStat(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	one, err := identify(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := identifyByStat(path)
+	if err != nil || !one.same(other) || one == (identity{}) {
+		t.Errorf("identify: %+v, by stat: %+v, %v", one, other, err)
+	}
+}
