@@ -178,8 +178,8 @@ func (p *Proxy) serve(client net.Conn) {
 	p.mu.Unlock()
 	var sides sync.WaitGroup
 	sides.Go(func() {
-		if l.first(leads) == nil {
-			p.carry(l, false)
+		if l.first(leads) == nil && p.carry(l, false) {
+			return // the server has ended the connection: its last words are on their way, and end it for the client
 		}
 		l.cut()
 	})
@@ -193,8 +193,8 @@ func (p *Proxy) serve(client net.Conn) {
 	p.mu.Unlock()
 }
 
-// carry hands on the messages of one side.
-func (p *Proxy) carry(l *link, fromServer bool) {
+// carry hands on the messages of one side. gone: whom they are for has ended the connection.
+func (p *Proxy) carry(l *link, fromServer bool) (gone bool) {
 	from, to := l.client, l.server
 	if fromServer {
 		from, to = l.server, l.client
@@ -203,7 +203,7 @@ func (p *Proxy) carry(l *link, fromServer bool) {
 		head := make([]byte, 5)
 		body, err := readMessage(from, head)
 		if err != nil {
-			return
+			return false
 		}
 		m := Message{Connection: l.number, FromServer: fromServer, Type: head[0]}
 		if words := p.words.Load(); words != nil && fromServer && (m.Type == 'D' || m.Type == 'S') {
@@ -216,10 +216,13 @@ func (p *Proxy) carry(l *link, fromServer bool) {
 		}
 		verdict := (*p.watch.Load())(m)
 		if verdict == CutBefore {
-			return
+			return false
 		}
-		if _, err := to.Write(append(head, body...)); err != nil || verdict == CutAfter {
-			return
+		if _, err := to.Write(append(head, body...)); err != nil {
+			return true
+		}
+		if verdict == CutAfter {
+			return false
 		}
 	}
 }

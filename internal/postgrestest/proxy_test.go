@@ -3,6 +3,7 @@ package postgrestest
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -59,6 +60,39 @@ func TestProxyCutsCommit(t *testing.T) {
 				t.Errorf("the next connection does not work: %v", err)
 			}
 		})
+	}
+}
+
+// TestProxyHandsOnLastWords: why a server ends a connection comes to the client, who writes to it meanwhile.
+func TestProxyHandsOnLastWords(t *testing.T) {
+	dsn := Database(t)
+	proxy, admin := NewProxy(t, dsn), connect(t, dsn)
+	for range 30 { // what the server says races with what the client writes
+		proxy.Watch(nil)
+		conn := connect(t, proxy.DSN())
+		said, asked := make(chan struct{}), make(chan struct{})
+		ask := sync.OnceFunc(func() { close(asked) })
+		proxy.Watch(func(m Message) Verdict {
+			switch {
+			case m.FromServer && m.Text == "57P01": // admin_shutdown
+				close(said)
+				<-asked
+			case !m.FromServer:
+				ask()
+			}
+			return Pass
+		})
+		if _, err := admin.Exec(t.Context(), `SELECT pg_terminate_backend($1)`, int32(conn.PgConn().PID())); err != nil {
+			t.Fatal(err)
+		}
+		<-said
+		batch := new(pgx.Batch)
+		for range 5 {
+			batch.Queue(`SELECT 1`)
+		}
+		if err := conn.SendBatch(t.Context(), batch).Close(); sqlstate(err) != "57P01" {
+			t.Fatalf("the client is not told that the server has ended the connection: %v", err)
+		}
 	}
 }
 
